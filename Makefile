@@ -1,0 +1,69 @@
+# make demo: set everything up and explain the embedded clip.  make test: set everything up and run the tests.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+WHEEL := .venv-wheel
+SOURCES := $(wildcard csrc/*.cpp csrc/*.h)
+# Threads of OpenMP that spin make everything 30 times slower where another process holds a core.
+export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: demo test setup check format wheel bench clean
+
+demo: setup
+	@echo "== explaining the embedded clip"
+	@$(VENV)/bin/aosa-fast demo --out out/demo
+
+test: setup
+	@echo "== running the tests"
+	@$(VENV)/bin/pytest
+
+setup: $(READY)
+
+$(READY): pyproject.toml setup.py $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: PYTHON must be Python 3.11 or newer; got $$($(PYTHON) --version)" >&2; exit 2; }
+	@test -x $(VENV)/bin/python || { echo "== making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== installing dependencies and compiling the extension (torch is large: minutes the first time)"
+	@$(VENV)/bin/pip install --quiet --progress-bar on --editable ".[test,models]"
+	@touch $@
+
+TOOLS := $(VENV)/.tools
+
+$(TOOLS): $(READY)
+	@echo "== installing the checkers"
+	@$(VENV)/bin/pip install --quiet --editable ".[test,models,check]"
+	@touch $@
+
+# The types are checked on the installed wheel, where mypy can see aosa_fast.kernels.
+check: $(TOOLS) wheel
+	@echo "== format, lint, types"
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
+	@cd $(WHEEL) && ../$(VENV)/bin/mypy --config-file ../pyproject.toml --python-executable bin/python -p aosa_fast
+
+# Builds the wheel, installs it alone in a fresh environment that borrows only the dependencies, and runs the tests
+# that a user's first minutes rest on against it.
+wheel: $(TOOLS)
+	@echo "== building and testing the wheel"
+	@rm -rf $(WHEEL) build dist && $(VENV)/bin/python -m venv --without-pip $(WHEEL)
+	@$(VENV)/bin/python -m build --wheel --outdir dist . >$(VENV)/wheel.log 2>&1 || { cat $(VENV)/wheel.log >&2; exit 1; }
+	@$(VENV)/bin/pip --python $(WHEEL)/bin/python install --quiet --no-deps dist/*.whl
+	@$(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
+		>"$$($(WHEEL)/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth"
+	@AOSA_EXPECT_WHEEL=1 $(WHEEL)/bin/python -P -m pytest --quiet --durations=0 -o addopts="--import-mode=importlib" \
+		tests/test_packaging.py tests/test_cli.py tests/test_golden.py
+
+format: $(TOOLS)
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/clang-format -i csrc/*.cpp csrc/*.h
+
+# Times every operator and the pipeline, and checks the answers first; --record writes bench/results.csv.
+bench: setup
+	@$(VENV)/bin/python bench/cpu.py
+
+clean:
+	rm -rf $(VENV) $(WHEEL) build dist out *.egg-info aosa_fast/_C*.so

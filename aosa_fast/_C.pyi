@@ -1,0 +1,49 @@
+from numpy import float32, int32, uint8
+from numpy.typing import NDArray
+
+def conditional_mean(video: NDArray[float32], mean: NDArray[float32], radius: int, threads: int) -> None: ...
+def field(
+    video: NDArray[float32],
+    grad: NDArray[float32],
+    fill: NDArray[float32] | None,
+    out: NDArray[float32],
+    radius: int,
+    relu: int,
+    threads: int,
+) -> None: ...
+def tube_scores(
+    field: NDArray[float32],
+    boxes: NDArray[int32],
+    members: NDArray[int32],
+    scores: NDArray[float32],
+    threads: int,
+) -> None: ...
+def saliency_map(
+    scores: NDArray[float32],
+    boxes: NDArray[int32],
+    members: NDArray[int32],
+    saliency: NDArray[float32],
+    coverage: NDArray[int32],
+    threads: int,
+) -> None: ...
+def occlude(
+    video: NDArray[uint8],
+    fill: NDArray[uint8],
+    boxes: NDArray[int32],
+    members: NDArray[int32],
+    out: NDArray[uint8],
+    frames: int,
+    threads: int,
+) -> None: ...
+def occlude_sampled(
+    video: NDArray[float32],
+    mean: NDArray[float32],
+    boxes: NDArray[int32],
+    members: NDArray[int32],
+    noise: NDArray[float32],
+    out: NDArray[float32],
+    radius: int,
+    threads: int,
+) -> None: ...
+def simd_level() -> str: ...
+def set_simd_level(level: str) -> None: ...

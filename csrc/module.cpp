@@ -1,0 +1,158 @@
+// Python bindings: arrays in, arrays out, the interpreter's lock released. The Python side (kernels/) checks and names;
+// here only what would corrupt memory is checked again: sizes.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "operators.h"
+#include "simd.h"
+
+namespace py = pybind11;
+using Floats = py::array_t<float, py::array::c_style>;
+using Ints = py::array_t<int32_t, py::array::c_style>;
+using Bytes = py::array_t<uint8_t, py::array::c_style>;
+
+namespace {
+
+void expect(bool holds, const char* rule) {
+    if (!holds) throw std::invalid_argument(rule);
+}
+
+// A box or member out of range would write outside of the arrays, so every one is looked at (0.02 ms for N = 784).
+void check_tubes(const Ints& boxes, const Ints& members, int64_t N, int64_t H, int64_t W) {
+    const int32_t* b = boxes.data();
+    for (int64_t i = 0; i < boxes.size(); i += 4)
+        expect(b[i] >= 0 && b[i + 1] >= 0 && b[i + 2] <= W && b[i + 3] <= H && b[i] <= W && b[i + 1] <= H,
+               "boxes must lie inside the frame");
+    const int32_t* m = members.data();
+    for (int64_t i = 0; i < members.size(); ++i) expect(m[i] < N, "members must be rows of boxes, or -1");
+}
+
+aosa::ClipShape clip_shape(const Floats& video) {
+    expect(video.ndim() == 5, "video must be (B, C, T, H, W)");
+    return {video.shape(0), video.shape(1), video.shape(2), video.shape(3), video.shape(4)};
+}
+
+aosa::TubeShape tube_shape(const Floats& field, const Ints& boxes, const Ints& members) {
+    expect(field.ndim() == 4 && boxes.ndim() == 4 && members.ndim() == 3, "must be (B,T,H,W), (B,N,T,4), (B,N,K1)");
+    const aosa::TubeShape s{field.shape(0), boxes.shape(1), members.shape(2),
+                            field.shape(1), field.shape(2), field.shape(3)};
+    expect(boxes.shape(0) == s.B && boxes.shape(2) == s.T && boxes.shape(3) == 4, "boxes must be (B, N, T, 4)");
+    expect(members.shape(0) == s.B && members.shape(1) == s.N, "members must be (B, N, K1)");
+    check_tubes(boxes, members, s.N, s.H, s.W);
+    return s;
+}
+
+void conditional_mean(const Floats& video, Floats& mean, int64_t radius, int threads) {
+    const auto shape = clip_shape(video);
+    expect(mean.size() == video.size(), "mean must be like video");
+    float* out = mean.mutable_data();
+    py::gil_scoped_release release;
+    aosa::conditional_mean(video.data(), out, shape, radius, threads);
+}
+
+void field(const Floats& video, const Floats& grad, const py::object& fill, Floats& out, int64_t radius, int relu,
+           int threads) {
+    const auto shape = clip_shape(video);
+    expect(grad.size() == video.size(), "grad must be like video");
+    expect(out.size() == shape.B * shape.T * shape.H * shape.W, "out must be (B, T, H, W)");
+    const float* values = nullptr;
+    bool per_channel = false;
+    Floats held;
+    if (!fill.is_none()) {
+        held = fill.cast<Floats>();
+        per_channel = held.ndim() == 1;
+        expect(held.size() == (per_channel ? shape.C : video.size()), "fill must be (C,) or like video");
+        values = held.data();
+    }
+    float* target = out.mutable_data();
+    py::gil_scoped_release release;
+    aosa::field(video.data(), grad.data(), values, per_channel, target, shape, radius, static_cast<aosa::Relu>(relu),
+                threads);
+}
+
+void tube_scores(const Floats& field, const Ints& boxes, const Ints& members, Floats& scores, int threads) {
+    const auto shape = tube_shape(field, boxes, members);
+    expect(scores.size() == shape.B * shape.N, "scores must be (B, N)");
+    float* out = scores.mutable_data();
+    py::gil_scoped_release release;
+    aosa::tube_scores(field.data(), boxes.data(), members.data(), out, shape, threads);
+}
+
+void saliency_map(const Floats& scores, const Ints& boxes, const Ints& members, Floats& saliency, Ints& coverage,
+                  int threads) {
+    const auto shape = tube_shape(saliency, boxes, members);
+    expect(scores.size() == shape.B * shape.N, "scores must be (B, N)");
+    expect(coverage.size() == saliency.size(), "coverage must be like saliency");
+    float* map = saliency.mutable_data();
+    int32_t* counts = coverage.mutable_data();
+    py::gil_scoped_release release;
+    aosa::saliency_map(scores.data(), boxes.data(), members.data(), map, counts, shape, threads);
+}
+
+void occlude(const Bytes& video, const Bytes& fill, const Ints& boxes, const Ints& members, Bytes& out, int64_t frames,
+             int threads) {
+    expect(video.ndim() == 4 && boxes.ndim() == 3 && members.ndim() == 2, "must be (P,H,W,bytes), (N,T,4), (n,K1)");
+    const aosa::ByteClip clip{video.shape(0), frames, video.shape(1), video.shape(2), video.shape(3)};
+    expect(boxes.shape(1) == frames && boxes.shape(2) == 4, "boxes must be (N, T, 4)");
+    check_tubes(boxes, members, boxes.shape(0), clip.H, clip.W);
+    expect(fill.size() == video.size(), "fill must be like video");
+    expect(out.size() == members.shape(0) * video.size(), "out must hold a clip per tube");
+    char* target = reinterpret_cast<char*>(out.mutable_data());
+    py::gil_scoped_release release;
+    aosa::occlude(reinterpret_cast<const char*>(video.data()), reinterpret_cast<const char*>(fill.data()), boxes.data(),
+                  members.data(), target, clip, members.shape(0), members.shape(1), threads);
+}
+
+void occlude_sampled(const Floats& video, const Floats& mean, const Ints& boxes, const Ints& members,
+                     const Floats& noise, Floats& out, int64_t radius, int threads) {
+    expect(video.ndim() == 4 && noise.ndim() == 5, "must be (C, T, H, W) and (n, S, T, 2r+1, 2r+1)");
+    const aosa::ClipShape clip{1, video.shape(0), video.shape(1), video.shape(2), video.shape(3)};
+    const int64_t n = noise.shape(0), S = noise.shape(1), side = 2 * radius + 1;
+    expect(mean.size() == video.size(), "mean must be like video");
+    expect(boxes.ndim() == 3 && boxes.shape(1) == clip.T && boxes.shape(2) == 4, "boxes must be (N, T, 4)");
+    expect(members.ndim() == 2 && members.shape(0) == n, "members must be (n, K1)");
+    check_tubes(boxes, members, boxes.shape(0), clip.H, clip.W);
+    expect(noise.size() == n * S * clip.T * side * side, "noise must be (n, S, T, 2r+1, 2r+1)");
+    expect(out.size() == n * S * video.size(), "out must hold a clip per draw");
+    float* target = out.mutable_data();
+    py::gil_scoped_release release;
+    aosa::occlude_sampled(video.data(), mean.data(), boxes.data(), members.data(), noise.data(), target, clip,
+                          boxes.shape(0), n, members.shape(1), S, radius, threads);
+}
+
+const char* const kLevels[] = {"baseline", "avx2", "avx512"};
+
+std::string simd_level() {
+    return kLevels[static_cast<int>(aosa::simd_level())];
+}
+
+void set_simd_level(const std::string& name) {
+    for (int level = 0; level <= static_cast<int>(aosa::simd_supported()); ++level)
+        if (name == kLevels[level]) return aosa::set_simd_level(static_cast<aosa::Simd>(level));
+    throw std::invalid_argument("level must be one that this processor has, up to " +
+                                std::string(kLevels[static_cast<int>(aosa::simd_supported())]) + "; got " + name);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+    m.doc() = "CPU operators of aosa_fast; call them through aosa_fast.kernels.";
+    const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
+    m.def("conditional_mean", &conditional_mean, strict("video"), strict("mean"), py::arg("radius"),
+          py::arg("threads"));
+    m.def("field", &field, strict("video"), strict("grad"), py::arg("fill"), strict("out"), py::arg("radius"),
+          py::arg("relu"), py::arg("threads"));
+    m.def("tube_scores", &tube_scores, strict("field"), strict("boxes"), strict("members"), strict("scores"),
+          py::arg("threads"));
+    m.def("saliency_map", &saliency_map, strict("scores"), strict("boxes"), strict("members"), strict("saliency"),
+          strict("coverage"), py::arg("threads"));
+    m.def("occlude", &occlude, strict("video"), strict("fill"), strict("boxes"), strict("members"), strict("out"),
+          py::arg("frames"), py::arg("threads"));
+    m.def("occlude_sampled", &occlude_sampled, strict("video"), strict("mean"), strict("boxes"), strict("members"),
+          strict("noise"), strict("out"), py::arg("radius"), py::arg("threads"));
+    m.def("simd_level", &simd_level, "The instruction set in use: baseline, avx2 or avx512.");
+    m.def("set_simd_level", &set_simd_level, py::arg("level"), "Choose a lower one, for tests; results do not change.");
+}

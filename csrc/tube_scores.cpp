@@ -1,0 +1,60 @@
+// Tube scores: one summed-area table per frame, then the union of each tube's boxes (method: section 7.2 and 7.3).
+#include <vector>
+
+#include "operators.h"
+#include "parallel.h"
+#include "rectangles.h"
+
+namespace aosa {
+
+namespace {
+
+// table (H+1, W+1): table[y][x] = sum of the field above and left of (x, y), exclusive.
+void summed_area(const float* field, double* table, int64_t H, int64_t W) {
+    for (int64_t y = 0; y < H; ++y) {
+        const double* above = table + y * (W + 1);
+        double* row = table + (y + 1) * (W + 1);
+        double sum = 0.0;
+        for (int64_t x = 0; x < W; ++x) {
+            sum += static_cast<double>(field[y * W + x]);
+            row[x + 1] = above[x + 1] + sum;
+        }
+    }
+}
+
+double box_sum(const double* table, int64_t W, const Box& box) {
+    const double* top = table + static_cast<int64_t>(box.y0) * (W + 1);
+    const double* bottom = table + static_cast<int64_t>(box.y1) * (W + 1);
+    return (bottom[box.x1] - bottom[box.x0]) - (top[box.x1] - top[box.x0]);
+}
+
+}  // namespace
+
+void tube_scores(const float* field, const int32_t* boxes, const int32_t* members, float* scores, TubeShape shape,
+                 int threads) {
+    const auto [B, N, K1, T, H, W] = shape;
+    // Sums per frame first, then over the frames in order: the same bits at any number of threads.
+    std::vector<double> partial(B * T * N, 0.0);
+    parallel_for(B * T, threads, B * T * (H * W + 8 * N * K1), [&](int64_t begin, int64_t end) {
+        std::vector<double> table((H + 1) * (W + 1), 0.0);  // row 0 and column 0 stay 0
+        DisjointUnion pieces(K1);
+        for (int64_t bt = begin; bt < end; ++bt) {
+            const int64_t b = bt / T, t = bt % T;
+            summed_area(field + bt * H * W, table.data(), H, W);
+            pieces.frame(boxes + b * N * T * 4, N, T, t);
+            for (int64_t n = 0; n < N; ++n) {
+                double sum = 0.0;
+                pieces(members + (b * N + n) * K1, K1, [&](const Box& box) { sum += box_sum(table.data(), W, box); });
+                partial[bt * N + n] = sum;
+            }
+        }
+    });
+    for (int64_t b = 0; b < B; ++b)
+        for (int64_t n = 0; n < N; ++n) {
+            double sum = 0.0;
+            for (int64_t t = 0; t < T; ++t) sum += partial[(b * T + t) * N + n];
+            scores[b * N + n] = static_cast<float>(sum);
+        }
+}
+
+}  // namespace aosa

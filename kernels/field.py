@@ -1,0 +1,113 @@
+"""The relevance field e and the conditional mean (paper III-C, III-D; Eq. 7 and 8)."""
+
+from typing import Literal, Optional
+
+import torch
+from torch import Tensor
+
+from aosa_fast import _C
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.registry import operator
+
+Relu = Literal["element", "channel", "none", "eq8-literal"]
+RELU_MODES: tuple[Relu, ...] = ("element", "channel", "none", "eq8-literal")
+
+
+def conditional_mean(
+    video: Tensor,  # (B, C, T, H, W)
+    radius: int = 4,
+) -> Tensor:
+    """Mean of every pixel's neighbours within `radius` in its frame, the pixel itself left out (paper III-C).
+
+    This is the mean of all shifts of an occluded patch by at most `radius` pixels, in closed form: it does not depend
+    on the patch. Neighbours outside the frame do not count; a pixel without neighbours keeps its value.
+
+    Args:
+        video: (B, C, T, H, W) float32, any unit.
+        radius: largest shift, pixels, at least 0.
+
+    Returns:
+        (B, C, T, H, W) float32, in the unit of `video`.
+
+    Raises:
+        TypeError: `video` is not float32.
+        ValueError: a wrong shape, or a negative radius.
+    """
+    check_shapes(video=(video, "B C T H W"))
+    check_dtype(torch.float32, video=video)
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0; got {radius}")
+    return _conditional_mean(video, radius)
+
+
+def field(
+    video: Tensor,  # (B, C, T, H, W)
+    grad: Tensor,  # (B, C, T, H, W)
+    fill: Tensor | None = None,  # (B, C, T, H, W) or (C,)
+    *,
+    radius: int = 4,
+    relu: Relu = "element",
+) -> Tensor:
+    """First-order drop of the score by replacing each voxel alone: e = sum over channels of ReLU(-J (fill - x)).
+
+    Eq. 8 with the sign that its text asks for: what is kept lowers the score. A tube's importance is the integral of
+    this one field over the tube, so it is computed once per clip, in one pass, the conditional mean by running sums.
+
+    Args:
+        video: (B, C, T, H, W) float32, the model's input x.
+        grad: (B, C, T, H, W) float32, gradient J of the score by `video`.
+        fill: replacement values in the unit of `video`, one per voxel or one per channel; None: the conditional mean.
+        radius: radius of the conditional mean, pixels.
+        relu: "element" on each input element (Eq. 8), "channel" after the channel sum, "none" (Eq. 7), or
+            "eq8-literal", the equation as printed, which keeps what raises the score (for audit).
+
+    Returns:
+        (B, T, H, W) float32, units of the score.
+
+    Raises:
+        TypeError: an argument is not float32.
+        ValueError: shapes or devices that do not fit, an unknown `relu`, or a negative radius.
+
+    Note:
+        Values are not checked for NaN or infinity.
+    """
+    tensors = {"video": video, "grad": grad}
+    check_shapes(video=(video, "B C T H W"), grad=(grad, "B C T H W"))
+    if fill is not None:
+        tensors["fill"] = fill
+        pattern = "C" if fill.ndim == 1 else "B C T H W"
+        check_shapes(video=(video, "B C T H W"), fill=(fill, pattern))
+    check_dtype(torch.float32, **tensors)
+    check_device(**tensors)
+    if relu not in RELU_MODES:
+        raise ValueError(f"relu must be one of {', '.join(RELU_MODES)}; got {relu!r}")
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0; got {radius}")
+    return _field(video, grad, fill, radius, RELU_MODES.index(relu))
+
+
+def _conditional_mean_fake(video: Tensor, radius: int) -> Tensor:
+    return video.new_empty(video.shape)
+
+
+@torch.library.custom_op("aosa_fast::field", mutates_args=(), device_types="cpu")
+def _field(video: Tensor, grad: Tensor, fill: Optional[Tensor], radius: int, relu: int) -> Tensor:  # noqa: UP045
+    b, _, *rest = video.shape
+    out = torch.empty((b, *rest), dtype=torch.float32)
+    values = None if fill is None else fill.detach().contiguous().numpy()
+    video, grad = video.detach().contiguous(), grad.detach().contiguous()
+    _C.field(video.numpy(), grad.numpy(), values, out.numpy(), radius, relu, threads())
+    return out
+
+
+@_field.register_fake
+def _(video: Tensor, grad: Tensor, fill: Optional[Tensor], radius: int, relu: int) -> Tensor:  # noqa: UP045
+    b, _, *rest = video.shape
+    return video.new_empty((b, *rest))
+
+
+@operator("conditional_mean", fake=_conditional_mean_fake)
+def _conditional_mean(video: Tensor, radius: int) -> Tensor:
+    mean = torch.empty(video.shape, dtype=torch.float32)
+    _C.conditional_mean(video.detach().contiguous().numpy(), mean.numpy(), radius, threads())
+    return mean

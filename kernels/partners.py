@@ -1,0 +1,232 @@
+"""Co-occurrence of motions and the choice of partners (paper III-B, Eq. 1)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aosa_fast.kernels.checks import check_dtype, check_shapes, threads
+from aosa_fast.kernels.registry import operator
+
+# Rows that one call of the kernel works on, and columns whose sums stay in the first-level cache meanwhile. Swept over
+# 2 to 16 and 128 to 1024 at N = 4096, T = 32: within 10 % of each other above 4 and 256.
+ROWS, COLUMNS = 8, 512
+# Below this many pairs a second thread costs more than it saves.
+PAIRS_PER_THREAD = 250_000
+
+
+def select_partners(
+    tracks: Tensor,  # (B, N, T, 2)
+    partners: int,
+    min_motion: float = 0.0,
+) -> Tensor:
+    """Joins each anchor with the anchors that move most alike (paper III-B, Eq. 1).
+
+    u_i is the vector of the displacements of anchor i; Co is the cosine of two of them, 0 where a norm is 0. Partners
+    are the best by (Co descending, squared distance of the start positions ascending, index ascending), self excluded.
+    Co is summed in float64 in the order of the frames and compared as float32: equal motions are then equal, and
+    decided by nearness, on every machine and at any number of threads. The N x N matrix is never stored.
+
+    Args:
+        tracks: (B, N, T, 2) float32, (x, y), pixels, at rest before birth and after death, as `track_anchors` gives.
+        partners: K, how many to choose, at least 0.
+        min_motion: an anchor that never gets farther than this from its start (pixels) chooses by nearness alone,
+            because the direction of a near-static anchor is noise; 0: all choose by Co, as in the paper.
+
+    Returns:
+        (B, N, K+1) int32: the anchor itself, then its partners, best first; -1 pads where N <= K.
+
+    Raises:
+        TypeError: `tracks` is not float32.
+        ValueError: a wrong shape, or a negative `partners` or `min_motion`.
+    """
+    check_shapes(tracks=(tracks, "B N T 2"))
+    check_dtype(torch.float32, tracks=tracks)
+    if partners < 0:
+        raise ValueError(f"partners must be at least 0; got {partners}")
+    if not min_motion >= 0:
+        raise ValueError(f"min_motion must be at least 0; got {min_motion}")
+    return _select_partners(tracks, partners, min_motion)
+
+
+def _select_partners_fake(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
+    return tracks.new_empty((*tracks.shape[:2], partners + 1), dtype=torch.int32)
+
+
+def _select_in_clip(tracks: NDArray[np.float32], min_motion: float, members: NDArray[np.int32]) -> None:
+    count = len(tracks)
+    if members.shape[1] == 1:
+        members[:, 0] = np.arange(count)
+        return
+    directions, still = _directions(tracks, min_motion)
+    starts = np.ascontiguousarray(tracks[:, 0]).astype(np.float64)
+    workers = max(1, min(threads(), count * count // PAIRS_PER_THREAD))
+    if workers == 1:
+        _select_rows(directions, still, starts, members, 0, count)
+        return
+    edges = [count * k // workers for k in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [
+            pool.submit(_select_rows, directions, still, starts, members, begin, end) for begin, end in pairwise(edges)
+        ]
+        for job in jobs:
+            job.result()
+
+
+@numba.njit(cache=True, nogil=True)
+def _directions(
+    tracks: NDArray[np.float32],  # (N, T, 2)
+    min_motion: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Displacements as unit vectors, transposed to (2(T-1), N), and which anchors choose by nearness (N,)."""
+    count, frames, _ = tracks.shape
+    directions = np.zeros((2 * (frames - 1), count), dtype=np.float64)
+    still = np.empty(count, dtype=np.bool_)
+    for i in range(count):
+        square, reach = 0.0, 0.0
+        for t in range(1, frames):
+            away = 0.0
+            for axis in range(2):
+                step = np.float64(tracks[i, t, axis]) - np.float64(tracks[i, t - 1, axis])
+                directions[2 * (t - 1) + axis, i] = step
+                square += step * step
+                away += (np.float64(tracks[i, t, axis]) - np.float64(tracks[i, 0, axis])) ** 2
+            reach = max(reach, away)
+        still[i] = reach <= min_motion * min_motion
+        norm = np.sqrt(square)
+        if norm > 0:
+            for d in range(directions.shape[0]):
+                directions[d, i] /= norm
+    return directions, still
+
+
+@numba.njit(cache=True, nogil=True)
+def _select_rows(
+    directions: NDArray[np.float64],  # (D, N)
+    still: NDArray[np.bool_],  # (N,)
+    starts: NDArray[np.float64],  # (N, 2)
+    members: NDArray[np.int32],  # (N, K1)
+    begin: int,
+    end: int,
+) -> None:
+    count, partners = starts.shape[0], members.shape[1] - 1
+    sums = np.empty((ROWS, COLUMNS), dtype=np.float64)
+    best_co = np.empty((ROWS, partners), dtype=np.float32)
+    best_distance = np.empty((ROWS, partners), dtype=np.float64)
+    found = np.empty(ROWS, dtype=np.int64)
+    for first in range(begin, end, ROWS):
+        rows = min(ROWS, end - first)
+        found[:] = 0
+        for left in range(0, count, COLUMNS):
+            columns = min(COLUMNS, count - left)
+            for r in range(rows):
+                _cosines(directions, first + r, left, columns, still[first + r], sums[r])
+                found[r] = _insert(
+                    sums[r],
+                    columns,
+                    first + r,
+                    left,
+                    starts,
+                    best_co[r],
+                    best_distance[r],
+                    members[first + r],
+                    found[r],
+                )
+        for r in range(rows):
+            members[first + r, 0] = first + r
+            members[first + r, 1 + found[r] :] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _cosines(
+    directions: NDArray[np.float64],
+    row: int,
+    left: int,
+    columns: int,
+    is_still: bool,
+    sums: NDArray[np.float64],
+) -> None:
+    """sums[j] = the cosine of `row` and left + j, added in the order of the displacements, eight at a time."""
+    sums[:columns] = 0.0
+    if is_still:
+        return
+    size = directions.shape[0]
+    # Each sum stays in a register over eight steps; the lanes are independent, so vectors give the scalar's bits.
+    whole = size // 8 * 8
+    for d in range(0, whole, 8):
+        a0, a1, a2, a3 = directions[d, row], directions[d + 1, row], directions[d + 2, row], directions[d + 3, row]
+        a4, a5, a6, a7 = directions[d + 4, row], directions[d + 5, row], directions[d + 6, row], directions[d + 7, row]
+        b0, b1, b2, b3 = (
+            directions[d, left : left + columns],
+            directions[d + 1, left : left + columns],
+            directions[d + 2, left : left + columns],
+            directions[d + 3, left : left + columns],
+        )
+        b4, b5, b6, b7 = (
+            directions[d + 4, left : left + columns],
+            directions[d + 5, left : left + columns],
+            directions[d + 6, left : left + columns],
+            directions[d + 7, left : left + columns],
+        )
+        for j in range(columns):
+            total = sums[j] + a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
+            sums[j] = total + a4 * b4[j] + a5 * b5[j] + a6 * b6[j] + a7 * b7[j]
+    for d in range(whole, size):
+        a0 = directions[d, row]
+        b0 = directions[d, left : left + columns]
+        for j in range(columns):
+            sums[j] += a0 * b0[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _insert(
+    sums: NDArray[np.float64],
+    columns: int,
+    row: int,
+    left: int,
+    starts: NDArray[np.float64],
+    best_co: NDArray[np.float32],  # (K,), best first
+    best_distance: NDArray[np.float64],  # (K,)
+    members: NDArray[np.int32],  # (K1,), column 0 is not touched
+    found: int,
+) -> int:
+    """Merges the columns into the row's sorted best; columns come in rising order, so a full tie keeps the earlier."""
+    partners = best_co.shape[0]
+    for j in range(columns):
+        co = np.float32(sums[j])
+        if found == partners and co < best_co[partners - 1]:
+            continue
+        other = left + j
+        if other == row:
+            continue
+        distance = (starts[other, 0] - starts[row, 0]) ** 2 + (starts[other, 1] - starts[row, 1]) ** 2
+        place = found
+        while place > 0 and (
+            co > best_co[place - 1] or (co == best_co[place - 1] and distance < best_distance[place - 1])
+        ):
+            place -= 1
+        if place == partners:
+            continue
+        found = min(found + 1, partners)
+        for k in range(found - 1, place, -1):
+            best_co[k] = best_co[k - 1]
+            best_distance[k] = best_distance[k - 1]
+            members[1 + k] = members[k]
+        best_co[place] = co
+        best_distance[place] = distance
+        members[1 + place] = other
+    return found
+
+
+@operator("select_partners", fake=_select_partners_fake)
+def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
+    clips, count = tracks.shape[:2]
+    members = torch.empty((clips, count, partners + 1), dtype=torch.int32)
+    arrays = tracks.detach().contiguous().numpy()
+    for b in range(clips):
+        _select_in_clip(arrays[b], min_motion, members[b].numpy())
+    return members

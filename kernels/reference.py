@@ -1,0 +1,239 @@
+"""The whole method in plain PyTorch and NumPy, in the paper's order: the truth that every operator is held against.
+
+Every function has the name, arguments and meaning of the operator that it defines, works in float64, and is as plain
+as the paper. This is the only place where a mask is ever materialised; like everywhere, True means occluded, the
+opposite of the paper's M.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]  # (B, C, T, H, W) -> (B,), the score f of each clip
+
+
+def anchor_grid(height: int, width: int, stride: int) -> Tensor:
+    """III-A, step 1: (N, 2) start positions (x, y), row by row."""
+    points = [(x, y) for y in range(stride // 2, height, stride) for x in range(stride // 2, width, stride)]
+    return torch.tensor(points, dtype=torch.float64)
+
+
+def track_anchors(flow: Tensor, stride: int, reseed: int = 0) -> tuple[Tensor, Tensor]:
+    """III-A, steps 3 and 4: tracks (B, N, T, 2) float64, and alive (B, N, T)."""
+    clips, steps, height, width, _ = flow.shape
+    grid = anchor_grid(height, width, stride)
+    births = range(0, steps + 1, reseed) if reseed else [0]
+    tracks = torch.zeros(clips, len(grid) * len(births), steps + 1, 2, dtype=torch.float64)
+    alive = torch.zeros(tracks.shape[:3], dtype=torch.bool)
+    for b in range(clips):
+        for i in range(tracks.shape[1]):
+            birth, position, living = births[i // len(grid)], grid[i % len(grid)], True
+            for t in range(steps + 1):
+                if living and t > birth:
+                    moved = position + _bilinear(flow[b, t - 1].double(), position)
+                    x, y = moved.tolist()
+                    living = 0 <= x <= width - 1 and 0 <= y <= height - 1
+                    position = moved if living else position
+                tracks[b, i, t] = position
+                alive[b, i, t] = living and t >= birth
+    return tracks, alive
+
+
+def _bilinear(flow: Tensor, position: Tensor) -> Tensor:
+    """The flow (H, W, 2) at one float position (x, y)."""
+    height, width, _ = flow.shape
+    x, y = position.tolist()
+    x0, y0 = math.floor(x), math.floor(y)
+    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+    ax, ay = x - x0, y - y0
+    top = (1 - ax) * flow[y0, x0] + ax * flow[y0, x1]
+    bottom = (1 - ax) * flow[y1, x0] + ax * flow[y1, x1]
+    return (1 - ay) * top + ay * bottom
+
+
+def rasterize_boxes(tracks: Tensor, alive: Tensor, box: tuple[int, int], height: int, width: int) -> Tensor:
+    """III-A, steps 2 and 5: (B, N, T, 4) int32 rectangles (x0, y0, x1, y1), half-open, clipped; zeros when dead."""
+    columns, rows = np.rint(tracks.numpy()[..., 0]).astype(int), np.rint(tracks.numpy()[..., 1]).astype(int)
+    left, top = columns - box[1] // 2, rows - box[0] // 2
+    corners = np.stack(
+        [np.maximum(left, 0), np.maximum(top, 0), np.minimum(left + box[1], width), np.minimum(top + box[0], height)],
+        axis=-1,
+    )
+    return torch.from_numpy(np.where(alive.numpy()[..., None], corners, 0).astype(np.int32))
+
+
+def cooccurrence(tracks: Tensor) -> Tensor:
+    """III-B, Eq. 1: (B, N, N) cosines of the displacement vectors; 0 where a norm is 0.
+
+    Terms are added in the order of the frames, in float64, and rounded to float32 at the end (see `select_partners`).
+    """
+    steps = tracks.double().diff(dim=2).flatten(2)
+    norm = torch.zeros(steps.shape[:2], dtype=torch.float64)
+    for d in range(steps.shape[2]):
+        norm += steps[..., d] * steps[..., d]
+    unit = steps / torch.where(norm > 0, norm.sqrt(), 1.0).unsqueeze(-1)
+    total = torch.zeros(*tracks.shape[:2], tracks.shape[1], dtype=torch.float64)
+    for d in range(steps.shape[2]):
+        total += unit[:, :, None, d] * unit[:, None, :, d]
+    return total.float()
+
+
+def select_partners(tracks: Tensor, partners: int, min_motion: float = 0.0) -> Tensor:
+    """III-B: (B, N, K+1) int32; the total order is Co descending, start distance ascending, index ascending."""
+    clips, count = tracks.shape[:2]
+    members = torch.full((clips, count, partners + 1), -1, dtype=torch.int32)
+    similarity = cooccurrence(tracks)
+    starts = tracks[:, :, 0].double()
+    reach = (tracks.double() - starts.unsqueeze(2)).square().sum(-1).amax(-1)
+    for b in range(clips):
+        for i in range(count):
+            co = similarity[b, i].tolist() if reach[b, i] > min_motion**2 else [0.0] * count
+            distance = (starts[b] - starts[b, i]).square().sum(-1).tolist()
+            others = [j for j in range(count) if j != i]
+            others.sort(key=lambda j, co=co, distance=distance: (-co[j], distance[j], j))  # type: ignore[misc]
+            chosen = [i, *others[:partners]]
+            members[b, i, : len(chosen)] = torch.tensor(chosen, dtype=torch.int32)
+    return members
+
+
+def tube_masks(boxes: Tensor, members: Tensor, height: int, width: int) -> Tensor:
+    """III-B, integration: (B, N, T, H, W) bool, True where the union of the members' boxes occludes."""
+    clips, count, frames, _ = boxes.shape
+    masks = torch.zeros(clips, count, frames, height, width, dtype=torch.bool)
+    for b in range(clips):
+        for i in range(count):
+            for j in members[b, i].tolist():
+                if j < 0:
+                    continue
+                for t, (x0, y0, x1, y1) in enumerate(boxes[b, j].tolist()):
+                    masks[b, i, t, y0:y1, x0:x1] = True
+    return masks
+
+
+def _shifts(video: Tensor, radius: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """All shifted copies x(q + d), d != 0, (D, ..., H, W), whether q + d is inside (D, H, W), and the (dy, dx)."""
+    height, width = video.shape[-2:]
+    padded = torch.nn.functional.pad(video, [radius] * 4)
+    inside = torch.nn.functional.pad(torch.ones(height, width, dtype=torch.bool), [radius] * 4)
+    offsets = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if (dy, dx) != (0, 0)]
+    windows = [
+        (slice(radius + dy, radius + dy + height), slice(radius + dx, radius + dx + width)) for dy, dx in offsets
+    ]
+    if not offsets:
+        return video.new_zeros(0, *video.shape), inside.new_zeros(0, height, width), offsets
+    return (
+        torch.stack([padded[..., rows, columns] for rows, columns in windows]),
+        torch.stack([inside[rows, columns] for rows, columns in windows]),
+        offsets,
+    )
+
+
+def conditional_mean(video: Tensor, radius: int = 4) -> Tensor:
+    """III-C: mean over the shifted patches, the occluded one left out, in float64."""
+    video = video.double()
+    copies, inside, _ = _shifts(video, radius)
+    count = inside.sum(0)
+    total = (copies * inside.reshape(len(inside), *[1] * (video.ndim - 2), *inside.shape[1:])).sum(0)
+    return torch.where(count > 0, total / count.clamp(min=1), video)
+
+
+def field(video: Tensor, grad: Tensor, fill: Tensor | None = None, *, radius: int = 4, relu: str = "element") -> Tensor:
+    """III-D: e (B, T, H, W) float64, Eq. 8 with the sign that its text asks for, or a named variant."""
+    video, grad = video.double(), grad.double()
+    if fill is None:
+        fill = conditional_mean(video, radius)
+    elif fill.ndim == 1:
+        fill = fill.reshape(-1, 1, 1, 1)
+    change = grad * (fill.double() - video)  # what the score gains, to first order
+    if relu == "element":
+        return (-change).clamp(min=0).sum(1)
+    if relu == "channel":
+        return (-change).sum(1).clamp(min=0)
+    if relu == "none":
+        return (-change).sum(1)
+    if relu == "eq8-literal":
+        return -change.clamp(min=0).sum(1)
+    raise ValueError(relu)
+
+
+def tube_scores(field: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
+    """III-D: (B, N) sums of the field over each tube's mask."""
+    masks = tube_masks(boxes, members, *field.shape[2:])
+    return (masks * field.double().unsqueeze(1)).sum(dim=(2, 3, 4))
+
+
+def saliency_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """III-B: per voxel the sum of the scores of the tubes that cover it, and their number (B, T, H, W)."""
+    masks = tube_masks(boxes, members, height, width)
+    return (masks * scores.double()[..., None, None, None]).sum(1), masks.sum(1).int()
+
+
+def occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
+    """III-A: x outside of the tube, the fill inside; (n, C, T, H, W) is written to `out`."""
+    masks = tube_masks(boxes[None], members[None], *video.shape[2:])[0]
+    out.copy_(torch.where(masks.unsqueeze(1), fill, video))
+
+
+def occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
+    """III-C: (n, S, C, T, H, W), draws mu + sum_j noise_j (x_j - mu) / sqrt(n - 1) inside the tube."""
+    video, mean, noise = video.double(), mean.double(), noise.double()
+    radius = noise.shape[-1] // 2
+    masks = tube_masks(boxes[None], members[None], *video.shape[2:])[0]
+    copies, inside, offsets = _shifts(video, radius)
+    scale = (inside.sum(0) - 1).clamp(min=1).sqrt()
+    out = video.repeat(*noise.shape[:2], 1, 1, 1, 1)
+    for n in range(noise.shape[0]):
+        for s in range(noise.shape[1]):
+            draw = mean.clone()
+            for copy, valid, (dy, dx) in zip(copies, inside, offsets, strict=True):
+                coefficient = noise[n, s, :, dy + radius, dx + radius].reshape(-1, 1, 1)
+                draw += torch.where(valid, coefficient * (copy - mean) / scale, 0.0)
+            draw = torch.where(inside.sum(0) > 1, draw, mean)
+            out[n, s] = torch.where(masks[n].unsqueeze(0), draw, video)
+    return out
+
+
+def aggregate(sums: Tensor, coverage: Tensor, count: int, rule: str = "sum") -> Tensor:
+    """The map in units of the score: the sum over N, or the mean over the tubes that cover the voxel."""
+    return sums / count if rule == "sum" else sums / coverage.clamp(min=1)
+
+
+def aosa(score: Score, video: Tensor, boxes: Tensor, members: Tensor, fill: Tensor) -> Tensor:
+    """Section 4 of the method, exact AOSA: (B, N) drops f(x) - f(occluded x), one forward per tube."""
+    drops = torch.zeros(members.shape[:2], dtype=torch.float64)
+    for b in range(len(video)):
+        clean = score(video[b : b + 1])[0]
+        for i in range(members.shape[1]):
+            occluded = torch.empty_like(video[b : b + 1])
+            occlude(video[b], fill[b], boxes[b], members[b, i : i + 1], occluded)
+            drops[b, i] = clean - score(occluded)[0]
+    return drops
+
+
+def gradient(score: Score, video: Tensor) -> Tensor:
+    """J = df/dx of each clip."""
+    leaf = video.detach().clone().requires_grad_()
+    (grad,) = torch.autograd.grad(score(leaf).sum(), leaf)
+    return grad
+
+
+def aosa_approx(
+    score: Score, video: Tensor, boxes: Tensor, members: Tensor, fill: Tensor | None = None, *, relu: str = "element"
+) -> Tensor:
+    """III-D, AOSA-approx: (B, N) scores from one gradient."""
+    return tube_scores(field(video, gradient(score, video), fill, relu=relu), boxes, members)
+
+
+def aosa_path(
+    score: Score, video: Tensor, boxes: Tensor, members: Tensor, fill: Tensor, steps: int = 8
+) -> tuple[Tensor, Tensor]:
+    """AOSA-path: (B, N) scores and the field (B, T, H, W), from the mean gradient at `steps` midpoints to the fill."""
+    points = [(k + 0.5) / steps for k in range(steps)]
+    grads = [gradient(score, video + alpha * (fill - video)) for alpha in points]
+    relevance = field(video, torch.stack(grads).mean(0), fill, relu="none")
+    return tube_scores(relevance, boxes, members), relevance
