@@ -1,0 +1,139 @@
+"""The clip that every reader returns, and the window of frames that a caller asks for."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.errors import InputError, VideoError
+
+DEFAULT_FPS = 25.0
+"""The rate assumed for sources that carry none: frame folders, still images, raw streams."""
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """Frames cut out of a video.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, RGB, turned upright.
+        indices: place of each frame in the source, in presentation order, from 0.
+        times: seconds from the first frame of the source.
+        fps: average rate of the source, frames per second.
+        total_frames: frames in the source, by their time stamps.
+        damaged: packets, among those read, that could not be decoded.
+        replaced: those of `indices` whose frame was damaged; the nearest decodable frame stands in.
+        path: the file or folder.
+        reader: "pyav", "torchcodec" or "images".
+    """
+
+    frames: NDArray[np.uint8]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    fps: float
+    total_frames: int
+    damaged: int
+    replaced: tuple[int, ...]
+    path: str
+    reader: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which frames of a source are wanted.
+
+    Attributes:
+        frames: how many, at least 1.
+        stride: step between them in source frames, at least 1.
+        start: the first: a frame number (int), seconds (float), or None for the centre of the source.
+    """
+
+    frames: int
+    stride: int
+    start: int | float | None
+
+    @classmethod
+    def parse(cls, frames: int, stride: int, start: int | float | str) -> Window:
+        """Check the arguments of `read_clip`.
+
+        Raises:
+            InputError: a value out of range, or a `start` that is none of 12, 1.5, "12", "1.5s", "center".
+        """
+        return cls(_count("frames", frames), _count("stride", stride), _parse_start(start))
+
+    @property
+    def span(self) -> int:
+        """Source frames from the first wanted one to the last, both included."""
+        return (self.frames - 1) * self.stride + 1
+
+    def choose(self, path: str, times: Sequence[float], fps: float) -> list[int]:
+        """The wanted places in a source whose frames are shown at `times` (seconds, ascending).
+
+        Raises:
+            VideoError: the source has too few frames from the start on.
+        """
+        total = len(times)
+        if self.start is None:
+            first, where = max(0, (total - self.span) // 2), ""
+        elif isinstance(self.start, float):
+            first = _frame_at(path, self.start, times, fps)
+            where = f" from {self.start:g} s (frame {first}) on"
+        else:
+            first, where = self.start, f" from frame {self.start} on"
+        if first + self.span > total:
+            wish = f" for {self.frames} frames with stride {self.stride}" if self.stride > 1 else ""
+            s = "" if self.span == 1 else "s"
+            rule = f"must have at least {self.span} frame{s}{where}{wish}; got {max(0, total - first)}"
+            raise VideoError(path, rule, frames_ok=total)
+        return list(range(first, first + self.span, self.stride))
+
+
+def _count(name: str, value: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number; got {value!r}") from None
+    if number < 1 or isinstance(value, bool):
+        raise InputError(f"{name} must be at least 1; got {value!r}")
+    return number
+
+
+def _parse_start(start: int | float | str) -> int | float | None:
+    rule = 'start must be "center", a frame number like 12, or seconds like "1.5s"'
+    value: int | float
+    if isinstance(start, str):
+        text = start.strip().lower()
+        if text == "center":
+            return None
+        if re.fullmatch(r"[0-9]{1,12}", text):
+            return int(text)
+        if not re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*s", text):
+            raise InputError(f"{rule}; got {start!r}")
+        value = float(text[:-1])
+    elif isinstance(start, float | np.floating):
+        value = float(start)
+    else:
+        try:
+            value = operator.index(start)
+        except TypeError:
+            raise InputError(f"{rule}; got {start!r}") from None
+    if isinstance(start, bool) or not math.isfinite(value) or value < 0:
+        raise InputError(f"{rule}, not negative; got {start!r}")
+    return value
+
+
+def _frame_at(path: str, seconds: float, times: Sequence[float], fps: float) -> int:
+    # The nearest time stamp, not the last one before: containers round time stamps (33 ms for 1/30 s).
+    if not times or seconds > times[-1] + 1 / fps:
+        end = times[-1] if times else 0.0
+        raise VideoError(path, f"must reach {seconds:g} s; got a last frame at {end:.6g} s", frames_ok=len(times))
+    after = min(bisect.bisect_left(times, seconds), len(times) - 1)
+    before = max(0, after - 1)
+    return before if seconds - times[before] <= times[after] - seconds else after

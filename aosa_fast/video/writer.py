@@ -1,0 +1,154 @@
+"""Write videos and pictures so that a file is there complete or not at all."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aosa_fast.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webp", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with its suffix; rename it over `path` at the end, or remove it.
+
+    The parent folder is created. A symbolic link is followed, not replaced.
+
+    Raises:
+        InputError: `path` is a folder or a device, or anything in the block cannot be written (OSError).
+    """
+    try:
+        # Following links here keeps the rename inside one file system.
+        target = Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        # RuntimeError is how older versions of pathlib report a loop of links; ValueError is a null byte.
+        raise InputError(f"{path!r}: must be the name of a file; got {error}") from error
+    try:
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: must be a file name; it is a {'folder' if target.is_dir() else 'device'}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".partial-{secrets.token_hex(6)}{target.suffix}")
+        try:
+            yield temporary
+            # Some file systems notice a full disk only here.
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise InputError(f"{path}: must be writable; got {' '.join(reason.split())}") from error
+
+
+def write_video(path: str | os.PathLike[str], frames: NDArray[np.uint8], fps: float = 8.0) -> None:
+    """Write frames as H.264 video (.mp4, .mkv, .mov; playable in browsers), animated WebP or GIF.
+
+    Args:
+        path: the file, replaced if it exists; its suffix chooses the format.
+        frames: (T, H, W, 3) uint8, RGB. H.264 needs even sizes: an odd edge is repeated once.
+        fps: frames per second. GIF rounds the time of a frame to 10 ms.
+
+    Raises:
+        InputError: another suffix, shape, dtype or rate, or the file cannot be written.
+
+    Note:
+        WebP and GIF merge equal successive frames into one that is shown longer.
+    """
+    suffix = _suffix(path, VIDEO_SUFFIXES)
+    _check(frames, "frames", "(T, H, W, 3)", 4)
+    if not math.isfinite(fps) or not 0 < fps <= 1000:
+        raise InputError(f"fps must be above 0 and at most 1000; got {fps!r}")
+    with atomic_path(path) as temporary:
+        if suffix in (".webp", ".gif"):
+            _write_animation(path, temporary, frames, fps)
+        else:
+            _write_h264(path, temporary, frames, fps)
+
+
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
+    """Write an (H, W, 3) uint8 RGB picture as PNG, JPEG or WebP, by suffix.
+
+    Raises:
+        InputError: another suffix, shape or dtype, or the file cannot be written.
+    """
+    suffix = _suffix(path, IMAGE_SUFFIXES)
+    _check(image, "image", "(H, W, 3)", 3)
+    options: dict[str, Any] = {} if suffix == ".png" else {"quality": 92}
+    with atomic_path(path) as temporary:
+        _save(path, temporary, Image.fromarray(image), options)
+
+
+def _suffix(path: str | os.PathLike[str], allowed: tuple[str, ...]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in allowed:
+        raise InputError(f"{os.fspath(path)}: must end in one of {', '.join(allowed)}; got {suffix or 'no suffix'}")
+    return suffix
+
+
+def _check(array: NDArray[np.uint8], name: str, shape: str, ndim: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"{name} must be a uint8 array; got {got}")
+    if array.ndim != ndim or array.shape[-1] != 3 or 0 in array.shape:
+        raise InputError(f"{name} must have shape {shape}, none of it empty; got {array.shape}")
+
+
+def _write_h264(path: object, temporary: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    H, W = frames.shape[1:3]
+    padding = ((0, H % 2), (0, W % 2), (0, 0))
+    # faststart puts the index first, so that a browser can play before it has the whole file.
+    options = {} if temporary.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    try:
+        with av.open(str(temporary), "w", options=options) as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height, stream.pix_fmt = W + W % 2, H + H % 2, "yuv420p"
+            stream.options = {"crf": "18"}
+            # Says which of the two common conversions from RGB was used; players guess otherwise, by size.
+            stream.codec_context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
+            stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
+            for i, image in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(image, padding, "edge")), "rgb24")
+                frame.pts = i
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except OSError:
+        raise
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: must be encodable as H.264; got {error.strerror}, frames {W}x{H}") from error
+
+
+def _write_animation(path: object, temporary: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    options: dict[str, Any] = {"save_all": True, "duration": round(1000 / fps), "loop": 0}
+    if temporary.suffix.lower() == ".webp":
+        options |= {"quality": 85}
+    else:
+        images = [image.quantize(256, dither=Image.Dither.NONE) for image in images]
+    _save(path, temporary, images[0], options | {"append_images": images[1:]})
+
+
+def _save(path: object, temporary: Path, image: Image.Image, options: dict[str, Any]) -> None:
+    # By way of memory: Pillow takes a write that a full disk cut short for a complete one.
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, Image.registered_extensions()[temporary.suffix.lower()], **options)
+    except (ValueError, OSError) as error:
+        # Formats limit the size of a picture (WebP: 16383 pixels a side); nothing is written yet.
+        raise InputError(f"{path}: must be encodable; got {image.width}x{image.height}, {error}") from error
+    temporary.write_bytes(buffer.getbuffer())

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from aosa_fast.errors import VideoError
+from aosa_fast.video import read_clip
+
+
+def write_intra(path: Path, count: int, options: dict[str, str]) -> Path:
+    """Frame i has brightness 8 * i and is a key frame."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=25, options={"qp": "0", "g": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(frames: np.ndarray) -> list[int]:
+    return [round(image.mean() / 8) for image in frames]
+
+
+def damage(path: Path, places: Sequence[int]) -> None:
+    """Overwrite the pictures in the packets at these places with ones, which no H.264 decoder takes."""
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for place in places:
+        pos, size = packets[place]
+        # A stream without a container keeps its packets apart by start codes only: those must stay.
+        picture = data.rindex(b"\0\0\1", pos, pos + size) + 4 if path.suffix == ".h264" else pos
+        data[picture : pos + size] = b"\xff" * (pos + size - picture)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.h264"])
+def test_damaged_frames_are_replaced_by_the_nearest(name: str, tmp_path: Path) -> None:
+    path = write_intra(tmp_path / name, 30, {})
+    damage(path, [10, 12, 13])
+    with pytest.warns(UserWarning, match=r"^[^\n]*: 2 damaged frames were replaced") as warned:
+        clip = read_clip(path, 5, stride=2, start=4, reader="pyav")
+    assert len(warned) == 1
+    assert clip.indices == (4, 6, 8, 10, 12)
+    assert clip.replaced == (10, 12)
+    # 9 and 11 are equally near to 10: the earlier one.
+    assert shown(clip.frames) == [4, 6, 8, 9, 11]
+    assert clip.total_frames == 30
+    assert clip.damaged == (3 if name == "a.mp4" else 2)
+    with pytest.warns(UserWarning, match="1 damaged frame was replaced"):
+        first = read_clip(path, 3, start=10, reader="pyav", stride=4)
+    assert (shown(first.frames), first.replaced) == ([11, 14, 18], (10,))
+
+
+def test_clean_window_of_a_damaged_file_is_not_reported(tmp_path: Path) -> None:
+    path = write_intra(tmp_path / "a.mp4", 30, {})
+    damage(path, [10, 12, 13])
+    clip = read_clip(path, 5, start=14, reader="pyav")
+    assert shown(clip.frames) == [14, 15, 16, 17, 18]
+    assert (clip.damaged, clip.replaced, clip.total_frames) == (0, (), 30)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.h264"])
+def test_nothing_but_damage_is_an_error(name: str, tmp_path: Path) -> None:
+    path = write_intra(tmp_path / name, 8, {})
+    damage(path, range(8))
+    with pytest.raises(VideoError, match="must "):
+        read_clip(path, 4, reader="pyav")
+
+
+def test_file_cut_off_after_its_index_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = write_intra(tmp_path / "a.mp4", 30, {"movflags": "+faststart"})
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
+    clip = read_clip(path, 8, start=0, reader="pyav")
+    assert shown(clip.frames) == list(range(8))
+    with pytest.raises(VideoError, match=r"must have at least 8 frames from frame 24 on|must have a frame that can"):
+        read_clip(path, 8, start=24, reader="pyav")
+
+
+def test_changing_frame_size_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.h264"
+    encoded = b""
+    for size in (64, 96):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"qp": "0", "bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = size, 48, "yuv420p"
+            for _ in range(4):
+                image = np.zeros((48, size, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+        encoded += path.read_bytes()
+    path.write_bytes(encoded)
+    with pytest.raises(VideoError, match=r"must keep one frame size; got 64x48 and 96x48$"):
+        read_clip(path, 8, reader="pyav")
+    assert read_clip(path, 3, start=5, reader="pyav").frames.shape == (3, 48, 96, 3)
+
+
+def test_real_damaged_clip(shared_data: Path) -> None:
+    path = shared_data / "broken" / "corrupted.mp4"
+    with pytest.warns(UserWarning, match="1 damaged frame was replaced"):
+        whole = read_clip(path, 50, reader="pyav")
+    assert (whole.total_frames, whole.damaged, whole.replaced) == (50, 1, (30,))
+    assert np.array_equal(whole.frames[30], whole.frames[29])
+    assert not np.array_equal(whole.frames[29], whole.frames[31])
+    with pytest.warns(UserWarning, match="1 damaged frame was replaced"):
+        stepped = read_clip(path, 4, stride=10, start=10)
+    assert stepped.replaced == (30,)
+    assert np.array_equal(stepped.frames[2], whole.frames[29])
+    with pytest.raises(VideoError, match="must have a frame that can be decoded") as caught:
+        read_clip(path, 1, start=30)
+    assert caught.value.packets_bad == 1

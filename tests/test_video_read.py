@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from aosa_fast.errors import InputError, VideoError
+from aosa_fast.video import VideoClip, pyav_reader, read_clip, torchcodec_reader
+from aosa_fast.video.clip import Window
+from aosa_fast.video.read import READERS
+
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+B_FRAMES = {"crf": "20", "g": "6", "bf": "3", "b_strategy": "0"}
+
+
+def numbered(i: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """A frame that shows `i` as eight bars, white for 1, and white in its upper left corner for no rotation."""
+    bars = np.repeat([(i >> bit & 1) * 255 for bit in range(8)], width // 8)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 4 :, : len(bars)] = bars[None, :, None]
+    image[: height // 4, : width // 2] = 255
+    return image
+
+
+def number(image: np.ndarray) -> int:
+    H, W = image.shape[:2]
+    bar = W // 8
+    values = [image[H // 2, bit * bar + bar // 2].mean() for bit in range(8)]
+    assert image[H // 8, W // 4].mean() > 128 > image[H // 8, W * 3 // 4].mean(), "not upright"
+    return sum(int(value > 128) << bit for bit, value in enumerate(values))
+
+
+def write_clip(
+    path: Path,
+    count: int = 40,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] = LOSSLESS,
+    size: tuple[int, int] = (64, 48),
+    stamps: Sequence[int] | None = None,
+    rotation: int = 0,
+) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=dict(options))
+        stream.width, stream.height = size
+        stream.pix_fmt = pix_fmt
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(numbered(i, *size), format="rgb24")
+            frame.pts = i if stamps is None else stamps[i]
+            frame.time_base = Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(clip: VideoClip) -> list[int]:
+    return [number(image) for image in clip.frames]
+
+
+@contextmanager
+def counted_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Counts the frames that leave the decoder, one entry per pass."""
+    passes: list[int] = []
+    decode = pyav_reader._decode
+
+    def counting(*args: object) -> Iterator[object]:
+        passes.append(0)
+        for event in decode(*args):  # type: ignore[arg-type]
+            passes[-1] += 1
+            yield event
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyav_reader, "_decode", counting)
+        yield passes
+
+
+FORMATS = {
+    "h264 lossless": ("a.mp4", "libx264", "yuv420p", LOSSLESS, (64, 48)),
+    "h264 b-frames": ("a.mp4", "libx264", "yuv420p", B_FRAMES, (64, 48)),
+    "h264 open groups": ("a.mkv", "libx264", "yuv420p", B_FRAMES | {"x264-params": "open-gop=1"}, (64, 48)),
+    "h264 periodic intra refresh": ("a.mp4", "libx264", "yuv420p", {"g": "10", "intra-refresh": "1"}, (64, 48)),
+    "h264 in a transport stream": ("a.ts", "libx264", "yuv420p", B_FRAMES, (64, 48)),
+    "h264 without time stamps": ("a.h264", "libx264", "yuv420p", B_FRAMES, (64, 48)),
+    "mpeg4 avi": ("a.avi", "mpeg4", "yuv420p", {"g": "6"}, (64, 48)),
+    "mpeg4 avi b-frames": ("a.avi", "mpeg4", "yuv420p", {"g": "6", "bf": "2"}, (64, 48)),
+    "vp9 webm": ("a.webm", "libvpx-vp9", "yuv420p", {"g": "8", "deadline": "realtime", "cpu-used": "8"}, (64, 48)),
+    "vp8 webm": ("a.webm", "libvpx", "yuv420p", {"g": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}, (64, 48)),
+    "ffv1 grey odd size": ("a.mkv", "ffv1", "gray", {}, (65, 47)),
+    "h264 4:4:4 odd size": ("a.mp4", "libx264", "yuv444p", LOSSLESS, (65, 47)),
+    "gif": ("a.gif", "gif", "rgb8", {}, (64, 48)),
+    "qtrle with alpha": ("a.mov", "qtrle", "argb", {}, (64, 48)),
+    "mjpeg": ("a.mov", "mjpeg", "yuvj420p", {}, (64, 48)),
+}
+
+
+@pytest.mark.parametrize("case", FORMATS)
+def test_every_start_and_stride_gives_the_numbered_frames(case: str, tmp_path: Path) -> None:
+    name, codec, pix_fmt, options, size = FORMATS[case]
+    path = write_clip(tmp_path / name, 40, codec, pix_fmt, options, size)
+    whole = read_clip(path, 40, reader="pyav")
+    assert shown(whole) == list(range(40))
+    assert whole.frames.dtype == np.uint8
+    assert whole.frames.shape == (40, size[1], size[0], 3)
+    assert whole.times == pytest.approx([i / 25 for i in range(40)], abs=1e-3)
+    assert whole.fps == pytest.approx(25)
+    for start, stride in [(s, 1) for s in range(0, 37, 3)] + [(s, 5) for s in range(0, 25, 4)]:
+        clip = read_clip(path, 4, start=start, stride=stride, reader="pyav")
+        wanted = range(start, start + 4 * stride, stride)
+        assert clip.indices == tuple(wanted)
+        assert shown(clip) == list(wanted)
+        assert np.array_equal(clip.frames, whole.frames[start : start + 4 * stride : stride])
+        assert clip.times == tuple(whole.times[i] for i in wanted)
+        assert (clip.total_frames, clip.damaged, clip.replaced) == (40, 0, ())
+
+
+def test_variable_rate_is_indexed_by_order_and_searched_by_time(tmp_path: Path) -> None:
+    stamps = [i * i for i in range(16)]
+    path = write_clip(tmp_path / "a.mp4", 16, options=LOSSLESS | {"g": "4"}, stamps=stamps)
+    clip = read_clip(path, 4, stride=3, start=2, reader="pyav")
+    assert shown(clip) == [2, 5, 8, 11]
+    assert clip.times == pytest.approx([stamps[i] / 25 for i in (2, 5, 8, 11)])
+    assert clip.fps == pytest.approx(15 / 9, rel=0.2)
+    # Frame 5 is shown at 1.0 s and frame 6 at 1.44 s.
+    for seconds, first in ((0.0, 0), (1.0, 5), (1.21, 5), (1.23, 6), ("1.44s", 6), ("9s", 15)):
+        assert read_clip(path, 1, start=seconds, reader="pyav").indices == (first,)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotation_flag_is_applied(rotation: int, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 4, rotation=rotation)
+    image = read_clip(path, 4, reader="pyav").frames[3]
+    plain = numbered(3)
+    assert image.shape == ((64, 48, 3) if rotation % 180 else (48, 64, 3))
+    # set_display_rotation turns counter-clockwise, as numpy does.
+    assert np.abs(image.astype(int) - np.rot90(plain, rotation // 90)).mean() < 3
+
+
+def test_colours_are_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
+        image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert np.array_equal(read_clip(path, 1).frames[0], image)
+
+
+def test_transparency_lies_over_black(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    image = np.zeros((16, 16, 4), np.uint8)
+    image[...] = (200, 100, 50, 128)
+    image[8:] = (200, 100, 50, 0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "argb"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
+        container.mux(stream.encode(None))
+    frame = read_clip(path, 1).frames[0]
+    assert frame[0, 0].tolist() == [100, 50, 25]
+    assert frame[15, 0].tolist() == [0, 0, 0]
+
+
+def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 200, options=B_FRAMES)
+    with counted_decodes(monkeypatch) as passes:
+        clip = read_clip(path, 4, start=150, reader="pyav")
+    assert shown(clip) == [150, 151, 152, 153]
+    assert len(passes) == 1
+    assert passes[0] <= 12
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx-vp9"])
+def test_false_key_frame_flags_are_noticed(codec: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 40, codec, options={"g": "20", "bf": "0"})
+    data = path.read_bytes()
+    assert data.count(b"stss") == 1
+    # Without its list of key frames, an MP4 file says that every frame is one.
+    path.write_bytes(data.replace(b"stss", b"free"))
+    whole = read_clip(path, 40, reader="pyav")
+    assert shown(whole) == list(range(40))
+    for start in range(37):
+        clip = read_clip(path, 3, start=start, reader="pyav")
+        assert np.array_equal(clip.frames, whole.frames[start : start + 3])
+
+
+def test_frames_cut_away_by_an_edit_list_do_not_count(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 40, options=LOSSLESS | {"g": "10"})
+    data = bytearray(path.read_bytes())
+    media_time = data.index(b"elst") + 16
+    with av.open(str(path)) as container:
+        per_frame = int(1 / (25 * container.streams.video[0].time_base))
+    data[media_time : media_time + 4] = (5 * per_frame).to_bytes(4, "big")
+    path.write_bytes(data)
+    clip = read_clip(path, 35, start=0, reader="pyav")
+    assert (shown(clip), clip.total_frames) == (list(range(5, 40)), 35)
+    assert shown(read_clip(path, 2, start=11, reader="pyav")) == [16, 17]
+
+
+def test_repeated_time_stamps_are_counted_in_order(tmp_path: Path) -> None:
+    # Matroska rounds time stamps to milliseconds, so that each is given to four of these frames.
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=4000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        for i in range(20):
+            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    clip = read_clip(path, 5, start=3, stride=3, reader="pyav")
+    assert (shown(clip), clip.indices, clip.total_frames) == ([3, 6, 9, 12, 15], (3, 6, 9, 12, 15), 20)
+
+
+def test_start_is_centered_by_default(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 21)
+    assert read_clip(path, 4, stride=2).indices == (7, 9, 11, 13)
+    assert read_clip(path, 4).indices == (8, 9, 10, 11)
+    assert read_clip(path, 21, start="Center").indices == tuple(range(21))
+    assert read_clip(path, 2, start="12").indices == (12, 13)
+    assert read_clip(path, 2, start=np.int64(12)).indices == (12, 13)
+    assert read_clip(path, 2, start="0.4s").indices == (10, 11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frames": 32}, "a.mp4: must have at least 32 frames; got 21"),
+        ({"frames": 12, "start": 10}, "a.mp4: must have at least 12 frames from frame 10 on; got 11"),
+        ({"frames": 1, "start": 30}, "a.mp4: must have at least 1 frame from frame 30 on; got 0"),
+        ({"frames": 8, "stride": 4}, "a.mp4: must have at least 29 frames for 8 frames with stride 4; got 21"),
+        ({"frames": 12, "start": 0.4}, "a.mp4: must have at least 12 frames from 0.4 s (frame 10) on; got 11"),
+        ({"frames": 1, "start": "3s"}, "a.mp4: must reach 3 s; got a last frame at 0.8 s"),
+        ({"frames": 0}, "frames must be at least 1; got 0"),
+        ({"frames": 1.5}, "frames must be a whole number; got 1.5"),
+        ({"frames": True}, "frames must be at least 1; got True"),
+        ({"frames": 1, "stride": -1}, "stride must be at least 1; got -1"),
+        ({"frames": 1, "start": -1}, "not negative; got -1"),
+        ({"frames": 1, "start": float("nan")}, "not negative; got nan"),
+        ({"frames": 1, "start": "1.5"}, "seconds like \"1.5s\"; got '1.5'"),
+        ({"frames": 1, "start": "s"}, "start must be"),
+        ({"frames": 1, "start": None}, "start must be"),
+        ({"frames": 1, "reader": "cv2"}, "reader must be one of auto, pyav, torchcodec; got 'cv2'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 21)
+    with pytest.raises(InputError) as caught:
+        read_clip(path, **arguments)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _audio(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _cut(path: Path) -> None:
+    data = write_clip(path).read_bytes()
+    assert data.index(b"mdat") < data.index(b"moov")
+    path.write_bytes(data[: data.index(b"moov")])
+
+
+BROKEN = {
+    "missing": (lambda path: None, "must exist"),
+    "empty": (lambda path: path.write_bytes(b""), "it is empty (0 bytes)"),
+    "junk": (lambda path: path.write_bytes(bytes(range(256)) * 20), "no known format"),
+    "text": (lambda path: path.write_text("no video\n" * 50), "must "),
+    "cut off before its index": (_cut, "cut off"),
+    "audio only": (_audio, "has no video stream"),
+    "pipe": (lambda path: os.mkfifo(path), "must be a regular file"),
+    "folder without images": (lambda path: path.mkdir(), "must hold images"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_files_are_named_in_one_line(
+    case: str, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reader == "torchcodec" and torchcodec_reader.find_decoder() is None:
+        monkeypatch.setattr(torchcodec_reader, "find_decoder", lambda: object)
+    make, message = BROKEN[case]
+    path = tmp_path / "a.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=r"^[^\n]*$") as caught:
+        read_clip(path, 4, reader=reader)
+    assert str(caught.value).startswith(f"{path}: must ")
+    assert message in str(caught.value)
+    assert caught.value.path == str(path)
+
+
+def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 4)
+
+    def refuse(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # In place of file modes, which do not stop the superuser.
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(VideoError, match=r"a\.mp4: must be readable; got Permission denied$"):
+        read_clip(path, 4)
+
+
+def test_names_that_look_like_addresses_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path("a.mp4"), 4)
+    shutil.copy("a.mp4", "take:1 %03d ü.mp4")
+    assert shown(read_clip("take:1 %03d ü.mp4", 4, reader="pyav")) == [0, 1, 2, 3]
+    for name in ("concat:a.mp4|a.mp4", "http://localhost/a.mp4"):
+        with pytest.raises(VideoError, match="must exist"):
+            read_clip(name, 4)
+    for name in ("", "a\0b", b"a.mp4"):
+        with pytest.raises(InputError, match="path must be the name of a file or folder"):
+            read_clip(name, 4)  # type: ignore[arg-type]
+
+
+def test_real_clips_match_a_full_decode(shared_data: Path) -> None:
+    for name, total in (("arm_wrestling.mp4", 280), ("flipping_pancake.mkv", 310)):
+        path = shared_data / "kinetics" / name
+        with av.open(str(path)) as container:
+            whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        for start, stride in ((0, 1), (117, 2), (total - 16, 1), ("center", 8)):
+            clip = read_clip(path, 16, start=start, stride=stride, reader="pyav")
+            assert clip.total_frames == total == len(whole)
+            assert np.array_equal(clip.frames, np.stack([whole[i] for i in clip.indices]))
+
+
+def test_real_rotated_and_unordered_clips(shared_data: Path) -> None:
+    path = shared_data / "broken" / "video_90.mov"
+    clip = read_clip(path, 3, reader="pyav")
+    assert clip.frames.shape == (3, 568, 320, 3)
+    with av.open(str(path)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    # The flag says -90 degrees: the first column from below is the first row of the upright picture.
+    assert np.array_equal(clip.frames[0][0], stored[::-1, 0])
+    unordered = read_clip(shared_data / "broken" / "unordered.mov", 4, reader="pyav")
+    assert unordered.times == pytest.approx([i / 32 for i in range(4)])
+
+
+class FakeDecoder:
+    """Stands in for torchcodec.decoders.VideoDecoder."""
+
+    error: Exception | None = None
+    extra = 0
+
+    def __init__(self, path: str, dimension_order: str, seek_mode: str) -> None:
+        assert (dimension_order, seek_mode) == ("NHWC", "exact")
+        self.clip = pyav_reader.read(path, Window.parse(21, 1, 0))
+
+    def __len__(self) -> int:
+        return len(self.clip.frames) + self.extra
+
+    def get_frames_at(self, indices: list[int]) -> SimpleNamespace:
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(data=torch.from_numpy(self.clip.frames[indices]))
+
+
+def fake_torchcodec(monkeypatch: pytest.MonkeyPatch, decoder: object) -> None:
+    module = ModuleType("torchcodec.decoders")
+    if decoder is not None:
+        module.VideoDecoder = decoder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", module)
+
+
+def test_auto_prefers_torchcodec_and_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 21)
+    fake_torchcodec(monkeypatch, FakeDecoder)
+    plain = read_clip(path, 4, stride=3, reader="pyav")
+    clip = read_clip(path, 4, stride=3)
+    assert (plain.reader, clip.reader) == ("pyav", "torchcodec")
+    assert np.array_equal(plain.frames, clip.frames)
+    assert (plain.indices, plain.times, plain.fps) == (clip.indices, clip.times, clip.fps)
+    for attribute, value, message in (
+        ("error", RuntimeError("file.cpp:12, bad\nmore"), "must be readable by torchcodec; got 12, bad"),
+        ("error", IndexError("too far"), "must be readable by torchcodec; got too far"),
+        ("extra", 1, "must have 21 frames for torchcodec, as its time stamps say; got 22"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeDecoder, attribute, value)
+            assert read_clip(path, 4).reader == "pyav"
+            with pytest.raises(VideoError, match=f"{message}$"):
+                read_clip(path, 4, reader="torchcodec")
+    with pytest.raises(VideoError, match=r"must have at least 22 frames; got 21$"):
+        read_clip(path, 22)
+
+
+def test_auto_does_without_torchcodec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 4)
+    fake_torchcodec(monkeypatch, None)
+    assert read_clip(path, 4).reader == "pyav"
+    with pytest.raises(InputError, match='reader "torchcodec" needs the package torchcodec'):
+        read_clip(path, 4, reader="torchcodec")
+
+
+def test_torchcodec_is_not_used_for_transparency_and_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_torchcodec(monkeypatch, FakeDecoder)
+    for name, codec, pix_fmt in (("a.mov", "qtrle", "argb"), ("a.gif", "gif", "rgb8"), ("a.mkv", "ffv1", "gray10le")):
+        path = write_clip(tmp_path / name, 4, codec, pix_fmt, {})
+        clip = read_clip(path, 4)
+        assert (clip.reader, shown(clip)) == ("pyav", [0, 1, 2, 3])
+        with pytest.raises(VideoError, match="must have 8 bits a channel and no transparency"):
+            read_clip(path, 4, reader="torchcodec")
+
+
+@pytest.mark.skipif(torchcodec_reader.find_decoder() is None, reason="needs torchcodec and FFmpeg libraries")
+@pytest.mark.parametrize("case", ["h264 b-frames", "h264 open groups", "vp9 webm", "mpeg4 avi", "ffv1 grey odd size"])
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_torchcodec_gives_the_same_frames(case: str, rotation: int, tmp_path: Path) -> None:
+    name, codec, pix_fmt, options, size = FORMATS[case]
+    path = write_clip(tmp_path / name, 40, codec, pix_fmt, options, size, rotation=rotation)
+    one = read_clip(path, 8, stride=3, start=5, reader="torchcodec")
+    two = read_clip(path, 8, stride=3, start=5, reader="pyav")
+    assert np.array_equal(one.frames, two.frames)
+    assert (one.indices, one.times, one.fps) == (two.indices, two.times, two.fps)
