@@ -1,0 +1,175 @@
+"""Where the pixels of rendered clips come from: photographs shipped inside scikit-image, and sprites cut from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from aosa_fast.errors import InputError
+
+# CC0 or public domain, and inside the scikit-image wheel, so that nothing is downloaded. NOTICE lists the sources.
+IMAGES = ("brick", "coffee", "chelsea", "grass", "gravel", "rocket")
+SPLITS = ("train", "test")
+BANK_SIDE = 256
+_OVERSAMPLE = 4  # mask pixels per texel
+_SHIFT = 8  # fractional bits of polygon corners in cv2.fillPoly
+
+
+@cache
+def texture_bank(split: str) -> tuple[np.ndarray, ...]:
+    """The images of one split; "train" sees the left part of each photograph and "test" the right part.
+
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        One (H, W, 3) float32 array in 0..255 for each of `IMAGES`, RGB, shorter side `BANK_SIDE` pixels.
+
+    Raises:
+        InputError: if `split` is unknown, or scikit-image is not installed.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split must be one of {SPLITS}; got {split!r}")
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise InputError(
+            "rendering demo clips needs scikit-image: install the extra, pip install 'aosa-fast[train]'"
+        ) from error
+    return tuple(_part(np.asarray(getattr(data, name)()), split) for name in IMAGES)
+
+
+def _part(image: np.ndarray, split: str) -> np.ndarray:
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    half = int(image.shape[1] * 0.49)  # a gap of 2 % keeps the two splits apart after resizing
+    part = image[:, :half] if split == "train" else image[:, -half:]
+    scale = BANK_SIDE / min(part.shape[:2])
+    width, height = round(part.shape[1] * scale), round(part.shape[0] * scale)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.clip(cv2.resize(part, (width, height), interpolation=method).astype(np.float32), 0, 255)
+
+
+def crop(image: np.ndarray, x: float, y: float, side: float, out: int) -> np.ndarray:
+    """A square of `image`, resampled without aliasing.
+
+    Args:
+        image: (H, W, 3) float32.
+        x: left edge of the square as a fraction 0..1 of the free room.
+        y: top edge, likewise.
+        side: side of the square in pixels of `image`; limited to the image.
+        out: side of the result, pixels.
+
+    Returns:
+        (out, out, 3) float32.
+    """
+    height, width = image.shape[:2]
+    n = max(2, min(round(side), height, width))
+    x0, y0 = int(x * (width - n)), int(y * (height - n))
+    method = cv2.INTER_AREA if n > out else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image[y0 : y0 + n, x0 : x0 + n], (out, out), interpolation=method))
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """An opaque textured shape, free of any resolution.
+
+    Attributes:
+        polygon: (P, 2) float64, corners as `(x, y)` from the centre, in sides of the frame.
+        image: index into `IMAGES`.
+        patch: x, y (fractions of the free room) and side (pixels of the bank image) of the texture.
+        tint: (3,) float32, colour in 0..255 that is mixed with the texture.
+    """
+
+    polygon: np.ndarray
+    image: int
+    patch: tuple[float, float, float]
+    tint: np.ndarray
+
+    def draw(self, bank: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, float]:
+        """Rasterise for frames of `size` pixels.
+
+        Returns:
+            (n, n, 4) float32, RGB premultiplied by alpha, and alpha in 0..1; and the side in pixels that the n
+            texels stand for (not a whole number).
+        """
+        half = float(np.abs(self.polygon).max())
+        span = 2 * half * size
+        n = max(3, int(np.ceil(span)))
+        side = _OVERSAMPLE * n
+        corners = self.polygon / (2 * half) * side
+        outer, inner = _fill(corners, side), _fill(0.84 * corners, side)
+        masks = cv2.resize(np.dstack([outer, inner]), (n, n), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        alpha, inside = masks[..., :1], masks[..., 1:]
+        texture = crop(bank[self.image], *self.patch, n)
+        # The darker rim keeps sprites apart from backgrounds of the same brightness.
+        colour = (0.45 * self.tint + 0.75 * (texture - 64)) * (0.35 + 0.65 * inside)
+        return np.dstack([np.clip(colour, 0, 255) * alpha, alpha]).astype(np.float32), span
+
+    def boxes(self, centres: np.ndarray, size: int) -> np.ndarray:
+        """(T, 4) int32 boxes in pixels for (T, 2) `centres` in sides of the frame.
+
+        A faint rim of resampling may reach one pixel further.
+        """
+        low = np.floor((centres + self.polygon.min(axis=0)) * size)
+        high = np.ceil((centres + self.polygon.max(axis=0)) * size)
+        return np.asarray(np.clip(np.concatenate([low, high], axis=1), 0, size), np.int32)
+
+
+def _fill(corners: np.ndarray, side: int) -> np.ndarray:
+    mask = np.zeros((side, side), np.uint8)
+    fixed = np.rint((corners + side / 2 - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    return np.asarray(cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_AA, shift=_SHIFT))
+
+
+def sample_sprite(rng: np.random.Generator, background: int) -> Sprite:
+    """Draw a sprite of about a quarter of the frame, with a texture other than the background's.
+
+    Args:
+        rng: source of randomness; the number of draws does not depend on their values.
+        background: index into `IMAGES` of the background.
+
+    Returns:
+        The sprite; moving objects and distractors are drawn by this same function.
+    """
+    corners = (3, 4, 5, 40)[rng.integers(4)]
+    inner = 0.55 if corners == 5 else 1.0
+    angles = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
+    radii = np.where(np.arange(2 * corners) % 2 == 0, 1.0, inner if corners == 5 else np.cos(np.pi / corners))
+    polygon = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    side = rng.uniform(0.22, 0.29)
+    polygon = (polygon - (low + high) / 2) * side / float((high - low).max())
+    image = int((background + rng.integers(1, len(IMAGES))) % len(IMAGES))
+    patch = (float(rng.uniform()), float(rng.uniform()), float(rng.uniform(70, 130)))
+    hue, value = rng.uniform(0, 180), rng.uniform(150, 255)
+    colour = cv2.cvtColor(np.array([[[hue, 190, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
+    return Sprite(polygon, image, patch, colour.astype(np.float32))
+
+
+def paste(canvas: np.ndarray, texels: np.ndarray, span: float, centre: np.ndarray) -> None:
+    """Blend a drawn sprite into a picture, in place, at a sub-pixel place.
+
+    Args:
+        canvas: (H, W, 3) float32 in 0..255, changed.
+        texels: (n, n, 4) float32, from `Sprite.draw`.
+        span: side that the texels stand for, pixels, likewise.
+        centre: (2,) float64, `(x, y)`, pixels.
+    """
+    corner = centre - span / 2
+    x0, y0 = (int(v) for v in np.floor(corner))
+    n, scale = int(np.ceil(span)) + 2, span / texels.shape[0]
+    # Pixel and texel centres lie at half-integers, hence the second term.
+    shift = corner - (x0, y0) + scale / 2 - 0.5
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    patch = cv2.warpAffine(texels, matrix, (n, n), flags=cv2.INTER_LINEAR)
+    left, top = max(0, -x0), max(0, -y0)
+    right, bottom = min(n, canvas.shape[1] - x0), min(n, canvas.shape[0] - y0)
+    if left >= right or top >= bottom:
+        return
+    view, patch = canvas[y0 + top : y0 + bottom, x0 + left : x0 + right], patch[top:bottom, left:right]
+    view *= 1 - patch[..., 3:]
+    view += patch[..., :3]
