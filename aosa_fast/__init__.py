@@ -1,0 +1,58 @@
+"""aosa_fast: see what a video classifier looks at.
+
+    import aosa_fast
+    explanation = aosa_fast.explain(model, video, target="pred")
+    explanation.save_overlay("overlay.mp4")
+
+Names are imported when first used, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aosa_fast.errors import InputError, VideoError
+from aosa_fast.version import __version__
+
+if TYPE_CHECKING:
+    from aosa_fast.attribution import AOSA, AOSAApprox, AOSAPath
+    from aosa_fast.config import Config
+    from aosa_fast.explanation import Explanation
+    from aosa_fast.pipeline import explain
+    from aosa_fast.targets import Difference
+
+__all__ = [
+    "AOSA",
+    "AOSAApprox",
+    "AOSAPath",
+    "Config",
+    "Difference",
+    "Explanation",
+    "InputError",
+    "VideoError",
+    "__version__",
+    "explain",
+]
+
+_HOMES = {
+    "AOSA": "attribution",
+    "AOSAApprox": "attribution",
+    "AOSAPath": "attribution",
+    "Config": "config",
+    "Difference": "targets",
+    "Explanation": "explanation",
+    "explain": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aosa_fast' has no attribute {name!r}")
+    value = getattr(import_module(f"aosa_fast.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,189 @@
+"""The command line: `aosa-fast explain CLIP` and `aosa-fast demo`. torch is loaded only when there is work to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+from aosa_fast.version import __version__
+
+app = typer.Typer(
+    name="aosa-fast",
+    help="See what a video classifier looks at: saliency videos by adaptive occlusion along the motion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_PANEL = {"what": "What is explained", "how": "How it is explained", "clip": "Which frames", "out": "Output"}
+
+
+def _option(help: str, panel: str, **settings: Any) -> Any:
+    return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aosa-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds an option for every field of Config, so that the two cannot drift apart."""
+    own = inspect.signature(function, eval_str=True)
+    parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    for field in dataclasses.fields(Config):
+        choices = field.metadata["choices"]
+        kind = {"int": int, "float": float}.get(str(field.type), str)
+        default = str(field.default) if field.name == "box" else field.default
+        option = _option(
+            field.metadata["help"],
+            "how",
+            metavar="|".join(choices) if choices else ("SIDE|HxW" if field.name == "box" else None),
+            show_default=default is not None,
+        )
+        parameters.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind if default is not None else kind | None, option],
+            )
+        )
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in keyword}
+    return function
+
+
+@app.command(no_args_is_help=True)
+@_with_config_options
+def explain(
+    clip: Annotated[
+        Path, typer.Argument(metavar="CLIP", help="A video (mp4, mkv, avi, mov, webm, gif ...) or a folder of frames.")
+    ],
+    model: Annotated[
+        str,
+        _option("demo, torchvision:NAME[:WEIGHTS], or python:PACKAGE.MODULE:FUNCTION.", "what", metavar="SPEC"),
+    ] = "demo",
+    target: Annotated[
+        list[str],
+        _option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
+    ] = ["pred"],  # noqa: B006 - typer reads it, nothing writes it
+    minus: Annotated[
+        str | None,
+        _option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
+    ] = None,
+    frames: Annotated[int | None, _option("How many frames. Default: what the model expects.", "clip")] = None,
+    frame_stride: Annotated[int | None, _option("Step between frames. Default: the model's.", "clip")] = None,
+    start: Annotated[
+        str, _option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
+    ] = "center",
+    size: Annotated[
+        int | None, _option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
+    ] = None,
+    out: Annotated[Path | None, _option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
+    fps: Annotated[float, _option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
+    **options: Any,
+) -> None:
+    """Explain what a classifier sees in CLIP: writes an overlay video, a contact sheet and the raw result.
+
+    [bold]Examples[/bold]
+
+    aosa-fast explain clip.mp4                                  the embedded model, one gradient
+
+    aosa-fast explain clip.mp4 --method aosa --stride 4         exact, on a finer grid
+
+    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling" --score logit
+
+    aosa-fast explain frames/ --target 3 --minus 7 --out why    why class 3 and not 7
+
+    The map is signed and in units of the score: warm where hiding the voxels lowers it, blue where it raises it.
+
+    Exit codes: 0 done, 2 bad argument or input.
+    """
+    config = Config(**{**options, "box": _box(options["box"])})  # what is wrong here is said before torch is loaded
+    from aosa_fast.run import Request, run_explain
+
+    request = Request(
+        clip=clip,
+        model=model,
+        targets=target,
+        minus=minus,
+        config=config,
+        frames=frames,
+        frame_stride=frame_stride,
+        start=start,
+        size=size,
+        out=out if out is not None else Path("out") / clip.resolve().stem,
+        fps=fps,
+    )
+    run_explain(request, Console(), Console(stderr=True))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, _option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
+    method: Annotated[str, _option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path")] = "aosa",
+) -> None:
+    """Explain the embedded clip with the embedded model, and say how much of the map lies on the moving object."""
+    # The embedded network sees 64 x 64 pixels: a finer grid and a smaller box than the paper's for 112 x 112.
+    config = Config(method=method, stride=4, box=12)
+    from aosa_fast.run import run_demo
+
+    run_demo(config, out, Console(), Console(stderr=True))
+
+
+def _box(text: str) -> int | tuple[int, int]:
+    parts = text.lower().split("x")
+    if not all(part.strip().isdigit() for part in parts) or len(parts) > 2:
+        raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
+    sides = [int(part) for part in parts]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def main() -> None:
+    """Runs the command line; every expected error is one line on stderr and exit code 2."""
+    # Spinning threads of OpenMP make everything 30 times slower where another process holds a core. Read at load.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        _fail(str(error))
+    except TyperException as error:
+        _fail(error.format_message())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    line = " ".join(message.split())
+    if line:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

@@ -1,0 +1,141 @@
+"""Dense optical flow of all frame pairs of all clips, by OpenCV (paper III-A)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aosa_fast.config import FLOWS
+from aosa_fast.errors import InputError
+
+Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB
+FlowFunction = Callable[[Frames], Any]
+
+_CONTRIB = {
+    "tvl1": "DualTVL1OpticalFlow_create",
+    "pcaflow": "createOptFlow_PCAFlow",
+    "deepflow": "createOptFlow_DeepFlow",
+    "simpleflow": "createOptFlow_SimpleFlow",
+    "rlof": "createOptFlow_DenseRLOF",
+}
+_DIS = {
+    "dis-ultrafast": "DISOPTICAL_FLOW_PRESET_ULTRAFAST",
+    "dis-fast": "DISOPTICAL_FLOW_PRESET_FAST",
+    "dis-medium": "DISOPTICAL_FLOW_PRESET_MEDIUM",
+}
+_IN_COLOUR = ("simpleflow", "rlof")
+# Smallest side that each method takes without an OpenCV error, found by trying.
+_LEAST_SIDE = {"dis-ultrafast": 12, "dis-fast": 12, "dis-medium": 12}
+
+
+def optical_flow(
+    frames: NDArray[np.uint8],
+    method: str = "farneback",
+    *,
+    swapped_grey: bool = False,
+    workers: int | None = None,
+) -> Tensor:
+    """Flow from every frame to the next.
+
+    Args:
+        frames: (B, T, H, W, 3) uint8, RGB.
+        method: "farneback" (0.5, 3, 15, 3, 5, 1.2, as the authors use it), "dis-ultrafast", "dis-fast", "dis-medium",
+            or, with opencv-contrib-python, "tvl1", "pcaflow", "deepflow", "simpleflow" and "rlof".
+        swapped_grey: weigh red as blue and blue as red when making grey, as the authors' code does.
+        workers: threads over frame pairs; OpenCV itself uses one each. Default: torch's number of threads.
+
+    Returns:
+        (B, T-1, H, W, 2) float32, (dx, dy), pixels. The same bits for any number of workers.
+
+    Raises:
+        InputError: an unknown method, one that this OpenCV lacks, or frames too small for it.
+    """
+    if method not in FLOWS:
+        raise InputError(f"flow must be one of {', '.join(FLOWS)}; got {method}")
+    contrib = _CONTRIB.get(method)
+    if contrib and not hasattr(getattr(cv2, "optflow", None), contrib):
+        raise InputError(
+            f"flow={method} must have OpenCV's contrib modules; got {cv2.__version__} without them: "
+            "pip install --force-reinstall --no-deps opencv-contrib-python"
+        )
+    clips, count, height, width, _ = frames.shape
+    if min(height, width) < _LEAST_SIDE.get(method, 4):
+        raise InputError(f"flow={method} must have frames of at least {_LEAST_SIDE.get(method, 4)} pixels a side; "
+                         f"got {height}x{width}")  # fmt: skip
+    flow = torch.empty((clips, max(count - 1, 0), height, width, 2), dtype=torch.float32)
+    pictures = [_prepare(clip, method, swapped_grey) for clip in frames]
+    pairs = [(b, t) for b in range(clips) for t in range(count - 1)]
+    target = flow.numpy()
+    estimators = threading.local()  # OpenCV's objects are not safe to share between threads
+
+    def run(pair: tuple[int, int]) -> None:
+        b, t = pair
+        if not hasattr(estimators, "estimate"):
+            estimators.estimate = _estimator(method)
+        target[b, t] = estimators.estimate(pictures[b][t], pictures[b][t + 1])
+
+    workers = min(len(pairs), torch.get_num_threads() if workers is None else workers)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # its own threads gain less than ours over pairs, and lose on small frames
+    try:
+        if workers <= 1:
+            for pair in pairs:
+                run(pair)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(run, pairs))
+    except cv2.error as error:
+        raise InputError(f"flow={method} must fit frames of {height}x{width}; OpenCV says: {error.err}") from None
+    finally:
+        cv2.setNumThreads(before)
+    return flow
+
+
+def resolve_flow(
+    flow: str | Tensor | NDArray[np.float32] | FlowFunction,
+    frames: NDArray[np.uint8],
+    *,
+    swapped_grey: bool = False,
+    workers: int | None = None,
+) -> Tensor:
+    """Flow by name, or the user's own: a tensor (B, T-1, H, W, 2) or a function of one clip's frames (T, H, W, 3).
+
+    Raises:
+        InputError: as `optical_flow`; or the user's flow has another shape or is not floating point.
+    """
+    if isinstance(flow, str):
+        return optical_flow(frames, flow, swapped_grey=swapped_grey, workers=workers)
+    clips, count, height, width, _ = frames.shape
+    values = torch.stack([torch.as_tensor(flow(clip)) for clip in frames]) if callable(flow) else torch.as_tensor(flow)
+    if values.ndim == 4 and clips == 1:
+        values = values.unsqueeze(0)
+    expected = (clips, count - 1, height, width, 2)
+    if tuple(values.shape) != expected:
+        raise InputError(f"flow must have shape {expected}, (dx, dy) in pixels; got {tuple(values.shape)}")
+    if not values.is_floating_point():
+        raise InputError(f"flow must be floating point; got {values.dtype}")
+    return values.detach().to("cpu", torch.float32)
+
+
+def _prepare(clip: Frames, method: str, swapped_grey: bool) -> list[NDArray[np.uint8]]:
+    grey = cv2.COLOR_BGR2GRAY if swapped_grey else cv2.COLOR_RGB2GRAY
+    code = cv2.COLOR_RGB2BGR if method in _IN_COLOUR else grey
+    return [cv2.cvtColor(frame, code) for frame in clip]
+
+
+def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]:
+    if method == "farneback":
+        return lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
+    if method in _DIS:
+        estimator = cv2.DISOpticalFlow.create(getattr(cv2, _DIS[method]))
+    else:
+        estimator = getattr(cv2.optflow, _CONTRIB[method])()
+    return lambda a, b: estimator.calc(a, b, None)

@@ -1,0 +1,98 @@
+"""Gradients of the score by the input, and by nothing else (paper III-D; method: sections 5 and 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from aosa_fast.errors import InputError
+from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.targets import ResolvedTarget, class_scores
+
+Resolve = Callable[[Tensor], list[ResolvedTarget]]  # (B, n_classes) logits to targets
+
+
+def input_gradients(
+    model: Model, video: Tensor, score: str, resolve: Resolve
+) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """One forward, and one backward per target.
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        score: which score is differentiated.
+        resolve: turns the logits into targets, so that the forward serves the choice of the class too.
+
+    Returns:
+        The logits (B, n_classes), the targets, and for each the gradient (B, C, T, H, W) float32.
+
+    Raises:
+        InputError: as `call_model`; the score does not depend on the input, or its gradient is not finite.
+    """
+    dtype, layout = input_format(model)
+    with torch.enable_grad():
+        leaf = video.detach().clone().requires_grad_()
+        # A copy, also in float32: a model that normalises in place must not do so on a leaf.
+        batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
+        logits = call_model(model, batch)
+        scores = class_scores(logits, score)
+        targets = resolve(logits.detach())
+        sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
+        grads = []
+        for i, total in enumerate(sums):
+            if not total.requires_grad:
+                raise InputError("model must be differentiable by its input for this method; use method=aosa")
+            (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < len(sums))
+            grads.append(grad)
+    for grad in grads:
+        if not torch.isfinite(grad).all():
+            raise InputError("model must have a finite gradient by its input; got NaN or infinity")
+    return logits.detach(), targets, grads
+
+
+def path_gradients(
+    model: Model,
+    video: Tensor,
+    fill: Tensor,
+    score: str,
+    targets: Sequence[ResolvedTarget],
+    steps: int,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
+    """The mean gradient at `steps` midpoints of the straight way from one clip to its fill, per target.
+
+    Args:
+        model: see `call_model`.
+        video: (1, C, T, H, W) float32.
+        fill: (1, C, T, H, W) float32.
+        score: which score is differentiated.
+        targets: of this clip.
+        steps: m; the points are x + (k + 1/2)/m (fill - x).
+        batch_size: points per forward and backward.
+        progress: called with (points done, points in all).
+
+    Returns:
+        For each target the mean gradient (1, C, T, H, W) float32.
+
+    Raises:
+        InputError: as `input_gradients`.
+    """
+    means = [torch.zeros_like(video) for _ in targets]
+    points = (torch.arange(steps, dtype=torch.float32) + 0.5) / steps
+    done = 0
+    for alpha in points.split(batch_size):
+        clips = torch.lerp(video, fill, alpha.reshape(-1, 1, 1, 1, 1))
+        repeated = [
+            ResolvedTarget(t.index.expand(len(clips)), None if t.minus is None else t.minus.expand(len(clips)))
+            for t in targets
+        ]
+        _, _, grads = input_gradients(model, clips, score, lambda _, repeated=repeated: repeated)  # type: ignore[misc]
+        for mean, grad in zip(means, grads, strict=True):
+            mean += grad.sum(0, keepdim=True) / steps
+        done += len(clips)
+        if progress:
+            progress(done, steps)
+    return means

@@ -1,0 +1,95 @@
+"""The model under explanation: calling it, and leaving it as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from aosa_fast.errors import InputError
+
+Model = nn.Module | Callable[[Tensor], Any]
+
+
+def call_model(model: Model, batch: Tensor) -> Tensor:
+    """The logits of a batch, as float32, whatever the model wraps them in.
+
+    Args:
+        model: maps (B, C, T, H, W) to (B, n_classes), or to an object with `.logits` or a mapping with "logits".
+        batch: (B, C, T, H, W). It may be overwritten: some models normalise in place.
+
+    Returns:
+        (B, n_classes) float32.
+
+    Raises:
+        InputError: the output is not (B, n_classes), or not finite.
+    """
+    output = model(batch)
+    if isinstance(output, dict):
+        output = output.get("logits")
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"model must return logits as a tensor, or an object with .logits; got {type(logits).__name__}"
+        )
+    if logits.ndim != 2 or logits.shape[0] != batch.shape[0] or logits.shape[1] < 1:
+        raise InputError(
+            f"model must return one row of class scores per clip, (B, n_classes) with B={batch.shape[0]}; "
+            f"got {tuple(logits.shape)}"
+        )
+    if not torch.isfinite(logits).all():
+        raise InputError(f"model must return finite logits; got {int((~torch.isfinite(logits)).sum())} NaN or infinite")
+    return logits.float()
+
+
+def input_format(model: Model) -> tuple[torch.dtype, torch.memory_format]:
+    """The dtype and memory format in which the model takes its input fastest: those of its own weights."""
+    dtype, layout = torch.float32, torch.contiguous_format
+    if isinstance(model, nn.Module):
+        weights = [p for p in model.parameters() if p.is_floating_point()]
+        if weights:
+            dtype = weights[0].dtype
+        if any(
+            p.ndim == 5 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last_3d)
+            for p in weights
+        ):
+            layout = torch.channels_last_3d
+    return dtype, layout
+
+
+_lock = threading.Lock()
+_users: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Puts the model in evaluation mode, and back, module by module, also after an exception.
+
+    Batch statistics would couple the clips of a batch. Several threads may explain one model at once: the last one
+    out restores. Gradients, `requires_grad` flags and hooks are never touched.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    with _lock:
+        count, training = _users.get(model, (0, []))
+        training = training or [module for module in model.modules() if module.training]
+        _users[model] = (count + 1, training)
+        for module in training:
+            module.training = False
+    try:
+        yield
+    finally:
+        with _lock:
+            count, training = _users[model]
+            if count > 1:
+                _users[model] = (count - 1, training)
+            else:
+                del _users[model]
+                for module in training:
+                    module.training = True

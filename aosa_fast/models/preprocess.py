@@ -1,0 +1,91 @@
+"""From decoded frames to a model's input, and boxes along with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects.
+
+    Attributes:
+        frames: T, how many frames.
+        stride: step between them in the video.
+        size: the short side after resizing, pixels; the long side keeps the proportion.
+        crop: (H, W) of the centre crop, pixels.
+        mean: per channel, of pixels in [0, 1].
+        std: likewise.
+    """
+
+    frames: int
+    stride: int
+    size: int
+    crop: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.stride, self.size, *self.crop) < 1:
+            raise InputError(
+                f"frames, stride, size and crop must be at least 1; "
+                f"got {self.frames}, {self.stride}, {self.size}, {self.crop}"
+            )
+        if max(self.crop) > self.size:
+            raise InputError(f"crop must be at most size={self.size} pixels a side; got {self.crop}")
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the whole frame after resizing, before the crop."""
+        scale = self.size / min(height, width)
+        return max(self.size, round(height * scale)), max(self.size, round(width * scale))
+
+    def source_window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The crop in pixels of the source frame: (x0, y0, x1, y1)."""
+        high, wide = self.resized(height, width)
+        top, left = (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
+        fy, fx = height / high, width / wide
+        return left * fx, top * fy, (left + self.crop[1]) * fx, (top + self.crop[0]) * fy
+
+    def crop_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(T, H, W, 3) uint8 to (T, crop H, crop W, 3) uint8: area-averaged when smaller, bilinear when larger."""
+        high, wide = self.resized(*frames.shape[1:3])
+        top, left = (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
+        how = cv2.INTER_AREA if high < frames.shape[1] else cv2.INTER_LINEAR
+        out = np.empty((len(frames), *self.crop, 3), dtype=np.uint8)
+        for t, frame in enumerate(frames):
+            resized = frame if (high, wide) == frame.shape[:2] else cv2.resize(frame, (wide, high), interpolation=how)
+            out[t] = resized[top : top + self.crop[0], left : left + self.crop[1]]
+        return out
+
+    def display_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of the source frames that the model sees, in their own resolution, for people to look at."""
+        x0, y0, x1, y1 = (round(v) for v in self.source_window(*frames.shape[1:3]))
+        return np.ascontiguousarray(frames[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+
+    def map_boxes(self, boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
+        """Boxes (T, 4), (x0, y0, x1, y1) in source pixels, to the model's pixels, grown to whole ones and clipped."""
+        x0, y0, x1, y1 = self.source_window(height, width)
+        scale = np.array([self.crop[1] / (x1 - x0), self.crop[0] / (y1 - y0)] * 2)
+        moved = (boxes - np.array([x0, y0, x0, y0])) * scale
+        whole = np.concatenate([np.floor(moved[:, :2]), np.ceil(moved[:, 2:])], axis=1)
+        limit = np.array([self.crop[1], self.crop[0]] * 2)
+        clipped: NDArray[np.int32] = np.clip(whole, 0, limit).astype(np.int32)
+        return clipped
+
+    def to_input(self, cropped: NDArray[np.uint8]) -> Tensor:
+        """(T, H, W, 3) uint8 frames, already cropped, to (1, 3, T, H, W) float32, normalised."""
+        import torch
+
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (cropped.astype(np.float32) / 255 - mean) / std
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(3, 0, 1, 2))).unsqueeze(0)

@@ -1,0 +1,78 @@
+"""Where an explanation comes from: every choice, versions, timings and self-checks, in plain types."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from aosa_fast import _C
+from aosa_fast.config import Config
+from aosa_fast.model import Model
+from aosa_fast.selfcheck import saturation, uncovered_share
+from aosa_fast.targets import ResolvedTarget
+from aosa_fast.timing import Timings
+from aosa_fast.version import __version__
+
+
+def describe(
+    model: Model,
+    config: Config,
+    logits: Tensor,
+    target: ResolvedTarget,
+    coverage: Tensor,
+    check: list[dict[str, Any]] | None,
+    class_names: Sequence[str] | None,
+    timings: Timings,
+) -> dict[str, Any]:
+    """The metadata of an explanation; lists have one entry per clip.
+
+    Args:
+        model: the explained model.
+        config: every choice.
+        logits: (B, n_classes) of the clean clips.
+        target: what is explained.
+        coverage: (B, T, H, W) int32.
+        check: what `exact_check` found, if it ran.
+        class_names: names by index, if known.
+        timings: seconds per stage.
+
+    Returns:
+        A dictionary that JSON can hold.
+    """
+    probabilities = logits.softmax(-1)
+    best = ResolvedTarget(logits.argmax(-1))
+    return {
+        "config": config.as_dict(),
+        "target": target.names(class_names),
+        "target_index": target.index.tolist(),
+        "minus_index": None if target.minus is None else target.minus.tolist(),
+        "probability": ResolvedTarget(target.index).pick(probabilities).tolist(),
+        "prediction": best.names(class_names),
+        "prediction_probability": best.pick(probabilities).tolist(),
+        "class_names": list(class_names) if class_names else None,
+        "model": type(model).__name__,
+        "shape": dict(zip("BTHW", coverage.shape, strict=True)),
+        "self_check": {
+            "uncovered_share": uncovered_share(coverage),
+            "saturated": saturation(probabilities, target, config),
+            "exact": check,
+        },
+        "seconds": dict(timings.seconds),
+        "versions": {
+            "aosa_fast": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+            "opencv": cv2.__version__,
+        },
+        "threads": torch.get_num_threads(),
+        "simd": _C.simd_level(),
+    }

@@ -1,0 +1,204 @@
+"""What the commands do, once their arguments are read."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from aosa_fast.config import Config
+from aosa_fast.demo import demo_clip_path, demo_truth
+from aosa_fast.errors import InputError
+from aosa_fast.explanation import UNITS, Explanation
+from aosa_fast.models import Classifier, load
+from aosa_fast.pipeline import Progress as Report
+from aosa_fast.pipeline import explain
+from aosa_fast.targets import Difference, Target
+from aosa_fast.video import VideoClip, atomic_path, read_clip
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `aosa-fast explain`; see its help."""
+
+    clip: Path
+    out: Path
+    config: Config
+    model: str = "demo"
+    targets: list[str] | None = None
+    minus: str | None = None
+    frames: int | None = None
+    frame_stride: int | None = None
+    start: str = "center"
+    size: int | None = None
+    fps: float = 8.0
+    boxes: NDArray[np.int32] | None = None  # (T, 4) in pixels of the model's input, drawn into the overlay
+
+
+def run_explain(request: Request, console: Console, errors: Console) -> list[Explanation]:
+    """Reads the clip, explains it, writes the results and says where they are.
+
+    Raises:
+        InputError: anything about the arguments, the clip or the model that cannot be.
+    """
+    classifier = _classifier(request)
+    preprocessing = classifier.preprocessing
+    clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
+    _check_folder(request.out)
+    cropped = preprocessing.crop_frames(clip.frames)
+    display = preprocessing.display_frames(clip.frames)
+    targets: list[Target] = [
+        target if request.minus is None else Difference(target, request.minus) for target in request.targets or ["pred"]
+    ]
+    with _progress(errors, f"{request.config.method} on {request.clip.name}") as report:
+        explanations = explain(
+            classifier.network,
+            preprocessing.to_input(cropped),
+            targets,
+            config=request.config,
+            frames=cropped[None],
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            class_names=classifier.class_names,
+            progress=report,
+        )
+    for explanation in explanations:
+        explanation.metadata["source"] = _source(clip, request)
+        prefix = "" if len(explanations) == 1 else f"{_slug(explanation.metadata['target'][0])}."
+        files = _write(explanation, request, prefix, display)
+        _report(explanation, files, console)
+    return explanations
+
+
+def run_demo(config: Config, out: Path, console: Console, errors: Console) -> float:
+    """Explains the embedded clip, and returns the share of positive saliency inside the moving object's box."""
+    truth = demo_truth()
+    boxes = load("demo").preprocessing.map_boxes(truth["boxes"], truth["size"], truth["size"])
+    request = Request(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]), boxes=boxes)
+    (explanation,) = run_explain(request, console, errors)
+    share, area = object_share(explanation.saliency[0].numpy(), boxes)
+    console.print(f"true class        {truth['class_name']}", highlight=False)
+    console.print(
+        f"on the object     {share:.0%} of the positive saliency, in {area:.0%} of the volume", highlight=False
+    )
+    return share
+
+
+def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tuple[float, float]:
+    """The share of positive saliency (T, H, W) inside boxes (T, 4), and the share of the volume that they take."""
+    inside = np.zeros(saliency.shape, dtype=bool)
+    for t, (x0, y0, x1, y1) in enumerate(boxes):
+        inside[t, y0:y1, x0:x1] = True
+    positive = np.maximum(saliency, 0).astype(np.float64)
+    total = positive.sum()
+    return (float(positive[inside].sum() / total) if total > 0 else 0.0), float(inside.mean())
+
+
+def _classifier(request: Request) -> Classifier:
+    classifier = load(request.model)
+    changes: dict[str, Any] = {}
+    if request.frames is not None:
+        changes["frames"] = request.frames
+    if request.frame_stride is not None:
+        changes["stride"] = request.frame_stride
+    if request.size is not None:
+        changes["size"], changes["crop"] = request.size, (request.size, request.size)
+    return replace(classifier, preprocessing=replace(classifier.preprocessing, **changes))
+
+
+def _check_folder(out: Path) -> None:
+    """Finds out before minutes of work whether the results can be written, without making anything yet."""
+    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: must be a folder that can be written; {existing}: {error.strerror}") from None
+
+
+def _write(explanation: Explanation, request: Request, prefix: str, display: NDArray[np.uint8]) -> dict[str, Path]:
+    out = request.out
+    files = {
+        "overlay": out / f"{prefix}overlay.mp4",
+        "contact sheet": out / f"{prefix}sheet.png",
+        "raw result": out / f"{prefix}explanation.npz",
+        "report": out / f"{prefix}report.json",
+    }
+    for name in ("overlay", "contact sheet"):
+        explanation.save_overlay(files[name], frames=display, boxes=request.boxes, fps=request.fps)
+    explanation.save(files["raw result"])
+    with atomic_path(files["report"]) as temporary:
+        temporary.write_text(json.dumps(explanation.metadata, indent=2) + "\n", encoding="utf-8")
+    return files
+
+
+def _report(explanation: Explanation, files: dict[str, Path], console: Console) -> None:
+    facts = explanation.metadata
+    check = facts["self_check"]
+    seconds = facts["seconds"]
+    scores = explanation.scores[0]
+    best = int(scores.argmax())
+    lines = {
+        "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
+        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {UNITS[explanation.config.score]}",
+        "strongest tube": f"{float(scores[best]):+.4g} of {scores.numel()} tubes, anchor {best}",
+        "never covered": f"{check['uncovered_share'][0]:.1%} of the voxels",
+        "time": f"{seconds['total']:.2f} s ("
+        + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)
+        + ")",
+        **{name: str(path) for name, path in files.items()},
+    }
+    if check["exact"]:
+        exact = check["exact"][0]
+        known = exact["correlation"] is not None
+        lines["against exact"] = f"mean error {exact['mean_absolute_error']:.3g}" + (
+            f", correlation {exact['correlation']:.2f}, on {len(exact['tubes'])} tubes" if known else ""
+        )
+    for name, text in lines.items():
+        console.print(f"{name:<17} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _source(clip: VideoClip, request: Request) -> dict[str, Any]:
+    return {
+        "path": str(request.clip),
+        "model": request.model,
+        "reader": clip.reader,
+        "frame_indices": list(clip.indices),
+        "frame_times": list(clip.times),
+        "total_frames": clip.total_frames,
+        "fps": clip.fps,
+        "damaged_packets": clip.damaged,
+        "replaced_frames": list(clip.replaced),
+    }
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(console: Console, title: str) -> Iterator[Report]:
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+        bar.update(task, completed=bar.tasks[0].total or 1, total=bar.tasks[0].total or 1)

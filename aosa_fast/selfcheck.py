@@ -1,0 +1,86 @@
+"""What every explanation says about its own trustworthiness."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.model import Model
+from aosa_fast.sweep import occlusion_sweep
+from aosa_fast.targets import ResolvedTarget
+from aosa_fast.tubes import Tubes
+
+SATURATED = 0.999
+
+
+def uncovered_share(coverage: Tensor) -> list[float]:
+    """Per clip, the share of voxels that no tube ever hides: the map says nothing about them."""
+    return (coverage == 0).float().mean((1, 2, 3)).tolist()  # type: ignore[no-any-return]
+
+
+def saturation(probabilities: Tensor, target: ResolvedTarget, config: Config) -> list[bool]:
+    """Per clip, whether the softmax probability of the explained class is so near 1 that its gradient vanishes.
+
+    Warns for AOSA-approx on probabilities, whose map is then mostly rounding.
+    """
+    explained = ResolvedTarget(target.index).pick(probabilities)
+    saturated: list[bool] = (explained > SATURATED).tolist()
+    if any(saturated) and config.method == "aosa-approx" and config.score == "prob":
+        warnings.warn(
+            f"the explained class has probability {float(explained.max()):.6f}: its gradient nearly vanishes; "
+            "use score='logit' (--score logit), or method='aosa-path'",
+            stacklevel=4,
+        )
+    return saturated
+
+
+def exact_check(
+    model: Model,
+    video: Tensor,
+    fill: Tensor,
+    tubes: Tubes,
+    scores: Tensor,
+    clean: Tensor,
+    target: ResolvedTarget,
+    config: Config,
+) -> list[dict[str, Any]]:
+    """Holds some tubes' first-order scores against exact occlusion with the same fill.
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        fill: (B, C, T, H, W) float32, what the scores assume inside a hidden tube.
+        tubes: of all clips.
+        scores: (B, N) float32, the scores in question.
+        clean: (B, n_classes) scores of the whole clips.
+        target: what is explained.
+        config: gives `check`, the number of tubes; they are spread evenly over the ranking of the scores.
+
+    Returns:
+        Per clip: the tubes, both scores, the mean absolute difference, and Pearson's correlation (None if undefined).
+    """
+    reports = []
+    for b in range(len(video)):
+        ranking = scores[b].argsort(descending=True)
+        count = min(config.check, len(ranking))
+        chosen = ranking[torch.linspace(0, len(ranking) - 1, count).round().long()].tolist()
+        swept = occlusion_sweep(model, video[b], fill[b], tubes.clip(b), config, anchors=chosen).mean(1)
+        one = target.clips(b, b + 1)
+        exact = one.pick(clean[b : b + 1]) - one.pick(swept.unsqueeze(0))[0]
+        mine = scores[b, chosen]
+        both = torch.stack([exact, mine]).double()
+        defined = count > 1 and bool((both.std(dim=1) > 0).all())
+        reports.append(
+            {
+                "tubes": chosen,
+                "exact": exact.tolist(),
+                "approximate": mine.tolist(),
+                "mean_absolute_error": float((exact - mine).abs().mean()),
+                "correlation": float(torch.corrcoef(both)[0, 1]) if defined else None,
+            }
+        )
+    return reports

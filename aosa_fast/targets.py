@@ -1,0 +1,138 @@
+"""What is explained: the score f of a class, or of the difference of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aosa_fast.errors import InputError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A target: why this class rather than that one. Its score is f(first) - f(second).
+
+    Attributes:
+        first: a class: index, name, or "pred".
+        second: likewise.
+    """
+
+    first: int | str | Tensor
+    second: int | str | Tensor
+
+
+Target = int | str | Tensor | Difference
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """Class indices per clip: `index` (B,) int64, `minus` (B,) int64 or None."""
+
+    index: Tensor
+    minus: Tensor | None = None
+
+    def pick(self, class_scores: Tensor) -> Tensor:
+        """(B, ..., n_classes) to (B, ...): the explained score of each clip."""
+        score = _pick(class_scores, self.index)
+        return score if self.minus is None else score - _pick(class_scores, self.minus)
+
+    def clips(self, begin: int, end: int) -> ResolvedTarget:
+        """The targets of some clips of the batch."""
+        return ResolvedTarget(self.index[begin:end], None if self.minus is None else self.minus[begin:end])
+
+    def names(self, class_names: Sequence[str] | None) -> list[str]:
+        """A readable name per clip."""
+
+        def name(index: int) -> str:
+            return class_names[index] if class_names else f"class {index}"
+
+        first = [name(i) for i in self.index.tolist()]
+        if self.minus is None:
+            return first
+        return [f"{a} - {name(i)}" for a, i in zip(first, self.minus.tolist(), strict=True)]
+
+
+def _pick(class_scores: Tensor, index: Tensor) -> Tensor:
+    shape = (len(index), *[1] * (class_scores.ndim - 1))
+    where = index.to(class_scores.device).reshape(shape).expand(*class_scores.shape[:-1], 1)
+    return class_scores.gather(-1, where).squeeze(-1)
+
+
+def class_scores(logits: Tensor, score: str) -> Tensor:
+    """f of every class: (..., n_classes) logits to probabilities, logits, log-probabilities or margins.
+
+    The margin of a class is its logit less the best other logit.
+
+    Raises:
+        InputError: a margin of a single class.
+    """
+    if score == "prob":
+        return logits.softmax(-1)
+    if score == "logprob":
+        return logits.log_softmax(-1)
+    if score == "logit":
+        return logits
+    if logits.shape[-1] < 2:
+        raise InputError("score=margin must have at least two classes; got a model with one")
+    best, where = logits.topk(2, dim=-1)
+    is_best = torch.arange(logits.shape[-1], device=logits.device) == where[..., :1]
+    return logits - torch.where(is_best, best[..., 1:], best[..., :1])
+
+
+def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | None = None) -> ResolvedTarget:
+    """Turns what the user asked for into class indices.
+
+    Args:
+        target: an index, a name (or an index as a string), "pred" for each clip's best class, a (B,) integer tensor
+            with one class per clip, or a `Difference` of two of these.
+        logits: (B, n_classes) of the clean clips.
+        class_names: names by index, if known.
+
+    Raises:
+        InputError: an index out of range, an unknown name, or a tensor of another length.
+    """
+    if isinstance(target, Difference):
+        first, second = (_indices(part, logits, class_names) for part in (target.first, target.second))
+        return ResolvedTarget(first, second)
+    return ResolvedTarget(_indices(target, logits, class_names))
+
+
+def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> Tensor:
+    clips, classes = logits.shape
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise InputError(f"target must be integer class indices; got {target.dtype}")
+        index = target.detach().cpu().long()
+        index = index.expand(clips) if index.ndim == 0 else index
+        if index.shape != (clips,):
+            raise InputError(f"target must have one class per clip, B={clips}; got shape {tuple(target.shape)}")
+    elif target == "pred":
+        return logits.argmax(-1).cpu()
+    elif isinstance(target, str):
+        index = torch.full((clips,), _by_name(target, class_names))
+    elif isinstance(target, int) and not isinstance(target, bool):
+        index = torch.full((clips,), target)
+    else:
+        raise InputError(f"target must be an index, a name, 'pred', a tensor or a Difference; got {target!r}")
+    bad = index[(index < 0) | (index >= classes)]
+    if len(bad):
+        raise InputError(f"target must be a class from 0 to {classes - 1}; got {int(bad[0])}")
+    return index
+
+
+def _by_name(name: str, class_names: Sequence[str] | None) -> int:
+    if class_names and name in class_names:
+        return list(class_names).index(name)
+    alike = [i for i, other in enumerate(class_names or []) if other.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if name.lstrip("-").isdigit():
+        return int(name)
+    if not class_names:
+        raise InputError(f"target must be an index, as this model has no class names; got {name}")
+    known = ", ".join(class_names[:12]) + (", ..." if len(class_names) > 12 else "")
+    raise InputError(f"target must be an index or one of {known}; got {name}")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aosa_fast
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_kernels_are_ours_and_no_top_level_package_is_taken():
+    for distribution in importlib.metadata.distributions():
+        if (distribution.metadata["Name"] or "").replace("_", "-") == "aosa-fast":
+            owned = (distribution.read_text("top_level.txt") or "aosa_fast").split()
+            assert owned == ["aosa_fast"]
+            assert not [file for file in distribution.files or [] if file.parts[0] in ("kernels", "tests", "bench")]
+
+
+def test_the_folder_kernels_refuses_to_be_a_top_level_package():
+    done = run("-c", "import kernels", cwd=ROOT)
+    assert done.returncode != 0
+    assert "import aosa_fast.kernels" in done.stderr.splitlines()[-1]
+
+
+def test_version_is_the_distribution_s():
+    assert aosa_fast.__version__ == importlib.metadata.version("aosa-fast")
+
+
+def test_data_files_come_along():
+    folder = Path(aosa_fast.__file__).parent
+    for name in ("py.typed", "_C.pyi", "demo/weights.pt", "demo/clip.mp4", "demo/clip.json"):
+        assert (folder / name).is_file(), name
+
+
+def test_every_public_name_can_be_imported():
+    for name in aosa_fast.__all__:
+        assert getattr(aosa_fast, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        aosa_fast.nothing  # noqa: B018
+
+
+def test_no_dynamo_at_the_first_call():
+    code = (
+        "import sys, torch; from aosa_fast.kernels.tracking import track_anchors;"
+        "track_anchors(torch.zeros(1, 1, 16, 16, 2), 8); print('torch._dynamo' in sys.modules)"
+    )
+    assert run("-P", "-c", code).stdout.strip() == "False"
+
+
+@pytest.mark.skipif(not os.environ.get("AOSA_EXPECT_WHEEL"), reason="only where the wheel is under test")
+def test_it_is_the_wheel_that_is_tested():
+    assert ROOT not in Path(aosa_fast.__file__).parents or ".venv-wheel" in aosa_fast.__file__
