@@ -138,4 +138,4 @@ def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], 
         estimator = cv2.DISOpticalFlow.create(getattr(cv2, _DIS[method]))
     else:
         estimator = getattr(cv2.optflow, _CONTRIB[method])()
-    return lambda a, b: estimator.calc(a, b, None)
+    return lambda a, b: estimator.calc(a, b, None)  # type: ignore[call-overload]

@@ -270,7 +270,7 @@ def _pictures(
     video: Tensor, frames: NDArray[np.uint8] | Tensor | None, mean: Values | None, std: Values | None, config: Config
 ) -> NDArray[np.uint8]:
     if frames is not None:
-        return check_frames(frames, (video.shape[0], *video.shape[2:]))  # type: ignore[arg-type]
+        return check_frames(frames, (video.shape[0], *video.shape[2:]))
     if config.compat:
         if mean is None or std is None or video.shape[1] != 3:
             raise InputError("compat=authors2022 must come with frames, or with mean and std of an RGB model; got none")

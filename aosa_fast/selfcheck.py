@@ -19,7 +19,7 @@ SATURATED = 0.999
 
 def uncovered_share(coverage: Tensor) -> list[float]:
     """Per clip, the share of voxels that no tube ever hides: the map says nothing about them."""
-    return (coverage == 0).float().mean((1, 2, 3)).tolist()  # type: ignore[no-any-return]
+    return (coverage == 0).float().mean((1, 2, 3)).tolist()
 
 
 def saturation(probabilities: Tensor, target: ResolvedTarget, config: Config) -> list[bool]:

@@ -53,7 +53,7 @@ def occlusion_sweep(
     draws = max(1, config.samples)
     dtype, layout = input_format(model)
     size = min(config.batch_size, len(chosen) * draws)
-    buffer = torch.empty((size, *video.shape), dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
+    buffer = torch.empty((size, *video.shape), dtype=dtype, memory_format=layout)
     clip, values = video.to(dtype), fill.to(dtype)
     scores = []
     done = 0

@@ -92,8 +92,16 @@ def _occlude_fake(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, o
 @torch.library.custom_op("aosa_fast::occlude_sampled", mutates_args=(), device_types="cpu")
 def _occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
     out = torch.empty((*noise.shape[:2], *video.shape), dtype=torch.float32)
-    arrays = [tensor.detach().contiguous().numpy() for tensor in (video, mean, boxes, members, noise)]
-    _C.occlude_sampled(*arrays, out.numpy(), (noise.shape[-1] - 1) // 2, threads())
+    _C.occlude_sampled(
+        video.detach().contiguous().numpy(),
+        mean.detach().contiguous().numpy(),
+        boxes.contiguous().numpy(),
+        members.contiguous().numpy(),
+        noise.detach().contiguous().numpy(),
+        out.numpy(),
+        noise.shape[-1] // 2,
+        threads(),
+    )
     return out
 
 

@@ -122,7 +122,7 @@ def train(config: TrainConfig, progress: Progress) -> DemoNet:
             group["lr"] = _one_cycle(step / config.steps)
         loss = torch.nn.functional.cross_entropy(net(videos.contiguous(memory_format=torch.channels_last_3d)), targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         speed = (step + 1) / (time.monotonic() - start)
         progress.update(task, advance=1, state=f"loss {loss.item():.3f}, {speed:.2f} steps/s")
