@@ -80,6 +80,7 @@ AOSA_MULTIVERSION(mean_planes,
 }  // namespace
 
 void conditional_mean(const float* video, float* mean, ClipShape shape, int64_t radius, int threads) {
+    radius = std::min(radius, std::max(shape.H, shape.W));  // farther neighbours are outside of every frame
     const int64_t planes = shape.B * shape.C * shape.T;
     parallel_for(planes, threads, planes * shape.H * shape.W,
                  [&](int64_t begin, int64_t end) { mean_planes(video, mean, shape.H, shape.W, radius, begin, end); });
@@ -87,6 +88,7 @@ void conditional_mean(const float* video, float* mean, ClipShape shape, int64_t 
 
 void field(const float* video, const float* grad, const float* fill, bool fill_per_channel, float* field,
            ClipShape shape, int64_t radius, Relu relu, int threads) {
+    radius = std::min(radius, std::max(shape.H, shape.W));
     const FieldTask task{video, grad, fill, fill_per_channel, field, shape, radius, relu};
     const int64_t frames = shape.B * shape.T;
     parallel_for(frames, threads, frames * shape.C * shape.H * shape.W,

@@ -27,7 +27,7 @@ void check_tubes(const Ints& boxes, const Ints& members, int64_t N, int64_t H, i
         expect(b[i] >= 0 && b[i + 1] >= 0 && b[i + 2] <= W && b[i + 3] <= H && b[i] <= W && b[i + 1] <= H,
                "boxes must lie inside the frame");
     const int32_t* m = members.data();
-    for (int64_t i = 0; i < members.size(); ++i) expect(m[i] < N, "members must be rows of boxes, or -1");
+    for (int64_t i = 0; i < members.size(); ++i) expect(m[i] >= -1 && m[i] < N, "members must be rows of boxes, or -1");
 }
 
 aosa::ClipShape clip_shape(const Floats& video) {

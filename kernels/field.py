@@ -1,6 +1,6 @@
 """The relevance field e and the conditional mean (paper III-C, III-D; Eq. 7 and 8)."""
 
-from typing import Literal, Optional
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ def field(
     check_shapes(video=(video, "B C T H W"), grad=(grad, "B C T H W"))
     if fill is not None:
         tensors["fill"] = fill
-        pattern = "C" if fill.ndim == 1 else "B C T H W"
+        pattern = "C" if isinstance(fill, Tensor) and fill.ndim == 1 else "B C T H W"
         check_shapes(video=(video, "B C T H W"), fill=(fill, pattern))
     check_dtype(torch.float32, **tensors)
     check_device(**tensors)
@@ -90,24 +90,23 @@ def _conditional_mean_fake(video: Tensor, radius: int) -> Tensor:
     return video.new_empty(video.shape)
 
 
-@torch.library.custom_op("aosa_fast::field", mutates_args=(), device_types="cpu")
-def _field(video: Tensor, grad: Tensor, fill: Optional[Tensor], radius: int, relu: int) -> Tensor:  # noqa: UP045
+@operator("conditional_mean", fake=_conditional_mean_fake)
+def _conditional_mean(video: Tensor, radius: int) -> Tensor:
+    mean = torch.empty(video.shape, dtype=torch.float32)
+    _C.conditional_mean(video.detach().contiguous().numpy(), mean.numpy(), radius, threads())
+    return mean
+
+
+def _field_fake(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: int) -> Tensor:
+    b, _, *rest = video.shape
+    return video.new_empty((b, *rest))
+
+
+@operator("field", fake=_field_fake)
+def _field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: int) -> Tensor:
     b, _, *rest = video.shape
     out = torch.empty((b, *rest), dtype=torch.float32)
     values = None if fill is None else fill.detach().contiguous().numpy()
     video, grad = video.detach().contiguous(), grad.detach().contiguous()
     _C.field(video.numpy(), grad.numpy(), values, out.numpy(), radius, relu, threads())
     return out
-
-
-@_field.register_fake
-def _(video: Tensor, grad: Tensor, fill: Optional[Tensor], radius: int, relu: int) -> Tensor:  # noqa: UP045
-    b, _, *rest = video.shape
-    return video.new_empty((b, *rest))
-
-
-@operator("conditional_mean", fake=_conditional_mean_fake)
-def _conditional_mean(video: Tensor, radius: int) -> Tensor:
-    mean = torch.empty(video.shape, dtype=torch.float32)
-    _C.conditional_mean(video.detach().contiguous().numpy(), mean.numpy(), radius, threads())
-    return mean

@@ -1,6 +1,8 @@
 """The occluded batch of exact AOSA, written straight into the model's input (paper III-A to III-C)."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast import _C
@@ -89,7 +91,32 @@ def _occlude_fake(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, o
     return None
 
 
-@torch.library.custom_op("aosa_fast::occlude_sampled", mutates_args=(), device_types="cpu")
+@operator("occlude", fake=_occlude_fake, mutates=("out",))
+def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
+    channels, frames, height, width = video.shape
+    order = (0, 1, 2, 3) if out.is_contiguous() else (1, 2, 3, 0)
+    planes = channels * frames if out.is_contiguous() else frames
+    _C.occlude(
+        _bytes(video.permute(order)).reshape(planes, height, width, -1),
+        _bytes(fill.permute(order)).reshape(planes, height, width, -1),
+        boxes.contiguous().numpy(),
+        members.contiguous().numpy(),
+        _bytes(out if out.is_contiguous() else out.permute(0, 2, 3, 4, 1)),
+        frames,
+        threads(),
+    )
+
+
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    """A tensor's memory: one path for every dtype, bfloat16 included, which NumPy does not have."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def _occlude_sampled_fake(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
+    return video.new_empty((*noise.shape[:2], *video.shape))
+
+
+@operator("occlude_sampled", fake=_occlude_sampled_fake)
 def _occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
     out = torch.empty((*noise.shape[:2], *video.shape), dtype=torch.float32)
     _C.occlude_sampled(
@@ -103,29 +130,3 @@ def _occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor
         threads(),
     )
     return out
-
-
-@_occlude_sampled.register_fake
-def _(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
-    return video.new_empty((*noise.shape[:2], *video.shape))
-
-
-@operator("occlude", fake=_occlude_fake, mutates=("out",))
-def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
-    frames = video.shape[1]
-    if out.is_contiguous():
-        clips = [clip.contiguous().flatten(0, 1).unsqueeze(-1) for clip in (video, fill)]
-    else:
-        out = out.permute(0, 2, 3, 4, 1)
-        clips = [clip.permute(1, 2, 3, 0).contiguous() for clip in (video, fill)]
-    # Bytes: one path for every dtype, bfloat16 included, which NumPy does not have.
-    source, values = (clip.detach().view(torch.uint8).numpy() for clip in clips)
-    _C.occlude(
-        source,
-        values,
-        boxes.contiguous().numpy(),
-        members.contiguous().numpy(),
-        out.detach().view(torch.uint8).numpy(),
-        frames,
-        threads(),
-    )

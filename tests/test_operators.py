@@ -1,0 +1,218 @@
+"""What all operators have in common: the same bits however they are called."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from aosa_fast import _C
+from aosa_fast.kernels import field, occlude, partners, saliency_map, tracking, tube_scores
+
+OPERATORS = {
+    "conditional_mean": field._conditional_mean,
+    "field": field._field,
+    "tube_scores": tube_scores._tube_scores,
+    "saliency_map": saliency_map._saliency_map,
+    "occlude": occlude._occlude,
+    "occlude_sampled": occlude._occlude_sampled,
+    "track_anchors": tracking._track_anchors,
+    "select_partners": partners._select_partners,
+}
+LEVELS = ["baseline", "avx2", "avx512"]
+
+
+def make_clip(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(len(shape) + shape[-1])
+    return torch.randn(shape, generator=generator) + torch.linspace(-1, 2, shape[-1])
+
+
+def make_tubes(B: int, N: int, T: int, H: int, W: int, K1: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(N)
+    frame = torch.tensor([W, H])
+    low = (torch.rand(B, N, T, 2, generator=generator) * frame).long()
+    boxes = torch.cat([low, torch.minimum(low + 9, frame)], dim=-1)
+    boxes[torch.rand(B, N, T, generator=generator) < 0.1] = 0
+    return boxes.int(), torch.randint(-1, N, (B, N, K1), generator=generator).int()
+
+
+def make_tracks(B: int, N: int, T: int) -> Tensor:
+    return torch.randint(-1, 2, (B, N, T, 2), generator=torch.Generator().manual_seed(N)).float().cumsum(2)
+
+
+def inputs(size: str) -> dict[str, tuple[Any, ...]]:
+    """Arguments by name. The large ones are work for three threads (kStepsPerThread in csrc/parallel.h)."""
+    large = size == "large"
+    B, C, T, H, W, N = (1, 3, 16, 111, 121, 97) if large else (2, 2, 3, 9, 11, 6)
+    video, grad, fill = make_clip(B, C, T, H, W), make_clip(B, C, T, H, W).flip(-1), make_clip(B, C, T, H, W).flip(-2)
+    clips, frames = (3, 4) if large else (B, T)
+    boxes, members = make_tubes(clips, N, T, H, W, 4)
+    scores = torch.linspace(-1, 1, clips * N).reshape(clips, N)
+    few, part, short = members[0, :6].contiguous(), boxes[0, :, :frames].contiguous(), video[0, :, :frames].contiguous()
+    noise = torch.randn(6, 4, frames, 3, 3, generator=torch.Generator().manual_seed(1))
+    return {
+        "conditional_mean": (video, 3),
+        "field-element": (video, grad, None, 3, 0),
+        "field-channel": (video, grad, fill, 3, 1),
+        "field-none": (video, grad, torch.arange(C).float(), 3, 2),
+        "field-eq8-literal": (video, grad, None, 4, 3),
+        "tube_scores": (make_clip(clips, T, H, W), boxes, members),
+        "saliency_map": (scores, boxes, members, H, W),
+        "occlude": (video[0], fill[0], boxes[0], few, torch.full((6, C, T, H, W), torch.nan)),
+        "occlude_sampled": (short, short * 0.5, part, few, noise),
+        "track_anchors": (make_clip(B, T - 1, H, W, 2), 4, 2),
+        "select_partners": (make_tracks(B, 2 * N, T), 3, 1.5),
+    }
+
+
+SMALL, LARGE = inputs("small"), inputs("large")
+NAMES = list(SMALL)
+
+
+def call(name: str, arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    """The outputs as bytes, so that NaN equals itself; an argument that is written is copied, and is an output."""
+    if name == "occlude":
+        arguments = (*arguments[:-1], torch.from_numpy(arguments[-1].numpy().copy()))
+    result = OPERATORS[name.split("-")[0]](*arguments)
+    outputs = arguments[-1:] if name == "occlude" else result if isinstance(result, tuple) else (result,)
+    return [output.numpy().view(np.uint8) for output in outputs]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def eager_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Partners use threads from a few rows on, not from 500 anchors on."""
+    monkeypatch.setattr(partners, "PAIRS_PER_THREAD", 1000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_run_gives_the_same_bits(name: str) -> None:
+    first = call(name, LARGE[name])
+    assert first[0].any()
+    assert same(first, call(name, LARGE[name]))
+
+
+@pytest.mark.usefixtures("eager_threads")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_threads_does_not_change_a_bit(name: str, threads: Callable[[int], None]) -> None:
+    threads(1)
+    expected = call(name, LARGE[name])
+    for count in (2, 3, 5):
+        threads(count)
+        assert same(expected, call(name, LARGE[name]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_instruction_set_does_not_change_a_bit(name: str) -> None:
+    best, results = _C.simd_level(), []
+    try:
+        for level in LEVELS[: LEVELS.index(best) + 1]:
+            _C.set_simd_level(level)
+            assert _C.simd_level() == level
+            results.append(call(name, LARGE[name]) + call(name, SMALL[name]))
+    finally:
+        _C.set_simd_level(best)
+    assert all(same(results[0], other) for other in results)
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    before = _C.simd_level()
+    with pytest.raises(ValueError, match=r"level must be one that this processor has, up to .*; got sse9"):
+        _C.set_simd_level("sse9")
+    assert _C.simd_level() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_may_have_any_strides(name: str) -> None:
+    arguments = SMALL[name]
+    strided = [torch.stack([a, a + 1], dim=-1)[..., 0] if isinstance(a, Tensor) else a for a in arguments]
+    turned = [a.transpose(0, -1).contiguous().transpose(0, -1) if isinstance(a, Tensor) else a for a in arguments]
+    for variant in (strided, turned):
+        assert not variant[0].is_contiguous()
+        if name == "occlude":
+            variant[-1] = arguments[-1]
+        assert same(call(name, tuple(variant)), call(name, arguments))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_element_of_an_output_is_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, plain, made = call(name, SMALL[name]), torch.empty, []
+
+    def poisoned(*arguments: Any, **options: Any) -> Tensor:
+        made.append(plain(*arguments, **options))
+        return made[-1].fill_(torch.nan if made[-1].is_floating_point() else made[-1].dtype == torch.bool or -7)
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+    result = call(name, SMALL[name])
+    monkeypatch.undo()
+    assert made or name == "occlude"  # whose output is made, full of NaN, by the caller
+    assert same(result, expected)
+    assert not any(np.isnan(tensor.numpy()).any() for tensor in made)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_accepts_the_operator(name: str) -> None:
+    torch.library.opcheck(OPERATORS[name.split("-")[0]], SMALL[name])
+
+
+@pytest.mark.parametrize("reseed", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("shape", [(2, 5, 9, 11, 2), (1, 0, 9, 11, 2), (1, 6, 8, 8, 2)], ids=str)
+def test_fake_tracks_have_the_shape_of_the_real(shape: tuple[int, ...], reseed: int) -> None:
+    real = OPERATORS["track_anchors"](torch.zeros(shape), 4, reseed)
+    with FakeTensorMode():
+        fake = OPERATORS["track_anchors"](torch.empty(shape), 4, reseed)
+    assert [(t.shape, t.dtype) for t in real] == [(t.shape, t.dtype) for t in fake]
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_python_threads_may_call_at_once(threads: Callable[[int], None]) -> None:
+    threads(2)
+    expected = {name: call(name, LARGE[name]) for name in NAMES}
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [(name, pool.submit(call, name, LARGE[name])) for _ in range(3) for name in NAMES]
+        for name, job in jobs:
+            assert same(job.result(timeout=60), expected[name]), name
+
+
+@pytest.mark.usefixtures("eager_threads")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_may_call_what_the_parent_used(threads: Callable[[int], None]) -> None:
+    threads(3)
+    expected = {name: call(name, LARGE[name]) for name in NAMES}
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+
+    def child() -> None:
+        writer.send([name for name in NAMES if not same(call(name, LARGE[name]), expected[name])])
+
+    process = context.Process(target=child)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about any fork beside threads
+        process.start()
+    try:
+        assert reader.poll(30), "the child hangs or died"
+        assert reader.recv() == []
+        process.join(30)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()

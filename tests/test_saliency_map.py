@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from aosa_fast.kernels import reference
+from aosa_fast.kernels.saliency_map import saliency_map
+from aosa_fast.kernels.tube_scores import tube_scores
+
+
+def make_boxes(B: int, N: int, T: int, H: int, W: int, kind: str = "any", seed: int = 0) -> Tensor:
+    """(B, N, T, 4) int32: rectangles of every size, or of a named kind."""
+    generator = torch.Generator().manual_seed(seed)
+    shape, frame = (B, N, T, 2), torch.tensor([W, H])
+    low = (torch.rand(shape, generator=generator) * frame).long()
+    high = low + 1 + (torch.rand(shape, generator=generator) * (frame - low)).long().clamp(max=frame - low - 1)
+    if kind == "paper":  # 16x16 of 112x112, clipped
+        low, high = (low - 4).clamp(min=0), torch.minimum(low + 4, frame)
+    if kind == "one-pixel":
+        high = low + 1
+    if kind == "frame":
+        low, high = torch.zeros_like(low), frame.expand(shape)
+    if kind == "same":
+        low, high = low[:, :1].expand(shape), high[:, :1].expand(shape)
+    boxes = torch.cat([low, high], dim=-1)
+    if kind == "dying":
+        boxes[torch.rand(shape[:3], generator=generator) < 0.4] = 0
+        boxes[:, ::3] = 0
+    return boxes.int()
+
+
+def make_members(B: int, N: int, K: int, seed: int = 0) -> Tensor:
+    """(B, N, K+1) int32: the tube itself, then K others in random order; -1 pads."""
+    generator = torch.Generator().manual_seed(seed)
+    members = torch.full((B, N, K + 1), -1)
+    for b in range(B):
+        for n in range(N):
+            others = [j for j in torch.randperm(N, generator=generator).tolist() if j != n]
+            chosen = [n, *others[:K]]
+            members[b, n, : len(chosen)] = torch.tensor(chosen)
+    return members.int()
+
+
+# Name: (B, N, T, H, W), K, kind of boxes.
+CASES = [
+    pytest.param((1, 49, 8, 40, 56), 3, "paper", id="paper-like"),
+    pytest.param((2, 20, 4, 17, 23), 3, "any", id="batch-odd"),
+    pytest.param((1, 100, 1, 7, 9), 5, "any", id="one-frame-every-overlap"),
+    pytest.param((1, 20, 2, 12, 12), 15, "any", id="sixteen-members"),
+    pytest.param((1, 1, 3, 9, 8), 0, "any", id="one-tube"),
+    pytest.param((1, 1, 3, 9, 8), 4, "any", id="one-tube-padded"),
+    pytest.param((2, 12, 4, 17, 23), 0, "any", id="no-partners"),
+    pytest.param((1, 4, 4, 17, 23), 7, "any", id="more-partners-than-tubes"),
+    pytest.param((1, 20, 3, 17, 23), 3, "one-pixel", id="box-of-one-pixel"),
+    pytest.param((1, 9, 3, 11, 13), 3, "frame", id="box-larger-than-the-frame"),
+    pytest.param((1, 9, 3, 11, 13), 3, "same", id="full-overlap"),
+    pytest.param((2, 24, 6, 17, 23), 3, "dying", id="dead-tracks"),
+    pytest.param((1, 3, 2, 1, 1), 2, "any", id="one-pixel-frame"),
+    pytest.param((1, 9, 2, 1, 31), 3, "any", id="one-row"),
+]
+
+
+@pytest.mark.parametrize(("shape", "K", "kind"), CASES)
+def test_matches_the_reference(shape: tuple[int, int, int, int, int], K: int, kind: str) -> None:
+    B, N, _, H, W = shape
+    scores = torch.randn(B, N, generator=torch.Generator().manual_seed(1))
+    boxes, members = make_boxes(*shape, kind), make_members(B, N, K)
+    saliency, coverage = saliency_map(scores, boxes, members, H, W)
+    expected, covering = reference.saliency_map(scores, boxes, members, H, W)
+    assert expected.abs().max() > 0.01
+    # Worst measured: 9.4e-7, the rounding of the result to float32.
+    torch.testing.assert_close(saliency.double(), expected, rtol=0, atol=3e-6)
+    assert torch.equal(coverage, covering)
+    assert torch.equal(coverage, reference.tube_masks(boxes, members, H, W).sum(1).int())
+    assert not saliency[coverage == 0].any()
+
+
+@pytest.mark.parametrize(("shape", "K", "kind"), CASES)
+def test_is_the_adjoint_of_the_tube_scores(shape: tuple[int, int, int, int, int], K: int, kind: str) -> None:
+    B, N, T, H, W = shape
+    generator = torch.Generator().manual_seed(2)
+    scores, field = torch.rand(B, N, generator=generator), torch.rand(B, T, H, W, generator=generator)
+    boxes, members = make_boxes(*shape, kind), make_members(B, N, K)
+    left = (tube_scores(field, boxes, members).double() * scores.double()).sum()
+    right = (field.double() * saliency_map(scores, boxes, members, H, W)[0].double()).sum()
+    assert left > 0.01
+    # Worst measured: 6.0e-8 (all terms are positive).
+    torch.testing.assert_close(left, right, rtol=5e-7, atol=0)
+
+
+def test_by_hand() -> None:
+    boxes = torch.tensor([[0, 0, 2, 2], [1, 1, 3, 3], [0, 0, 0, 0], [3, 0, 4, 3]], dtype=torch.int32)
+    members = torch.tensor([[0, -1], [1, 0], [2, -1], [3, -1]], dtype=torch.int32)
+    scores = torch.tensor([[1.0, -8.0, 64.0, 0.5]])
+    saliency, coverage = saliency_map(scores, boxes.reshape(1, 4, 1, 4), members[None], 3, 4)
+    assert saliency[0, 0].tolist() == [[-7.0, -7.0, 0.0, 0.5], [-7.0, -7.0, -8.0, 0.5], [0.0, -8.0, -8.0, 0.5]]
+    assert coverage[0, 0].tolist() == [[2, 2, 0, 1], [2, 2, 1, 1], [0, 1, 1, 1]]
+
+
+def test_order_repeats_and_place_of_padding_do_not_matter() -> None:
+    boxes = make_boxes(1, 3, 3, 17, 23)
+    maps = []
+    for tube in ([0, 1, 2, -1], [2, 1, 0, 0], [-1, 2, 0, 1], [1, -1, 0, 2], [1, 1, 2, 0]):
+        members = torch.tensor([[tube, [-1] * 4, [-1] * 4]], dtype=torch.int32)
+        maps.append(saliency_map(torch.ones(1, 3), boxes, members, 17, 23))
+    assert maps[0][1].max() == 1
+    for saliency, coverage in maps:
+        assert torch.equal(saliency, maps[0][0])
+        assert torch.equal(coverage, maps[0][1])
+
+
+def test_frames_and_clips_do_not_mix() -> None:
+    boxes, members = make_boxes(2, 12, 3, 17, 23), make_members(2, 12, 2)
+    scores = torch.rand(2, 12, generator=torch.Generator().manual_seed(2)) + 0.1
+    both, coverage = saliency_map(scores, boxes, members, 17, 23)
+    for b in range(2):
+        for t in range(3):
+            here = boxes[b : b + 1, :, t : t + 1].contiguous()
+            one, covering = saliency_map(scores[b : b + 1], here, members[b : b + 1], 17, 23)
+            assert torch.equal(one[0, 0], both[b, t])
+            assert torch.equal(covering[0, 0], coverage[b, t])
+
+
+@pytest.mark.parametrize("scale", [0.1, -0.3, 1e-30, 1e30])
+def test_voxels_without_tubes_are_exactly_zero(scale: float) -> None:
+    boxes, members = make_boxes(1, 40, 4, 31, 33, "paper"), make_members(1, 40, 3)
+    boxes[..., 0::2].clamp_(6, 29)
+    # So far apart that the sums of float64 are not exact, and corners do not cancel.
+    scores = scale * 10 ** torch.linspace(-6, 6, 40)[torch.randperm(40, generator=torch.Generator().manual_seed(3))]
+    scores = scores[None]
+    saliency, coverage = saliency_map(scores, boxes, members, 31, 33)
+    assert (coverage == 0).sum() > 100
+    assert torch.equal(saliency[coverage == 0], torch.zeros(int((coverage == 0).sum())))
+    assert (saliency[coverage > 0].sign() == torch.tensor(scale).sign()).all()
+
+
+def test_all_dead_gives_zeros() -> None:
+    boxes = torch.zeros(1, 5, 2, 4, dtype=torch.int32)
+    saliency, coverage = saliency_map(torch.ones(1, 5), boxes, make_members(1, 5, 2), 9, 11)
+    assert saliency.shape == coverage.shape == (1, 2, 9, 11)
+    assert not saliency.any()
+    assert not coverage.any()
+
+
+SCORES = torch.zeros(1, 2)
+BOXES = torch.zeros(1, 2, 3, 4, dtype=torch.int32)
+MEMBERS = torch.zeros(1, 2, 1, dtype=torch.int32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((SCORES[0], BOXES, MEMBERS, 5, 6), ValueError, "scores must have shape (B, N); got (2,)"),
+        ((SCORES, BOXES[:, :1], MEMBERS, 5, 6), ValueError, "boxes must have shape (B, N, T, 4) with B=1, N=2; got"),
+        (
+            (SCORES, BOXES, MEMBERS[:, :1], 5, 6),
+            ValueError,
+            "members must have shape (B, N, K1) with B=1, N=2; got (1, 1, 1)",
+        ),
+        ((SCORES.double(), BOXES, MEMBERS, 5, 6), TypeError, "scores must be torch.float32; got torch.float64"),
+        ((SCORES, BOXES.long(), MEMBERS, 5, 6), TypeError, "boxes must be torch.int32; got torch.int64"),
+        ((SCORES, BOXES, MEMBERS.long(), 5, 6), TypeError, "members must be torch.int32; got torch.int64"),
+        ((SCORES, BOXES.to("meta"), MEMBERS, 5, 6), ValueError, "arguments must be on one device"),
+        ((SCORES, BOXES, MEMBERS, 0, 6), ValueError, "height and width must be at least 1; got 0 and 6"),
+        ((SCORES, BOXES, MEMBERS, 5, 0), ValueError, "height and width must be at least 1; got 5 and 0"),
+        ((SCORES, BOXES + 7, MEMBERS, 5, 6), ValueError, "boxes must lie inside the frame"),
+        ((SCORES, BOXES - 1, MEMBERS, 5, 6), ValueError, "boxes must lie inside the frame"),
+        ((SCORES, BOXES, MEMBERS + 2, 5, 6), ValueError, "members must be rows of boxes, or -1"),
+        ((SCORES, BOXES, MEMBERS - 2, 5, 6), ValueError, "members must be rows of boxes, or -1"),
+    ],
+)
+def test_refuses(arguments: tuple[Tensor, Tensor, Tensor, int, int], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        saliency_map(*arguments)
