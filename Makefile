@@ -26,14 +26,14 @@ $(READY): pyproject.toml setup.py $(SOURCES)
 		{ echo "error: PYTHON must be Python 3.11 or newer; got $$($(PYTHON) --version)" >&2; exit 2; }
 	@test -x $(VENV)/bin/python || { echo "== making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "== installing dependencies and compiling the extension (torch is large: minutes the first time)"
-	@$(VENV)/bin/pip install --quiet --progress-bar on --editable ".[test,models]"
+	@PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --progress-bar on --editable ".[test,models]"
 	@touch $@
 
 TOOLS := $(VENV)/.tools
 
 $(TOOLS): $(READY)
 	@echo "== installing the checkers"
-	@$(VENV)/bin/pip install --quiet --editable ".[test,models,check]"
+	@PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --editable ".[test,models,check]"
 	@touch $@
 
 # The types are checked on the installed wheel, where mypy can see aosa_fast.kernels.
