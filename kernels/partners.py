@@ -82,9 +82,12 @@ def _directions(
     tracks: NDArray[np.float32],  # (N, T, 2)
     min_motion: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Displacements as unit vectors, transposed to (2(T-1), N), and which anchors choose by nearness (N,)."""
+    """Displacements as unit vectors, transposed to (D, N), and which anchors choose by nearness (N,).
+
+    D is 2(T-1), rounded up to a multiple of 8 with zeros, which change no sum.
+    """
     count, frames, _ = tracks.shape
-    directions = np.zeros((2 * (frames - 1), count), dtype=np.float64)
+    directions = np.zeros(((2 * (frames - 1) + 7) // 8 * 8, count), dtype=np.float64)
     still = np.empty(count, dtype=np.bool_)
     for i in range(count):
         square, reach = 0.0, 0.0
@@ -154,10 +157,8 @@ def _cosines(
     sums[:columns] = 0.0
     if is_still:
         return
-    size = directions.shape[0]
     # Each sum stays in a register over eight steps; the lanes are independent, so vectors give the scalar's bits.
-    whole = size // 8 * 8
-    for d in range(0, whole, 8):
+    for d in range(0, directions.shape[0], 8):
         a0, a1, a2, a3 = directions[d, row], directions[d + 1, row], directions[d + 2, row], directions[d + 3, row]
         a4, a5, a6, a7 = directions[d + 4, row], directions[d + 5, row], directions[d + 6, row], directions[d + 7, row]
         b0, b1, b2, b3 = (
@@ -175,11 +176,6 @@ def _cosines(
         for j in range(columns):
             total = sums[j] + a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
             sums[j] = total + a4 * b4[j] + a5 * b5[j] + a6 * b6[j] + a7 * b7[j]
-    for d in range(whole, size):
-        a0 = directions[d, row]
-        b0 = directions[d, left : left + columns]
-        for j in range(columns):
-            sums[j] += a0 * b0[j]
 
 
 @numba.njit(cache=True, nogil=True)
