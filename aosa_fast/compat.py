@@ -47,7 +47,7 @@ def _track_clip(
         moves[:, t] = flow[t, inside[:, 1], inside[:, 0]]
         moved = inside + moves[:, t]
         alive[:, t + 1] = alive[:, t] & ((moved >= 0) & (moved <= limit)).all(1)
-        position = np.rint(moved).astype(np.int64)
+        position = np.rint(np.nan_to_num(moved, nan=-1, posinf=-1, neginf=-1)).astype(np.int64)
         tracks[:, t + 1] = position
     return tracks, alive, _select(moves.reshape(len(position), -1), partners)
 
@@ -75,6 +75,6 @@ def weighted_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, wi
     """The mean over tubes of -S_i m_i / mean(m_i), m_i the kept part, and the coverage; both (B, T, H, W)."""
     volume = torch.ones(boxes.shape[0], boxes.shape[2], height, width)
     kept = 1 - tube_scores(volume, boxes, members) / volume[0].numel()
-    weights = scores / kept
+    weights = torch.where(kept > 0, scores / kept, 0.0)  # a tube that hides everything keeps nothing to weigh
     sums, coverage = saliency_map(weights, boxes, members, height, width)
     return (sums - weights.double().sum(1).float()[:, None, None, None]) / scores.shape[1], coverage

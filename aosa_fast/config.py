@@ -110,6 +110,8 @@ class Config:
                 f"samples must be 0 unless method is aosa and fill conditional; got samples={self.samples}, "
                 f"method={self.method}, fill={self.fill}"
             )
+        if self.compat and (self.reseed or self.partners_rule != "cosine" or self.aggregate != "sum"):
+            raise InputError("compat must come with reseed, partners_rule and aggregate as they are by default")
         if self.compat and self.method == "aosa-path":
             raise InputError("compat must be unset for method aosa-path, which the authors' code does not have")
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.config import Config
+from aosa_fast.config import FLOWS, Config
 from aosa_fast.errors import InputError
 from aosa_fast.maps import make_map
-from aosa_fast.targets import ResolvedTarget, Target, resolve_target
+from aosa_fast.provenance import describe_target
+from aosa_fast.selfcheck import saturation
+from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
 from aosa_fast.tubes import Tubes
 
 UNITS = {"prob": "drop of the probability", "logit": "drop of the logit", "logprob": "drop of the log-probability",
@@ -34,7 +38,7 @@ class Explanation:
         boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open; empty where not alive.
         members: (B, N, K+1) int32, rows of `boxes` joined into each tube; -1 pads.
         coverage: (B, T, H, W) int32, how many tubes cover each voxel. Where 0, the map says nothing.
-        clean_scores: (B, n_classes) float32, score of every class for the whole clip.
+        logits: (B, n_classes) float32, what the model says of the whole clip.
         class_score_samples: (B, N, S, n_classes) float32, score of every class with each tube hidden (exact method
             only, else None); S random fills, or 1.
         relevance: (B, T, H, W) float32, the field that the tubes integrate (first-order methods only, else None).
@@ -51,7 +55,7 @@ class Explanation:
     boxes: Tensor
     members: Tensor
     coverage: Tensor
-    clean_scores: Tensor
+    logits: Tensor
     class_score_samples: Tensor | None
     relevance: Tensor | None
     target: ResolvedTarget
@@ -59,6 +63,11 @@ class Explanation:
     config: Config
     class_names: tuple[str, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def clean_scores(self) -> Tensor:
+        """(B, n_classes): score of every class for the whole clip."""
+        return class_scores(self.logits, self.config.score)
 
     @property
     def class_scores(self) -> Tensor | None:
@@ -82,20 +91,15 @@ class Explanation:
         """
         if self.class_score_samples is None or self.class_scores is None:
             raise InputError(f"for_target must have the class scores of method=aosa; got {self.config.method}")
-        resolved = resolve_target(target, self.clean_scores, self.class_names)
+        resolved = resolve_target(target, self.logits, self.class_names)
         clean = resolved.pick(self.clean_scores)
         scores = clean.unsqueeze(1) - resolved.pick(self.class_scores)
         tubes = Tubes(self.tracks, self.alive, self.boxes, self.members)
-        height, width = self.saliency.shape[2:]
-        saliency, coverage = make_map(scores, clean, tubes, self.config, height, width)
-        metadata = {
-            **self.metadata,
-            "target": resolved.names(self.class_names),
-            "target_index": resolved.index.tolist(),
-            "minus_index": None if resolved.minus is None else resolved.minus.tolist(),
-        }
-        parts = {**self.__dict__, "saliency": saliency, "scores": scores, "coverage": coverage, "target": resolved}
-        return Explanation(**{**parts, "metadata": metadata})
+        saliency, coverage = make_map(scores, clean, tubes, self.config, *self.saliency.shape[2:])
+        check = {**self.metadata["self_check"], "saturated": saturation(self.logits, resolved, self.config)}
+        facts = {**self.metadata, **describe_target(self.logits, resolved, self.class_names), "self_check": check}
+        changes = {"saliency": saliency, "scores": scores, "coverage": coverage, "target": resolved, "metadata": facts}
+        return replace(self, **changes)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes everything to one `.npz` file, under a temporary name first.
@@ -112,7 +116,7 @@ class Explanation:
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name).numpy()
         if isinstance(self.config.fill, Tensor):
-            arrays["fill"] = self.config.fill.numpy()
+            arrays["fill"] = self.config.fill.detach().float().numpy()
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, frames=self.frames, metadata=np.array(json.dumps(self.metadata)), **arrays)
 
@@ -124,27 +128,30 @@ class Explanation:
             InputError: the file is missing or is not an explanation.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            metadata = json.loads(str(arrays["metadata"]))
-            tensors: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in _TENSORS}
+            # Opened here: NumPy leaves the file open when it is not what it seems.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                return cls._from_arrays({name: archive[name] for name in archive.files})
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except (OSError, KeyError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: must be an explanation saved by aosa_fast; {error}") from None
-        optional: dict[str, Any] = {
-            name: torch.from_numpy(arrays[name]) if name in arrays else None for name in _OPTIONAL
-        }
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: must be an explanation saved by aosa_fast; {reason}") from None
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Explanation:
+        metadata = json.loads(str(arrays["metadata"]))
+        parts: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in _TENSORS}
+        for name in _OPTIONAL:
+            parts[name] = torch.from_numpy(arrays[name]) if name in arrays else None
         choices = {**metadata["config"], "box": tuple(metadata["config"]["box"])}
         if "fill" in arrays:
             choices["fill"] = torch.from_numpy(arrays["fill"])
-        minus = metadata["minus_index"]
+        if choices["flow"] not in FLOWS:  # the user's own flow is named in the metadata, and is not kept
+            del choices["flow"]
+        first, second = metadata["target_index"], metadata["minus_index"]
         return cls(
-            **tensors,
-            **optional,
-            target=ResolvedTarget(
-                torch.tensor(metadata["target_index"]), None if minus is None else torch.tensor(minus)
-            ),
+            **parts,
+            target=ResolvedTarget(torch.tensor(first), None if second is None else torch.tensor(second)),
             frames=arrays["frames"],
             config=Config(**choices),
             class_names=tuple(metadata["class_names"]) if metadata["class_names"] else None,
@@ -172,10 +179,12 @@ class Explanation:
             fps: frames per second.
 
         Raises:
-            InputError: an unknown suffix, or a folder that cannot be written.
+            InputError: an unknown suffix, no such clip, or a folder that cannot be written.
         """
         from aosa_fast.video import contact_sheet, render_overlay, write_image, write_video
 
+        if not 0 <= clip < len(self.saliency):
+            raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {clip}")
         pictures = self.frames[clip] if frames is None else frames
         saliency = self.saliency[clip].numpy()
         if not str(path).lower().endswith((".png", ".jpg", ".jpeg")):
@@ -186,5 +195,5 @@ class Explanation:
         write_image(path, contact_sheet(pictures, saliency, title=title, units=UNITS[self.config.score], boxes=boxes))
 
 
-_TENSORS = ("saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "clean_scores")
+_TENSORS = ("saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "logits")
 _OPTIONAL = ("class_score_samples", "relevance")

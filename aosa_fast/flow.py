@@ -32,8 +32,9 @@ _DIS = {
     "dis-medium": "DISOPTICAL_FLOW_PRESET_MEDIUM",
 }
 _IN_COLOUR = ("simpleflow", "rlof")
-# Smallest side that each method takes without an OpenCV error, found by trying.
-_LEAST_SIDE = {"dis-ultrafast": 12, "dis-fast": 12, "dis-medium": 12}
+# Smallest side that each method takes, found by trying OpenCV 5.0: DIS says so itself, PCAFlow corrupts memory at 57
+# pixels and below, and dense RLOF gives NaN, or something else each time, at 72 and below.
+_LEAST_SIDE = {"dis-ultrafast": 12, "dis-fast": 12, "dis-medium": 12, "pcaflow": 64, "rlof": 80}
 
 
 def optical_flow(

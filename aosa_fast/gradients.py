@@ -32,7 +32,7 @@ def input_gradients(
         InputError: as `call_model`; the score does not depend on the input, or its gradient is not finite.
     """
     dtype, layout = input_format(model)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         leaf = video.detach().clone().requires_grad_()
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
@@ -42,9 +42,10 @@ def input_gradients(
         sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
         grads = []
         for i, total in enumerate(sums):
-            if not total.requires_grad:
+            if total.requires_grad:
+                (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < len(sums), allow_unused=True)
+            if not total.requires_grad or grad is None:
                 raise InputError("model must be differentiable by its input for this method; use method=aosa")
-            (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < len(sums))
             grads.append(grad)
     for grad in grads:
         if not torch.isfinite(grad).all():

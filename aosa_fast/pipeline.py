@@ -86,7 +86,9 @@ def explain(
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
         raise InputError("target must name at least one class; got an empty list")
-    names = tuple(class_names) if class_names else None
+    if (mean is None) != (std is None):
+        raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
+    names = tuple(class_names) if class_names is not None and len(class_names) else None
     pictures = _pictures(video, frames, mean, std, config)
     job = _Job(model, video.detach(), wanted, config, mean, std, names, progress, Timings())
     start = time.perf_counter()
@@ -102,6 +104,9 @@ def explain(
         results = (_exact if config.method == "aosa" else _first_order)(job, beside.submit(prepare))
     job.timings.seconds["total"] = time.perf_counter() - start
     explanations = [_explanation(job, result, pictures) for result in results]
+    if flow is not None and not isinstance(flow, str):
+        for explanation in explanations:
+            explanation.metadata["config"]["flow"] = "the caller's function" if callable(flow) else "the caller's array"
     return explanations if isinstance(target, list) else explanations[0]
 
 
@@ -118,6 +123,8 @@ class _Job:
     timings: Timings
 
     def resolve(self, logits: Tensor) -> list[ResolvedTarget]:
+        if self.names and len(self.names) != logits.shape[1]:
+            raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(self.names)}")
         return [resolve_target(target, logits, self.names) for target in self.targets]
 
 
@@ -129,7 +136,6 @@ class _Result:
     saliency: Tensor
     coverage: Tensor
     logits: Tensor
-    clean: Tensor
     samples: Tensor | None = None
     relevance: Tensor | None = None
     check: list[dict[str, Any]] | None = None
@@ -159,7 +165,7 @@ def _exact(job: _Job, tubes_soon: Future[Tubes]) -> list[_Result]:
         scores = base.reshape(clips, 1) - target.pick(samples.mean(2)).reshape(clips, count)
         with job.timings("map"):
             saliency, coverage = make_map(scores, base, tubes, config, *video.shape[3:])
-        results.append(_Result(target, tubes, scores, saliency, coverage, logits, clean, samples=samples))
+        results.append(_Result(target, tubes, scores, saliency, coverage, logits, samples=samples))
     return results
 
 
@@ -189,9 +195,7 @@ def _first_order(job: _Job, tubes_soon: Future[Tubes]) -> list[_Result]:
             with job.timings("check"):
                 full = make_fill(video, config, job.mean, job.std)
                 check = exact_check(job.model, video, full, tubes, scores, clean, target, config)
-        results.append(
-            _Result(target, tubes, scores, saliency, coverage, logits, clean, relevance=relevance, check=check)
-        )
+        results.append(_Result(target, tubes, scores, saliency, coverage, logits, relevance=relevance, check=check))
     return results
 
 
@@ -199,7 +203,10 @@ def _gradients(job: _Job) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), `batch_size` clips at a time."""
     size = job.config.batch_size
     if len(job.video) <= size:
-        return input_gradients(job.model, job.video, job.config.score, job.resolve)
+        made = input_gradients(job.model, job.video, job.config.score, job.resolve)
+        if job.progress:
+            job.progress(len(job.video), len(job.video))
+        return made
     logits = _clean_logits(job)
     targets = job.resolve(logits)
     parts: list[list[Tensor]] = []
@@ -253,7 +260,7 @@ def _explanation(job: _Job, result: _Result, pictures: NDArray[np.uint8]) -> Exp
         boxes=result.tubes.boxes,
         members=result.tubes.members,
         coverage=result.coverage,
-        clean_scores=result.clean,
+        logits=result.logits,
         class_score_samples=result.samples,
         relevance=result.relevance,
         target=result.target,

@@ -46,22 +46,15 @@ def describe(
     Returns:
         A dictionary that JSON can hold.
     """
-    probabilities = logits.softmax(-1)
-    best = ResolvedTarget(logits.argmax(-1))
     return {
         "config": config.as_dict(),
-        "target": target.names(class_names),
-        "target_index": target.index.tolist(),
-        "minus_index": None if target.minus is None else target.minus.tolist(),
-        "probability": ResolvedTarget(target.index).pick(probabilities).tolist(),
-        "prediction": best.names(class_names),
-        "prediction_probability": best.pick(probabilities).tolist(),
+        **describe_target(logits, target, class_names),
         "class_names": list(class_names) if class_names else None,
         "model": type(model).__name__,
         "shape": dict(zip("BTHW", coverage.shape, strict=True)),
         "self_check": {
             "uncovered_share": uncovered_share(coverage),
-            "saturated": saturation(probabilities, target, config),
+            "saturated": saturation(logits, target, config),
             "exact": check,
         },
         "seconds": dict(timings.seconds),
@@ -75,4 +68,18 @@ def describe(
         },
         "threads": torch.get_num_threads(),
         "simd": _C.simd_level(),
+    }
+
+
+def describe_target(logits: Tensor, target: ResolvedTarget, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """The part of the metadata that depends on the target; arguments as `describe`."""
+    probabilities = logits.softmax(-1)
+    best = ResolvedTarget(logits.argmax(-1))
+    return {
+        "target": target.names(class_names),
+        "target_index": target.index.tolist(),
+        "minus_index": None if target.minus is None else target.minus.tolist(),
+        "probability": ResolvedTarget(target.index).pick(probabilities).tolist(),
+        "prediction": best.names(class_names),
+        "prediction_probability": best.pick(probabilities).tolist(),
     }

@@ -22,12 +22,12 @@ def uncovered_share(coverage: Tensor) -> list[float]:
     return (coverage == 0).float().mean((1, 2, 3)).tolist()
 
 
-def saturation(probabilities: Tensor, target: ResolvedTarget, config: Config) -> list[bool]:
+def saturation(logits: Tensor, target: ResolvedTarget, config: Config) -> list[bool]:
     """Per clip, whether the softmax probability of the explained class is so near 1 that its gradient vanishes.
 
     Warns for AOSA-approx on probabilities, whose map is then mostly rounding.
     """
-    explained = ResolvedTarget(target.index).pick(probabilities)
+    explained = ResolvedTarget(target.index).pick(logits.softmax(-1))
     saturated: list[bool] = (explained > SATURATED).tolist()
     if any(saturated) and config.method == "aosa-approx" and config.score == "prob":
         warnings.warn(

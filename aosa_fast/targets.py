@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -104,23 +106,31 @@ def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | 
 def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> Tensor:
     clips, classes = logits.shape
     if isinstance(target, Tensor):
-        if target.is_floating_point() or target.dtype == torch.bool:
-            raise InputError(f"target must be integer class indices; got {target.dtype}")
-        index = target.detach().cpu().long()
-        index = index.expand(clips) if index.ndim == 0 else index
-        if index.shape != (clips,):
-            raise InputError(f"target must have one class per clip, B={clips}; got shape {tuple(target.shape)}")
-    elif target == "pred":
+        return _per_clip(target, clips, classes)
+    if target == "pred":
         return logits.argmax(-1).cpu()
-    elif isinstance(target, str):
-        index = torch.full((clips,), _by_name(target, class_names))
-    elif isinstance(target, int) and not isinstance(target, bool):
-        index = torch.full((clips,), target)
-    else:
+    if isinstance(target, str):
+        target = _by_name(target, class_names)
+    elif not isinstance(target, Integral) or isinstance(target, bool):
         raise InputError(f"target must be an index, a name, 'pred', a tensor or a Difference; got {target!r}")
-    bad = index[(index < 0) | (index >= classes)]
-    if len(bad):
-        raise InputError(f"target must be a class from 0 to {classes - 1}; got {int(bad[0])}")
+    return torch.full((clips,), _in_range(int(target), classes))
+
+
+def _per_clip(target: Tensor, clips: int, classes: int) -> Tensor:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise InputError(f"target must be integer class indices; got {target.dtype}")
+    index = target.detach().cpu().long()
+    index = index.expand(clips) if index.ndim == 0 else index
+    if index.shape != (clips,):
+        raise InputError(f"target must have one class per clip, B={clips}; got shape {tuple(target.shape)}")
+    for value in index.tolist():
+        _in_range(value, classes)
+    return index
+
+
+def _in_range(index: int, classes: int) -> int:
+    if not 0 <= index < classes:
+        raise InputError(f"target must be a class from 0 to {classes - 1}; got {index}")
     return index
 
 
@@ -130,7 +140,7 @@ def _by_name(name: str, class_names: Sequence[str] | None) -> int:
     alike = [i for i, other in enumerate(class_names or []) if other.casefold() == name.casefold()]
     if len(alike) == 1:
         return alike[0]
-    if name.lstrip("-").isdigit():
+    if re.fullmatch(r"-?[0-9]{1,4000}", name):
         return int(name)
     if not class_names:
         raise InputError(f"target must be an index, as this model has no class names; got {name}")

@@ -103,7 +103,7 @@ def select_partners(tracks: Tensor, partners: int, min_motion: float = 0.0) -> T
 
 def tube_masks(boxes: Tensor, members: Tensor, height: int, width: int) -> Tensor:
     """III-B, integration: (B, N, T, H, W) bool, True where the union of the members' boxes occludes."""
-    clips, count, frames, _ = boxes.shape
+    (clips, count, _), frames = members.shape, boxes.shape[2]
     masks = torch.zeros(clips, count, frames, height, width, dtype=torch.bool)
     for b in range(clips):
         for i in range(count):
@@ -203,8 +203,9 @@ def aggregate(sums: Tensor, coverage: Tensor, count: int, rule: str = "sum") -> 
     return sums / count if rule == "sum" else sums / coverage.clamp(min=1)
 
 
+@torch.no_grad()
 def aosa(score: Score, video: Tensor, boxes: Tensor, members: Tensor, fill: Tensor) -> Tensor:
-    """Section 4 of the method, exact AOSA: (B, N) drops f(x) - f(occluded x), one forward per tube."""
+    """III-A and III-B, exact AOSA: (B, N) drops f(x) - f(occluded x), one forward per tube."""
     drops = torch.zeros(members.shape[:2], dtype=torch.float64)
     for b in range(len(video)):
         clean = score(video[b : b + 1])[0]

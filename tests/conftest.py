@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,9 @@ def shared_data() -> Path:
             pytest.fail("AOSA_REQUIRE_DATA is set, but the folder of real clips is missing")
         pytest.skip("needs the folder of real clips")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from more, and on a busy machine OpenMP's threads wait for each other."""
+    torch.set_num_threads(1)

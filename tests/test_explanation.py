@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from aosa_fast import Difference, Explanation, InputError, explain
+
+TENSORS = (
+    "saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "clean_scores", "class_score_samples",
+    "relevance",
+)  # fmt: skip
+CHOICES = {
+    "exact": {"method": "aosa"},
+    "random fills": {"method": "aosa", "fill": "conditional", "samples": 2},
+    "first order": {"check": 2, "box": (9, 13), "min_motion": 1.5, "partners_rule": "motion-aware"},
+    "path": {"method": "aosa-path", "steps": 3},
+    "own fill": {"method": "aosa", "fill": torch.arange(3.0).reshape(3, 1, 1, 1)},
+    "own fill with gradient": {"method": "aosa", "fill": torch.ones(1, requires_grad=True)},
+    "own fill in bfloat16": {"method": "aosa", "fill": torch.ones(1, dtype=torch.bfloat16)},
+    "compat": {"compat": "authors2022", "mean": [0.5], "std": [0.25]},
+}
+
+
+def make(B: int = 2, target: object = "pred", **options: object) -> Explanation:
+    torch.manual_seed(0)
+    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
+    net = nn.Sequential(*body, nn.Linear(32, 4)).eval()
+    video = torch.randn(B, 3, 5, 33, 41, generator=torch.Generator().manual_seed(0))
+    return explain(net, video, target, stride=16, class_names=["run", "jump", "sit", "näyttö"], **options)
+
+
+def assert_same(a: Explanation, b: Explanation) -> None:
+    for name in TENSORS:
+        one, other = getattr(a, name), getattr(b, name)
+        assert (one is None) == (other is None), name
+        assert one is None or (one.dtype == other.dtype and torch.equal(one, other)), name
+    np.testing.assert_array_equal(a.frames, b.frames)
+    assert a.metadata == b.metadata
+    assert a.class_names == b.class_names
+    assert a.config.as_dict() == b.config.as_dict()
+    assert torch.equal(a.target.index, b.target.index)
+    assert (a.target.minus is None) == (b.target.minus is None)
+    assert a.target.minus is None or torch.equal(a.target.minus, b.target.minus)
+
+
+@pytest.mark.parametrize("case", CHOICES)
+@pytest.mark.parametrize("target", ["pred", Difference("näyttö", torch.tensor([0, 1]))], ids=["one", "difference"])
+def test_save_and_load_keep_everything(case, target, tmp_path):
+    before = make(target=target, **CHOICES[case])
+    before.save(tmp_path / "result.npz")
+    after = Explanation.load(tmp_path / "result.npz")
+    assert_same(before, after)
+    assert [file.name for file in tmp_path.iterdir()] == ["result.npz"]
+    if isinstance(before.config.fill, torch.Tensor):
+        assert torch.equal(after.config.fill.float(), before.config.fill.detach().float())
+    if before.standard_error is not None:
+        assert torch.equal(before.standard_error, after.standard_error)
+    if before.config.method == "aosa":
+        assert_same(before.for_target("sit"), after.for_target("sit"))
+    else:
+        for one in (before, after):
+            with pytest.raises(InputError, match=r"^for_target must have the class scores of method=aosa; got aosa-"):
+                one.for_target(1)
+
+
+def test_for_target_refuses_what_explain_refuses():
+    exact = make(method="aosa")
+    with pytest.raises(InputError, match=r"^target must be a class from 0 to 3; got 4$"):
+        exact.for_target(4)
+    with pytest.raises(InputError, match=r"^target must be an index or one of run, jump, sit, näyttö; got walk$"):
+        exact.for_target("walk")
+
+
+def test_an_older_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "result.npz"
+    make(method="aosa").save(path)
+    newer = make()
+    newer.save(str(path))
+    assert_same(newer, Explanation.load(path))
+
+
+@pytest.mark.parametrize("write", ["save", "save_overlay"])
+def test_a_place_that_cannot_be_written_leaves_nothing(write, tmp_path):
+    result, blocked = make(B=1), tmp_path / "file"
+    blocked.write_text("kept")
+    suffix = ".npz" if write == "save" else ".mp4"
+    with pytest.raises(InputError, match="result") as caught:
+        getattr(result, write)(blocked / f"result{suffix}")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"result\.xyz: must end in "):
+        getattr(result, write)(tmp_path / "result.xyz")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    assert blocked.read_text() == "kept"
+
+
+def test_a_failure_while_writing_leaves_the_older_file(tmp_path, monkeypatch):
+    result, path = make(B=1), tmp_path / "result.npz"
+    result.save(path)
+    before = path.read_bytes()
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(InputError, match="No space left"):
+        result.save(path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def damaged(path: Path, kind: str) -> None:
+    good = path.read_bytes()
+    arrays = dict(np.load(path))
+    if kind == "missing metadata":
+        del arrays["metadata"]
+    if kind == "missing frames":
+        del arrays["frames"]
+    if kind == "missing map":
+        del arrays["saliency"]
+    if kind == "other metadata":
+        arrays["metadata"] = np.array("{}")
+    if kind == "list for metadata":
+        arrays["metadata"] = np.array("[]")
+    if kind == "no JSON":
+        arrays["metadata"] = np.array("{")
+    middle = len(good) // 2
+    content = {
+        "empty": b"",
+        "text": b"not an archive at all, but long enough to be read",
+        "cut": good[:middle],
+        "flipped": good[: middle - 200] + bytes(255 - byte for byte in good[middle - 200 : middle]) + good[middle:],
+    }.get(kind)
+    if kind == "one array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif content is None:
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["empty", "text", "cut", "flipped", "one array", "missing metadata", "missing frames", "missing map",
+     "other metadata", "list for metadata", "no JSON"],
+)  # fmt: skip
+def test_a_damaged_file_gets_one_line(kind, tmp_path):
+    path = tmp_path / "result.npz"
+    make(B=1).save(path)
+    damaged(path, kind)
+    with pytest.raises(InputError, match=r"result\.npz: must be an explanation saved by aosa_fast") as caught:
+        Explanation.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_gets_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.npz: no such file$"):
+        Explanation.load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webp", "gif", "png"])
+def test_overlays_can_be_read_back(suffix, tmp_path):
+    result, path = make(), tmp_path / f"overlay.{suffix}"
+    result.save_overlay(path, clip=1)
+    if suffix == "mp4":
+        with av.open(path) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(frames) == 5
+        assert all(frame.shape[0] >= 33 and frame.shape[1] >= 41 and frame.std() > 5 for frame in frames)
+    else:
+        with Image.open(path) as image:
+            assert getattr(image, "n_frames", 1) == (1 if suffix == "png" else 5)
+            assert np.asarray(image.convert("RGB")).std() > 5
+    other = tmp_path / f"other.{suffix}"
+    result.save_overlay(other, clip=0)
+    assert other.read_bytes() != path.read_bytes()
+
+
+def test_overlay_takes_other_pictures(tmp_path):
+    result = make()
+    result.save_overlay(tmp_path / "large.webp", frames=np.zeros((5, 330, 410, 3), dtype=np.uint8), fps=4)
+    with Image.open(tmp_path / "large.webp") as image:
+        assert image.size == (410, 330)
+
+
+def test_overlay_refuses_a_clip_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"^clip must be .*; got 2$"):
+        make().save_overlay(tmp_path / "none.mp4", clip=2)
+
+
+def test_a_constant_map_shows_the_plain_frames(tmp_path):
+    result, likeness = make(B=1), []
+    for saliency in (torch.zeros_like(result.saliency), result.saliency):
+        result.saliency = saliency
+        result.save_overlay(tmp_path / "shown.webp")
+        with Image.open(tmp_path / "shown.webp") as image:
+            first = np.asarray(image.convert("RGB").resize((41, 33), Image.Resampling.BOX))
+        likeness.append(np.corrcoef(first.ravel(), result.frames[0, 0].ravel())[0, 1])
+    assert likeness[0] > 0.9 > likeness[1]
