@@ -32,7 +32,7 @@ def input_gradients(
         InputError: as `call_model`; the score does not depend on the input, or its gradient is not finite.
     """
     dtype, layout = input_format(model)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         leaf = video.detach().clone().requires_grad_()
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)

@@ -90,23 +90,28 @@ def explain(
         raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
     names = tuple(class_names) if class_names is not None and len(class_names) else None
     pictures = _pictures(video, frames, mean, std, config)
-    job = _Job(model, video.detach(), wanted, config, mean, std, names, progress, Timings())
-    start = time.perf_counter()
+    # Outside of the caller's inference mode, whose tensors cannot be differentiated.
+    with torch.inference_mode(False):
+        clips = video.clone() if video.is_inference() else video.detach()
+        job = _Job(model, clips, wanted, config, mean, std, names, progress, Timings())
+        start = time.perf_counter()
 
-    def prepare() -> Tubes:
-        with job.timings("flow"):
-            source = config.flow if flow is None else flow
-            vectors = resolve_flow(source, pictures, swapped_grey=bool(config.compat))
-        return make_tubes(vectors, config, job.timings)
+        def prepare() -> Tubes:
+            with job.timings("flow"):
+                source = config.flow if flow is None else flow
+                vectors = resolve_flow(source, pictures, swapped_grey=bool(config.compat))
+            return make_tubes(vectors, config, job.timings)
 
-    with evaluating(model), ThreadPoolExecutor(1) as beside:
-        # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
-        results = (_exact if config.method == "aosa" else _first_order)(job, beside.submit(prepare))
-    job.timings.seconds["total"] = time.perf_counter() - start
-    explanations = [_explanation(job, result, pictures) for result in results]
-    if flow is not None and not isinstance(flow, str):
-        for explanation in explanations:
-            explanation.metadata["config"]["flow"] = "the caller's function" if callable(flow) else "the caller's array"
+        with evaluating(model), ThreadPoolExecutor(1) as beside:
+            # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
+            results = (_exact if config.method == "aosa" else _first_order)(job, beside.submit(prepare))
+        job.timings.seconds["total"] = time.perf_counter() - start
+        explanations = [_explanation(job, result, pictures) for result in results]
+        if flow is not None and not isinstance(flow, str):
+            for explanation in explanations:
+                explanation.metadata["config"]["flow"] = (
+                    "the caller's function" if callable(flow) else "the caller's array"
+                )
     return explanations if isinstance(target, list) else explanations[0]
 
 

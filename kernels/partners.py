@@ -12,11 +12,13 @@ from torch import Tensor
 from aosa_fast.kernels.checks import check_dtype, check_shapes, threads
 from aosa_fast.kernels.registry import operator
 
-# Rows that one call of the kernel works on, and columns whose sums stay in the first-level cache meanwhile. Swept over
-# 2 to 16 and 128 to 1024 at N = 4096, T = 32: within 10 % of each other above 4 and 256.
-ROWS, COLUMNS = 8, 512
+# Rows that share each load of the other anchors' displacements, and columns whose sums stay in the first-level cache
+# meanwhile. N = 4096, T = 32, one thread: 105, 84 and 71 ms with 128, 256 and 512 columns; N = 784 is alike.
+ROWS, COLUMNS = 4, 512
+# Columns that are passed over together where none reaches the worst partner so far.
+CHUNK = 32
 # Below this many pairs a second thread costs more than it saves.
-PAIRS_PER_THREAD = 250_000
+PAIRS_PER_THREAD = 500_000
 
 
 def select_partners(
@@ -57,6 +59,16 @@ def _select_partners_fake(tracks: Tensor, partners: int, min_motion: float) -> T
     return tracks.new_empty((*tracks.shape[:2], partners + 1), dtype=torch.int32)
 
 
+@operator("select_partners", fake=_select_partners_fake)
+def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
+    clips, count = tracks.shape[:2]
+    members = torch.empty((clips, count, partners + 1), dtype=torch.int32)
+    arrays = tracks.detach().contiguous().numpy()
+    for b in range(clips):
+        _select_in_clip(arrays[b], min_motion, members[b].numpy())
+    return members
+
+
 def _select_in_clip(tracks: NDArray[np.float32], min_motion: float, members: NDArray[np.int32]) -> None:
     count = len(tracks)
     if members.shape[1] == 1:
@@ -84,10 +96,11 @@ def _directions(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Displacements as unit vectors, transposed to (D, N), and which anchors choose by nearness (N,).
 
-    D is 2(T-1), rounded up to a multiple of 8 with zeros, which change no sum.
+    D is 2(T-1) rounded up to a multiple of 4, N to a multiple of ROWS, with zeros, which change no sum.
     """
     count, frames, _ = tracks.shape
-    directions = np.zeros(((2 * (frames - 1) + 7) // 8 * 8, count), dtype=np.float64)
+    depth, width = (2 * (frames - 1) + 3) // 4 * 4, (count + ROWS - 1) // ROWS * ROWS
+    directions = np.zeros((depth, width), dtype=np.float64)
     still = np.empty(count, dtype=np.bool_)
     for i in range(count):
         square, reach = 0.0, 0.0
@@ -126,19 +139,17 @@ def _select_rows(
         found[:] = 0
         for left in range(0, count, COLUMNS):
             columns = min(COLUMNS, count - left)
+            _cosines(directions, first, left, columns, sums)
             for r in range(rows):
-                _cosines(directions, first + r, left, columns, still[first + r], sums[r])
-                found[r] = _insert(
-                    sums[r],
-                    columns,
-                    first + r,
-                    left,
-                    starts,
-                    best_co[r],
-                    best_distance[r],
-                    members[first + r],
-                    found[r],
-                )
+                row = first + r
+                if still[row]:
+                    sums[r] = 0.0
+                for at in range(0, columns, CHUNK):
+                    part = sums[r, at : min(at + CHUNK, columns)]
+                    if found[r] < partners or _reaches(part, best_co[r, partners - 1]):
+                        found[r] = _insert(
+                            part, row, left + at, starts, best_co[r], best_distance[r], members[row], found[r]
+                        )
         for r in range(rows):
             members[first + r, 0] = first + r
             members[first + r, 1 + found[r] :] = -1
@@ -147,41 +158,47 @@ def _select_rows(
 @numba.njit(cache=True, nogil=True)
 def _cosines(
     directions: NDArray[np.float64],
-    row: int,
+    first: int,
     left: int,
     columns: int,
-    is_still: bool,
     sums: NDArray[np.float64],
 ) -> None:
-    """sums[j] = the cosine of `row` and left + j, added in the order of the displacements, eight at a time."""
-    sums[:columns] = 0.0
-    if is_still:
-        return
-    # Each sum stays in a register over eight steps; the lanes are independent, so vectors give the scalar's bits.
-    for d in range(0, directions.shape[0], 8):
-        a0, a1, a2, a3 = directions[d, row], directions[d + 1, row], directions[d + 2, row], directions[d + 3, row]
-        a4, a5, a6, a7 = directions[d + 4, row], directions[d + 5, row], directions[d + 6, row], directions[d + 7, row]
-        b0, b1, b2, b3 = (
-            directions[d, left : left + columns],
-            directions[d + 1, left : left + columns],
-            directions[d + 2, left : left + columns],
-            directions[d + 3, left : left + columns],
-        )
-        b4, b5, b6, b7 = (
-            directions[d + 4, left : left + columns],
-            directions[d + 5, left : left + columns],
-            directions[d + 6, left : left + columns],
-            directions[d + 7, left : left + columns],
-        )
+    """sums[r, j] = the cosine of first + r and left + j, added in the order of the displacements, four at a time.
+
+    Each load of a displacement serves ROWS = 4 rows. Lanes are independent, so vectors give the scalar's bits.
+    """
+    # Contiguous rows, of which the compiler makes vectors; those of a slice of `sums` would have strides.
+    s0, s1, s2, s3 = sums[0, :columns], sums[1, :columns], sums[2, :columns], sums[3, :columns]
+    sums[:] = 0.0
+    for d in range(0, directions.shape[0], 4):
+        a = directions[d : d + 4, first : first + 4].copy()
+        b0 = directions[d, left : left + columns]
+        b1 = directions[d + 1, left : left + columns]
+        b2 = directions[d + 2, left : left + columns]
+        b3 = directions[d + 3, left : left + columns]
+        a00, a01, a02, a03 = a[0, 0], a[0, 1], a[0, 2], a[0, 3]
+        a10, a11, a12, a13 = a[1, 0], a[1, 1], a[1, 2], a[1, 3]
+        a20, a21, a22, a23 = a[2, 0], a[2, 1], a[2, 2], a[2, 3]
+        a30, a31, a32, a33 = a[3, 0], a[3, 1], a[3, 2], a[3, 3]
         for j in range(columns):
-            total = sums[j] + a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
-            sums[j] = total + a4 * b4[j] + a5 * b5[j] + a6 * b6[j] + a7 * b7[j]
+            x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
+            s0[j] = s0[j] + a00 * x0 + a10 * x1 + a20 * x2 + a30 * x3
+            s1[j] = s1[j] + a01 * x0 + a11 * x1 + a21 * x2 + a31 * x3
+            s2[j] = s2[j] + a02 * x0 + a12 * x1 + a22 * x2 + a32 * x3
+            s3[j] = s3[j] + a03 * x0 + a13 * x1 + a23 * x2 + a33 * x3
+
+
+@numba.njit(cache=True, nogil=True)
+def _reaches(sums: NDArray[np.float64], worst: np.float32) -> bool:
+    hits = 0
+    for j in range(sums.shape[0]):
+        hits += np.float32(sums[j]) >= worst
+    return hits > 0
 
 
 @numba.njit(cache=True, nogil=True)
 def _insert(
     sums: NDArray[np.float64],
-    columns: int,
     row: int,
     left: int,
     starts: NDArray[np.float64],
@@ -192,7 +209,7 @@ def _insert(
 ) -> int:
     """Merges the columns into the row's sorted best; columns come in rising order, so a full tie keeps the earlier."""
     partners = best_co.shape[0]
-    for j in range(columns):
+    for j in range(sums.shape[0]):
         co = np.float32(sums[j])
         if found == partners and co < best_co[partners - 1]:
             continue
@@ -216,13 +233,3 @@ def _insert(
         best_distance[place] = distance
         members[1 + place] = other
     return found
-
-
-@operator("select_partners", fake=_select_partners_fake)
-def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
-    clips, count = tracks.shape[:2]
-    members = torch.empty((clips, count, partners + 1), dtype=torch.int32)
-    arrays = tracks.detach().contiguous().numpy()
-    for b in range(clips):
-        _select_in_clip(arrays[b], min_motion, members[b].numpy())
-    return members
