@@ -28,22 +28,29 @@ void add_corners(Cell* difference, int64_t W, const Box& box, const Cell& value)
     add(box.y1, box.x1, 1.0);
 }
 
-// Turns the difference array of one frame into its map and coverage.
-void integrate(const Cell* difference, Cell* above, float* saliency, int32_t* coverage, int64_t H, int64_t W) {
-    std::fill(above, above + W, Cell{0.0, 0.0});
-    for (int64_t y = 0; y < H; ++y) {
-        Cell row{0.0, 0.0};
-        for (int64_t x = 0; x < W; ++x) {
-            const Cell& cell = difference[y * (W + 1) + x];
-            row.score += cell.score;
-            row.count += cell.count;
-            above[x].score += row.score;
-            above[x].count += row.count;
-            coverage[y * W + x] = static_cast<int32_t>(above[x].count);
+// Running sums of R rows at once: each waits for its last addition, so several in flight hide the wait.
+template <int R>
+void running_sums(const Cell* difference, float* saliency, int32_t* coverage, int64_t W) {
+    Cell sum[R] = {};
+    for (int64_t x = 0; x < W; ++x)
+        for (int r = 0; r < R; ++r) {
+            sum[r].score += difference[r * (W + 1) + x].score;
+            sum[r].count += difference[r * (W + 1) + x].count;
+            coverage[r * W + x] = static_cast<int32_t>(sum[r].count);
             // Corners cancel only up to rounding; where no tube is, the map is 0 and not 1e-18.
-            saliency[y * W + x] = above[x].count > 0.0 ? static_cast<float>(above[x].score) : 0.0f;
+            saliency[r * W + x] = sum[r].count > 0.0 ? static_cast<float>(sum[r].score) : 0.0f;
         }
+}
+
+// Turns the difference array (H+1, W+1) of one frame into its map and coverage; the array is used up.
+void integrate(Cell* difference, float* saliency, int32_t* coverage, int64_t H, int64_t W) {
+    for (int64_t i = W + 1; i < H * (W + 1); ++i) {
+        difference[i].score += difference[i - W - 1].score;
+        difference[i].count += difference[i - W - 1].count;
     }
+    int64_t y = 0;
+    for (; y + 4 <= H; y += 4) running_sums<4>(difference + y * (W + 1), saliency + y * W, coverage + y * W, W);
+    for (; y < H; ++y) running_sums<1>(difference + y * (W + 1), saliency + y * W, coverage + y * W, W);
 }
 
 }  // namespace
@@ -52,7 +59,7 @@ void saliency_map(const float* scores, const int32_t* boxes, const int32_t* memb
                   TubeShape shape, int threads) {
     const auto [B, N, K1, T, H, W] = shape;
     parallel_for(B * T, threads, B * T * (2 * H * W + 8 * N * K1), [&](int64_t begin, int64_t end) {
-        std::vector<Cell> difference((H + 1) * (W + 1)), above(W);
+        std::vector<Cell> difference((H + 1) * (W + 1));
         DisjointUnion pieces(K1);
         for (int64_t bt = begin; bt < end; ++bt) {
             const int64_t b = bt / T, t = bt % T;
@@ -63,7 +70,7 @@ void saliency_map(const float* scores, const int32_t* boxes, const int32_t* memb
                 pieces(members + (b * N + n) * K1, K1,
                        [&](const Box& box) { add_corners(difference.data(), W, box, value); });
             }
-            integrate(difference.data(), above.data(), saliency + bt * H * W, coverage + bt * H * W, H, W);
+            integrate(difference.data(), saliency + bt * H * W, coverage + bt * H * W, H, W);
         }
     });
 }

@@ -9,17 +9,23 @@ namespace aosa {
 
 namespace {
 
-// table (H+1, W+1): table[y][x] = sum of the field above and left of (x, y), exclusive.
-void summed_area(const float* field, double* table, int64_t H, int64_t W) {
-    for (int64_t y = 0; y < H; ++y) {
-        const double* above = table + y * (W + 1);
-        double* row = table + (y + 1) * (W + 1);
-        double sum = 0.0;
-        for (int64_t x = 0; x < W; ++x) {
-            sum += static_cast<double>(field[y * W + x]);
-            row[x + 1] = above[x + 1] + sum;
+// Running sums of R rows at once: each waits for its last addition, so several in flight hide the wait.
+template <int R>
+void running_sums(const float* field, double* table, int64_t W) {
+    double sum[R] = {};
+    for (int64_t x = 0; x < W; ++x)
+        for (int r = 0; r < R; ++r) {
+            sum[r] += static_cast<double>(field[r * W + x]);
+            table[r * (W + 1) + x + 1] = sum[r];
         }
-    }
+}
+
+// table (H+1, W+1): table[y][x] = sum of the field above and left of (x, y), exclusive. Row 0 and column 0 stay 0.
+void summed_area(const float* field, double* table, int64_t H, int64_t W) {
+    int64_t y = 0;
+    for (; y + 4 <= H; y += 4) running_sums<4>(field + y * W, table + (y + 1) * (W + 1), W);
+    for (; y < H; ++y) running_sums<1>(field + y * W, table + (y + 1) * (W + 1), W);
+    for (int64_t i = W + 1; i < H * (W + 1); ++i) table[i + W + 1] += table[i];
 }
 
 double box_sum(const double* table, int64_t W, const Box& box) {
@@ -36,7 +42,7 @@ void tube_scores(const float* field, const int32_t* boxes, const int32_t* member
     // Sums per frame first, then over the frames in order: the same bits at any number of threads.
     std::vector<double> partial(B * T * N, 0.0);
     parallel_for(B * T, threads, B * T * (H * W + 8 * N * K1), [&](int64_t begin, int64_t end) {
-        std::vector<double> table((H + 1) * (W + 1), 0.0);  // row 0 and column 0 stay 0
+        std::vector<double> table((H + 1) * (W + 1), 0.0);
         DisjointUnion pieces(K1);
         for (int64_t bt = begin; bt < end; ++bt) {
             const int64_t b = bt / T, t = bt % T;
