@@ -17,8 +17,8 @@ from aosa_fast.kernels.registry import operator
 ROWS, COLUMNS = 4, 512
 # Columns that are passed over together where none reaches the worst partner so far.
 CHUNK = 32
-# Below this many pairs a second thread costs more than it saves.
-PAIRS_PER_THREAD = 500_000
+# Below this many multiplications (1.5 ms) another thread costs more than it saves.
+WORK_PER_THREAD = 16_000_000
 
 
 def select_partners(
@@ -76,7 +76,7 @@ def _select_in_clip(tracks: NDArray[np.float32], min_motion: float, members: NDA
         return
     directions, still = _directions(tracks, min_motion)
     starts = np.ascontiguousarray(tracks[:, 0]).astype(np.float64)
-    workers = max(1, min(threads(), count * count // PAIRS_PER_THREAD))
+    workers = max(1, min(threads(), count * directions.size // WORK_PER_THREAD))
     if workers == 1:
         _select_rows(directions, still, starts, members, 0, count)
         return

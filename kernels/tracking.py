@@ -92,11 +92,7 @@ def rasterize_boxes(
     check_device(tracks=tracks, alive=alive)
     if min(box) < 1:
         raise ValueError(f"box must be at least 1 pixel high and wide; got {box}")
-    size = torch.tensor([box[1], box[0]], dtype=torch.int32, device=tracks.device)
-    limit = torch.tensor([width, height], dtype=torch.int32, device=tracks.device)
-    low = tracks.round().to(torch.int32) - size // 2
-    high = torch.minimum(low + size, limit)
-    return torch.cat([low.clamp(min=0), high], dim=-1) * alive.unsqueeze(-1)
+    return _rasterize_boxes(tracks, alive, box[0], box[1], height, width)
 
 
 def grids_in(frames: int, reseed: int) -> int:
@@ -122,6 +118,25 @@ def _track_anchors(flow: Tensor, stride: int, reseed: int) -> tuple[Tensor, Tens
     for b in range(clips):
         _track_clip(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
     return tracks, alive
+
+
+def _rasterize_boxes_fake(
+    tracks: Tensor, alive: Tensor, box_height: int, box_width: int, height: int, width: int
+) -> Tensor:
+    return tracks.new_empty((*alive.shape, 4), dtype=torch.int32)
+
+
+@operator("rasterize_boxes", fake=_rasterize_boxes_fake)
+def _rasterize_boxes(tracks: Tensor, alive: Tensor, box_height: int, box_width: int, height: int, width: int) -> Tensor:
+    boxes = torch.empty((*alive.shape, 4), dtype=torch.int32)
+    _rasterize(
+        tracks.detach().contiguous().view(-1, 2).numpy(),
+        alive.contiguous().view(-1).numpy(),
+        (box_height, box_width),
+        (height, width),
+        boxes.view(-1, 4).numpy(),
+    )
+    return boxes
 
 
 @numba.njit(cache=True, nogil=True)
@@ -164,3 +179,20 @@ def _track_clip(
             tracks[i, t, 0] = xs[i]
             tracks[i, t, 1] = ys[i]
             alive[i, t] = living[i] and t >= birth
+
+
+@numba.njit(cache=True, nogil=True)
+def _rasterize(
+    tracks: NDArray[np.float32],  # (M, 2)
+    alive: NDArray[np.bool_],  # (M,)
+    box: tuple[int, int],
+    frame: tuple[int, int],
+    boxes: NDArray[np.int32],  # (M, 4)
+) -> None:
+    for i in range(tracks.shape[0]):
+        if not alive[i]:
+            boxes[i] = 0
+            continue
+        left, top = int(np.rint(tracks[i, 0])) - box[1] // 2, int(np.rint(tracks[i, 1])) - box[0] // 2
+        boxes[i, 0], boxes[i, 1] = max(left, 0), max(top, 0)
+        boxes[i, 2], boxes[i, 3] = min(left + box[1], frame[1]), min(top + box[0], frame[0])

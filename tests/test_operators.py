@@ -101,7 +101,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture
 def eager_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Partners use threads from a few rows on, not from 500 anchors on."""
-    monkeypatch.setattr(partners, "PAIRS_PER_THREAD", 1000)
+    monkeypatch.setattr(partners, "WORK_PER_THREAD", 1000)
 
 
 @pytest.mark.parametrize("name", NAMES)
