@@ -93,7 +93,9 @@ class Config:
     flow: str = _choice("farneback", "Optical flow method; tvl1 to rlof need opencv-contrib.", FLOWS)
     reseed: int = _choice(0, "Start a new grid of anchors every so many frames; 0: in the first only.", least=0)
     steps: int = _choice(8, "For aosa-path: points on the way to the fill.", least=1)
-    batch_size: int = _choice(8, "Clips per forward of the model.", least=1)
+    batch_size: int = _choice(
+        0, "Clips per forward of the model; 0: one for each of torch's threads, at least 2.", least=0
+    )
     check: int = _choice(0, "Hold this many tubes against their exact scores (aosa-approx, aosa-path).", least=0)
     seed: int = _choice(0, "Seed of the random fills.", least=0)
     compat: str | None = _choice(

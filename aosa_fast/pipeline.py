@@ -24,7 +24,7 @@ from aosa_fast.gradients import input_gradients, path_gradients
 from aosa_fast.kernels.field import field
 from aosa_fast.kernels.tube_scores import tube_scores
 from aosa_fast.maps import make_map
-from aosa_fast.model import Model, call_model, evaluating, input_format
+from aosa_fast.model import Model, batch_clips, call_model, evaluating, input_format
 from aosa_fast.provenance import describe
 from aosa_fast.selfcheck import exact_check
 from aosa_fast.sweep import occlusion_sweep
@@ -89,12 +89,12 @@ def explain(
     if (mean is None) != (std is None):
         raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
     names = tuple(class_names) if class_names is not None and len(class_names) else None
+    start = time.perf_counter()
     pictures = _pictures(video, frames, mean, std, config)
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     with torch.inference_mode(False):
         clips = video.clone() if video.is_inference() else video.detach()
         job = _Job(model, clips, wanted, config, mean, std, names, progress, Timings())
-        start = time.perf_counter()
 
         def prepare() -> Tubes:
             with job.timings("flow"):
@@ -206,7 +206,7 @@ def _first_order(job: _Job, tubes_soon: Future[Tubes]) -> list[_Result]:
 
 def _gradients(job: _Job) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), `batch_size` clips at a time."""
-    size = job.config.batch_size
+    size = batch_clips(job.config.batch_size)
     if len(job.video) <= size:
         made = input_gradients(job.model, job.video, job.config.score, job.resolve)
         if job.progress:
@@ -237,7 +237,7 @@ def _path_gradients(job: _Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarge
             config.score,
             [target.clips(b, b + 1) for target in targets],
             config.steps,
-            config.batch_size,
+            batch_clips(config.batch_size),
             _shifted(job.progress, b, clips),
         )
         for b in range(clips)
@@ -251,7 +251,7 @@ def _clean_logits(job: _Job) -> Tensor:
         parts = [
             # A copy: a model that normalises in place must not change the user's clip.
             call_model(job.model, clips.to(dtype=dtype, memory_format=layout, copy=True))
-            for clips in job.video.split(job.config.batch_size)
+            for clips in job.video.split(batch_clips(job.config.batch_size))
         ]
     return torch.cat(parts)
 

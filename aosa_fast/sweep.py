@@ -10,7 +10,7 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.fills import conditional_noise
 from aosa_fast.kernels.occlude import occlude, occlude_sampled
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import Model, batch_clips, call_model, input_format
 from aosa_fast.targets import class_scores
 from aosa_fast.tubes import Tubes
 
@@ -52,7 +52,7 @@ def occlusion_sweep(
     boxes = tubes.boxes[0]
     draws = max(1, config.samples)
     dtype, layout = input_format(model)
-    size = min(config.batch_size, len(chosen) * draws)
+    size = min(batch_clips(config.batch_size), len(chosen) * draws)
     buffer = torch.empty((size, *video.shape), dtype=dtype, memory_format=layout)
     clip, values = video.to(dtype), fill.to(dtype)
     scores = []

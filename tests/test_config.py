@@ -14,7 +14,7 @@ CHOICES = {
     "partners_rule": PARTNER_RULES,
 }  # fmt: skip
 LEAST = {
-    "stride": 1, "box": 1, "partners": 0, "radius": 0, "samples": 0, "reseed": 0, "steps": 1, "batch_size": 1,
+    "stride": 1, "box": 1, "partners": 0, "radius": 0, "samples": 0, "reseed": 0, "steps": 1, "batch_size": 0,
     "check": 0, "seed": 0,
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def test_defaults_are_the_papers():
     assert plain == {
         "method": "aosa-approx", "stride": 8, "box": [16, 16], "partners": 3, "partners_rule": "cosine",
         "fill": "conditional", "radius": 4, "samples": 0, "score": "prob", "relu": "element", "aggregate": "sum",
-        "flow": "farneback", "reseed": 0, "steps": 8, "batch_size": 8, "check": 0, "seed": 0, "compat": None,
+        "flow": "farneback", "reseed": 0, "steps": 8, "batch_size": 0, "check": 0, "seed": 0, "compat": None,
     }  # fmt: skip
     json.dumps(plain)
     assert {method: Config(method=method).fill_name for method in METHODS} == {

@@ -26,6 +26,7 @@ OPERATORS = {
     "occlude": occlude._occlude,
     "occlude_sampled": occlude._occlude_sampled,
     "track_anchors": tracking._track_anchors,
+    "rasterize_boxes": tracking._rasterize_boxes,
     "select_partners": partners._select_partners,
 }
 LEVELS = ["baseline", "avx2", "avx512"]
@@ -70,6 +71,7 @@ def inputs(size: str) -> dict[str, tuple[Any, ...]]:
         "occlude": (video[0], fill[0], boxes[0], few, torch.full((6, C, T, H, W), torch.nan)),
         "occlude_sampled": (short, short * 0.5, part, few, noise),
         "track_anchors": (make_clip(B, T - 1, H, W, 2), 4, 2),
+        "rasterize_boxes": (make_tracks(B, N, T).clamp(min=0), make_tracks(B, N, T)[..., 0] >= 0, 5, 4, H, W),
         "select_partners": (make_tracks(B, 2 * N, T), 3, 1.5),
     }
 

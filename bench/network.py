@@ -1,0 +1,119 @@
+"""Whole explanations of R3D-50 against what the network alone costs."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from harness import Cases, Report, Target, interleave, ratios
+from inputs import MEAN, STD, moving_frames, normalised
+from r3d50 import r3d50
+from torch import Tensor, nn
+
+import aosa_fast
+from aosa_fast.config import Config
+from aosa_fast.fills import make_fill
+from aosa_fast.flow import optical_flow
+from aosa_fast.sweep import occlusion_sweep
+from aosa_fast.timing import Timings
+from aosa_fast.tubes import make_tubes
+
+BATCHES = (1, 2, 4, 8, 16)
+ANCHORS = 48  # of the 196: the part of the sweep that is interleaved with the bare model
+
+
+def forward_and_backward(model: nn.Module, video: Tensor) -> Tensor:
+    """The least that a gradient explanation costs: d(probability of the best class) / d(input)."""
+    leaf = video.clone().requires_grad_()
+    probabilities = model(leaf).softmax(-1)
+    (grad,) = torch.autograd.grad(probabilities[0, probabilities[0].argmax()], leaf)
+    return grad
+
+
+def forward(model: nn.Module, batch: Tensor) -> Tensor:
+    """Logits only."""
+    with torch.no_grad():
+        return model(batch)
+
+
+def approx(report: Report, repeats: int) -> None:
+    """AOSA-approx end to end ÷ (one forward + one input-backward)."""
+    report.section("AOSA-approx on R3D-50, 16x112x112, flow included")
+    model = r3d50()
+    frames = moving_frames()
+    video = normalised(frames)
+    stages: dict[str, list[float]] = {}
+
+    def explain(stride: int) -> None:
+        found = aosa_fast.explain(model, video, method="aosa-approx", stride=stride, mean=MEAN, std=STD)
+        for stage, seconds in found.metadata["seconds"].items():
+            stages.setdefault(f"s={stride}, {stage}", []).append(seconds)
+
+    cases: Cases = {
+        "forward + input-backward": partial(forward_and_backward, model, video),
+        # The same once more: how far its ratio is from 1 is what the machine lets be seen.
+        "forward + input-backward, again": partial(forward_and_backward, model, video),
+        "AOSA-approx, s=8": partial(explain, 8),
+        "AOSA-approx, s=4": partial(explain, 4),
+    }
+    timed = interleave(cases, repeats, warmup=1, settle=True)
+    for name, seconds in timed.items():
+        report.add(name, "time", "ms", [1e3 * s for s in seconds])
+    base = timed["forward + input-backward"]
+    again = ratios(timed["forward + input-backward, again"], base)
+    report.add("forward + input-backward, again", "total / (fwd + bwd)", "ratio", again)
+    for stride in (8, 4):
+        values = ratios(timed[f"AOSA-approx, s={stride}"], base)
+        report.add(f"AOSA-approx, s={stride}", "total / (fwd + bwd)", "ratio", values, Target("<=", 1.05))
+    for stage, seconds in stages.items():
+        report.add(f"stage, {stage}", "time", "ms", [1e3 * s for s in seconds])
+
+
+def exact(report: Report, repeats: int, quick: bool = False) -> None:
+    """Exact AOSA's sweep against the bare model's best batched throughput."""
+    report.section(f"exact AOSA on R3D-50, s=8: {ANCHORS} of 196 tubes a round, then one whole explanation")
+    model = r3d50()
+    frames = moving_frames()
+    video = normalised(frames)
+    config = Config(method="aosa", stride=8)
+    tubes = make_tubes(optical_flow(frames), config, Timings())
+    fill = make_fill(video, config, MEAN, STD)
+    anchors = list(np.linspace(0, tubes.members.shape[1] - 1, 8 if quick else ANCHORS).astype(int))
+    batches = (1, 2) if quick else BATCHES
+    clips = max(batches)  # in every timed call of the bare model
+
+    def bare(size: int) -> None:
+        for batch in many[:clips].split(size):
+            forward(model, batch)
+
+    def sweep() -> None:
+        occlusion_sweep(model, video[0], fill[0], tubes, config, anchors=anchors)
+
+    many = video.repeat(clips, 1, 1, 1, 1)
+    cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}
+    cases["sweep"] = sweep
+    timed = interleave(cases, repeats, warmup=0)  # each call is many forwards
+    rates = {
+        name: [(len(anchors) if name.startswith("sweep") else clips) / s for s in seconds]
+        for name, seconds in timed.items()
+    }
+    for name, values in rates.items():
+        report.add(name, "throughput", "clips/s", values)
+    best = max((name for name in rates if name.startswith("bare")), key=lambda name: float(np.median(rates[name])))
+    print(f"  the best batch: {best}")
+    share = ratios(rates["sweep"], rates[best])
+    report.add("sweep / best bare model", "throughput ratio", "ratio", share, Target(">=", 0.97))
+    if quick:
+        return
+    before = interleave({"bare": partial(bare, int(best.split()[-1]))}, 2, warmup=0)["bare"]
+    start = time.perf_counter()
+    found = aosa_fast.explain(model, video, method="aosa", stride=8, mean=MEAN, std=STD)
+    total = time.perf_counter() - start
+    after = interleave({"bare": partial(bare, int(best.split()[-1]))}, 2, warmup=0)["bare"]
+    rate = clips / float(np.median(before + after))
+    report.add("explain, exact, all 196 tubes", "time", "s", [total])
+    report.add("explain's sweep / best bare model", "throughput ratio", "ratio",
+               [196 / found.metadata["seconds"]["sweep"] / rate])  # fmt: skip
+    report.add("explain, all of it / best bare model", "throughput ratio", "ratio", [196 / total / rate])
