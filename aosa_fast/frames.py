@@ -42,13 +42,13 @@ def to_frames(
     if mean is not None and std is not None:
         channels = video.shape[1]
         scale, offset = (channel_values(name, v, channels) for name, v in (("std", std), ("mean", mean)))
-        pixels = pixels * scale.reshape(-1, 1, 1, 1) + offset.reshape(-1, 1, 1, 1)
+        pixels = pixels.mul(255 * scale.reshape(-1, 1, 1, 1)).add_(255 * offset.reshape(-1, 1, 1, 1))
     else:
         low, high = pixels.amin((1, 2, 3, 4), keepdim=True), pixels.amax((1, 2, 3, 4), keepdim=True)
-        pixels = (pixels - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)
+        pixels = pixels.sub(low).div_((high - low).clamp(min=torch.finfo(torch.float32).tiny)).mul_(255)
     if pixels.shape[1] != 3:
-        pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1)
-    levels = pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1).clone()
+    levels = pixels.round_().clamp_(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 4, 1).contiguous().numpy()
 
 

@@ -51,7 +51,7 @@ def sections(report: Report, quick: bool) -> dict[str, Callable[[], None]]:
         "together": lambda: operators.together(report, many),
         "partners": lambda: operators.partners(report, 3 if quick else 50),
         "yardstick": lambda: operators.yardstick(report, 1 if quick else 5, (8,) if quick else (8, 4)),
-        "approx": lambda: network.approx(report, 2 if quick else 15),
+        "approx": lambda: network.approx(report, 2 if quick else 41),
         "exact": lambda: network.exact(report, 1 if quick else 3, quick),
         "memory": lambda: memory.memory(report, 1 if quick else 3),
         "flow": lambda: flows.flows(report, 1 if quick else 7, quick),

@@ -94,7 +94,7 @@ def exact(report: Report, repeats: int, quick: bool = False) -> None:
     many = video.repeat(clips, 1, 1, 1, 1)
     cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}
     cases["sweep"] = sweep
-    timed = interleave(cases, repeats, warmup=0)  # each call is many forwards
+    timed = interleave(cases, repeats, warmup=0, settle=not quick)  # each call is many forwards
     rates = {
         name: [(len(anchors) if name.startswith("sweep") else clips) / s for s in seconds]
         for name, seconds in timed.items()
