@@ -98,8 +98,7 @@ class Explanation:
         saliency, coverage = make_map(scores, clean, tubes, self.config, *self.saliency.shape[2:])
         check = {**self.metadata["self_check"], "saturated": saturation(self.logits, resolved, self.config)}
         facts = {**self.metadata, **describe_target(self.logits, resolved, self.class_names), "self_check": check}
-        changes = {"saliency": saliency, "scores": scores, "coverage": coverage, "target": resolved, "metadata": facts}
-        return replace(self, **changes)
+        return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, metadata=facts)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes everything to one `.npz` file, under a temporary name first.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,7 +111,7 @@ def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> 
         return logits.argmax(-1).cpu()
     if isinstance(target, str):
         target = _by_name(target, class_names)
-    elif not isinstance(target, Integral) or isinstance(target, bool):
+    elif isinstance(target, bool) or not isinstance(target, int | np.integer):
         raise InputError(f"target must be an index, a name, 'pred', a tensor or a Difference; got {target!r}")
     return torch.full((clips,), _in_range(int(target), classes))
 
