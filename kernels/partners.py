@@ -192,7 +192,7 @@ def _cosines(
 def _reaches(sums: NDArray[np.float64], worst: np.float32) -> bool:
     hits = 0
     for j in range(sums.shape[0]):
-        hits += 1 if np.float32(sums[j]) >= worst else 0
+        hits += int(np.float32(sums[j]) >= worst)
     return hits > 0
 
 

@@ -7,7 +7,8 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 
 def test_every_recorded_row_says_how_it_was_measured():
-    rows = list(csv.DictReader((BENCH / "results.csv").open()))
+    with (BENCH / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     assert rows
     for row in rows:
         assert all(row[name] for name in ("bench", "case", "metric", "unit", "value", "p20", "p80", "repeats"))
