@@ -20,8 +20,8 @@ from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import UNITS, Explanation
+from aosa_fast.methods import Progress as Report
 from aosa_fast.models import Classifier, load
-from aosa_fast.pipeline import Progress as Report
 from aosa_fast.pipeline import explain
 from aosa_fast.targets import Difference, Target
 from aosa_fast.video import VideoClip, atomic_path, read_clip
