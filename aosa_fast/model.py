@@ -65,7 +65,7 @@ def input_format(model: Model) -> tuple[torch.dtype, torch.memory_format]:
 def batch_clips(batch_size: int) -> int:
     """`Config.batch_size`, with 0 resolved.
 
-    On a CPU a clip per thread does best: R3D-50 on 2 threads gives 4.5, 8.2, 7.8, 6.3 and 5.4 clips/s at 1, 2, 4, 8 and
+    On a CPU a clip per thread does best: R3D-50 on 2 threads gives 4.8, 7.5, 8.1, 6.9 and 5.8 clips/s at 1, 2, 4, 8 and
     16 clips (bench/results.csv). More of them leave the caches, fewer leave a thread idle.
     """
     return batch_size or max(2, torch.get_num_threads())
