@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -76,24 +76,25 @@ def blur(video: Tensor) -> Tensor:
     return torch.from_numpy(blurred.reshape(tuple(video.shape)))
 
 
-def conditional_noise(video: Tensor, anchors: Sequence[int], config: Config) -> Tensor:
+def conditional_noise(video: Tensor, anchors: Sequence[int], config: Config) -> Iterator[Tensor]:
     """Standard normal coefficients of the random fills, seeded by the clip's content and the anchor.
 
     The same clip and anchor get the same draws, whatever the batch they come in.
 
     Args:
         video: (C, T, H, W) float32.
-        anchors: the anchors' indices, n of them.
+        anchors: the anchors' indices.
         config: gives `seed`, `samples` (S) and `radius` (r).
 
-    Returns:
-        (n, S, T, 2r+1, 2r+1) float32.
+    Yields:
+        (S, T, 2r+1, 2r+1) float32 for each anchor; the clip is hashed once.
     """
     clip = zlib.crc32(video.contiguous().numpy().tobytes())
     side = 2 * config.radius + 1
     shape = (config.samples, video.shape[1], side, side)
-    draws = [np.random.default_rng((config.seed, clip, i)).standard_normal(shape, dtype=np.float32) for i in anchors]
-    return torch.from_numpy(np.stack(draws))
+    for anchor in anchors:
+        generator = np.random.default_rng((config.seed, clip, anchor))
+        yield torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
 
 
 def _user_fill(fill: Tensor, video: Tensor) -> Tensor:

@@ -105,7 +105,6 @@ def resolve_flow(
     frames: NDArray[np.uint8],
     *,
     swapped_grey: bool = False,
-    workers: int | None = None,
 ) -> Tensor:
     """Flow by name, or the user's own: a tensor (B, T-1, H, W, 2) or a function of one clip's frames (T, H, W, 3).
 
@@ -113,7 +112,7 @@ def resolve_flow(
         InputError: as `optical_flow`; or the user's flow has another shape or is not floating point.
     """
     if isinstance(flow, str):
-        return optical_flow(frames, flow, swapped_grey=swapped_grey, workers=workers)
+        return optical_flow(frames, flow, swapped_grey=swapped_grey)
     clips, count, height, width, _ = frames.shape
     values = torch.stack([torch.as_tensor(flow(clip)) for clip in frames]) if callable(flow) else torch.as_tensor(flow)
     if values.ndim == 4 and clips == 1:

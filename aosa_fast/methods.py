@@ -73,7 +73,7 @@ def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     targets = job.resolve(logits)
     fill = make_fill(video, config, job.mean, job.std)
     tubes = tubes_soon.result()
-    count, clips = tubes.members.shape[1], len(video)
+    clips = len(video)
     with job.timings("sweep"):
         samples = torch.stack(
             [
@@ -86,7 +86,7 @@ def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     results = []
     for target in targets:
         base = target.pick(clean)
-        scores = base.reshape(clips, 1) - target.pick(samples.mean(2)).reshape(clips, count)
+        scores = base.unsqueeze(1) - target.pick(samples.mean(2))
         with job.timings("map"):
             saliency, coverage = make_map(scores, base, tubes, config, *video.shape[3:])
         results.append(Result(target, tubes, scores, saliency, coverage, logits, samples=samples))

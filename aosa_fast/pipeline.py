@@ -80,6 +80,7 @@ def explain(
     if (mean is None) != (std is None):
         raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
     names = tuple(class_names) if class_names is not None and len(class_names) else None
+    source = config.flow if flow is None else flow
     start = time.perf_counter()
     pictures = _pictures(video, frames, mean, std, config)
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
@@ -89,7 +90,6 @@ def explain(
 
         def prepare() -> Tubes:
             with job.timings("flow"):
-                source = config.flow if flow is None else flow
                 vectors = resolve_flow(source, pictures, swapped_grey=bool(config.compat))
             return make_tubes(vectors, config, job.timings)
 
@@ -97,16 +97,17 @@ def explain(
             # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
             results = (exact if config.method == "aosa" else first_order)(job, beside.submit(prepare))
         job.timings.seconds["total"] = time.perf_counter() - start
-        explanations = [_explanation(job, result, pictures) for result in results]
-        if flow is not None and not isinstance(flow, str):
-            for explanation in explanations:
-                explanation.metadata["config"]["flow"] = (
-                    "the caller's function" if callable(flow) else "the caller's array"
-                )
+        explanations = [_explanation(job, result, pictures, _flow_name(source)) for result in results]
     return explanations if isinstance(target, list) else explanations[0]
 
 
-def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8]) -> Explanation:
+def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str:
+    if isinstance(source, str):
+        return source
+    return "the caller's function" if callable(source) else "the caller's array"
+
+
+def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8], flow_name: str) -> Explanation:
     return Explanation(
         saliency=result.saliency,
         scores=result.scores,
@@ -123,7 +124,15 @@ def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8]) -> Expla
         config=job.config,
         class_names=job.names,
         metadata=describe(
-            job.model, job.config, result.logits, result.target, result.coverage, result.check, job.names, job.timings
+            job.model,
+            job.config,
+            flow_name,
+            result.logits,
+            result.target,
+            result.coverage,
+            result.check,
+            job.names,
+            job.timings,
         ),
     )
 

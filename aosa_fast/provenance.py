@@ -24,6 +24,7 @@ from aosa_fast.version import __version__
 def describe(
     model: Model,
     config: Config,
+    flow_name: str,
     logits: Tensor,
     target: ResolvedTarget,
     coverage: Tensor,
@@ -36,6 +37,7 @@ def describe(
     Args:
         model: the explained model.
         config: every choice.
+        flow_name: where the optical flow came from: a method, or the caller.
         logits: (B, n_classes) of the clean clips.
         target: what is explained.
         coverage: (B, T, H, W) int32.
@@ -47,7 +49,7 @@ def describe(
         A dictionary that JSON can hold.
     """
     return {
-        "config": config.as_dict(),
+        "config": {**config.as_dict(), "flow": flow_name},
         **describe_target(logits, target, class_names),
         "class_names": list(class_names) if class_names else None,
         "model": type(model).__name__,

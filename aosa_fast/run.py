@@ -18,6 +18,7 @@ from rich.text import Text
 
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
+from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import UNITS, Explanation
 from aosa_fast.methods import Progress as Report
@@ -83,7 +84,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
 def run_demo(config: Config, out: Path, console: Console, errors: Console) -> float:
     """Explains the embedded clip, and returns the share of positive saliency inside the moving object's box."""
     truth = demo_truth()
-    boxes = load("demo").preprocessing.map_boxes(truth["boxes"], truth["size"], truth["size"])
+    boxes = PREPROCESSING.map_boxes(truth["boxes"], truth["size"], truth["size"])
     request = Request(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]), boxes=boxes)
     (explanation,) = run_explain(request, console, errors)
     share, area = object_share(explanation.saliency[0].numpy(), boxes)

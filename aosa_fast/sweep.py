@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -48,33 +48,42 @@ def occlusion_sweep(
         InputError: as `call_model`.
     """
     chosen = list(range(tubes.members.shape[1])) if anchors is None else list(anchors)
-    members = tubes.members[0, chosen]
-    boxes = tubes.boxes[0]
     draws = max(1, config.samples)
     dtype, layout = input_format(model)
     size = min(batch_clips(config.batch_size), len(chosen) * draws)
     buffer = torch.empty((size, *video.shape), dtype=dtype, memory_format=layout)
-    clip, values = video.to(dtype), fill.to(dtype)
+    batches = (_sampled if config.samples else _filled)(video, fill, tubes, config, chosen, buffer)
     scores = []
     done = 0
     with torch.no_grad():
-        if config.samples:
-            for i, anchor in enumerate(chosen):
-                noise = conditional_noise(video, [anchor], config)
-                drawn = occlude_sampled(video, fill, boxes, members[i : i + 1], noise)[0]
-                for part in drawn.split(size):
-                    batch = buffer[: len(part)]
-                    batch.copy_(part)
-                    scores.append(class_scores(call_model(model, batch), config.score))
-                done += 1
-                if progress:
-                    progress(done, len(chosen))
-        else:
-            for rows in members.split(size):
-                batch = buffer[: len(rows)]
-                occlude(clip, values, boxes, rows, batch)
-                scores.append(class_scores(call_model(model, batch), config.score))
-                done += len(rows)
-                if progress:
-                    progress(done, len(chosen))
+        for batch, finished in batches:
+            scores.append(class_scores(call_model(model, batch), config.score))
+            done += finished
+            if progress and finished:
+                progress(done, len(chosen))
     return torch.cat(scores).reshape(len(chosen), draws, -1)
+
+
+Batches = Iterator[tuple[Tensor, int]]  # a filled part of the buffer, and how many tubes are finished with it
+
+
+def _filled(
+    video: Tensor, fill: Tensor, tubes: Tubes, config: Config, chosen: Sequence[int], buffer: Tensor
+) -> Batches:
+    clip, values = video.to(buffer.dtype), fill.to(buffer.dtype)
+    for rows in tubes.members[0, chosen].split(len(buffer)):
+        batch = buffer[: len(rows)]
+        occlude(clip, values, tubes.boxes[0], rows, batch)
+        yield batch, len(rows)
+
+
+def _sampled(
+    video: Tensor, fill: Tensor, tubes: Tubes, config: Config, chosen: Sequence[int], buffer: Tensor
+) -> Batches:
+    rows = tubes.members[0, chosen].split(1)
+    for row, noise in zip(rows, conditional_noise(video, chosen, config), strict=True):
+        parts = occlude_sampled(video, fill, tubes.boxes[0], row, noise[None])[0].split(len(buffer))
+        for k, part in enumerate(parts, 1):
+            batch = buffer[: len(part)]
+            batch.copy_(part)
+            yield batch, int(k == len(parts))

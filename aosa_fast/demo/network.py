@@ -14,12 +14,14 @@ from torch import nn
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.render import render_clip
 from aosa_fast.errors import InputError
+from aosa_fast.models.preprocess import Preprocessing
 
 # The mean and the spread of 300 rendered training clips, as fractions of 255.
 MEAN = (0.47, 0.42, 0.405)
 STD = (0.158, 0.137, 0.146)
 FRAMES = 16
 SIZE = 64
+PREPROCESSING = Preprocessing(frames=FRAMES, stride=1, size=SIZE, crop=(SIZE, SIZE), mean=MEAN, std=STD)
 LOGIT_LIMIT = 3.0  # no probability can be above 0.988
 WEIGHTS = Path(__file__).parent / "weights.pt"
 
@@ -85,8 +87,7 @@ def to_input(frames: np.ndarray) -> torch.Tensor:
         raise TypeError(f"frames must be uint8; got {frames.dtype}")
     if frames.shape[1:3] != (SIZE, SIZE):
         frames = np.stack([cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in frames])
-    scaled = (frames.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(3, 0, 1, 2)))[None]
+    return PREPROCESSING.to_input(frames)
 
 
 def load_demo_network(path: Path | None = None) -> DemoNet:

@@ -65,10 +65,9 @@ def load(spec: str = "demo") -> Classifier:
 
 def _demo() -> Classifier:
     from aosa_fast.demo import CLASS_NAMES, load_demo_network
-    from aosa_fast.demo.network import FRAMES, MEAN, SIZE, STD
+    from aosa_fast.demo.network import PREPROCESSING
 
-    preprocessing = Preprocessing(frames=FRAMES, stride=1, size=SIZE, crop=(SIZE, SIZE), mean=MEAN, std=STD)
-    return Classifier(load_demo_network(), preprocessing, CLASS_NAMES)
+    return Classifier(load_demo_network(), PREPROCESSING, CLASS_NAMES)
 
 
 def _torchvision(spec: str, name: str, weights: str) -> Classifier:
