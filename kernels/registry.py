@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 Function = Callable[..., Any]
 
 
 def operator(name: str, *, fake: Function, mutates: Iterable[str] = ()) -> Callable[[Function], Any]:
     """Decorates the CPU implementation of `aosa_fast::name`; the schema is read off its annotations.
+
+    The CUDA implementation is the function `name` of the decorated function's module with the suffix `_triton`; that
+    module is imported at the first CUDA tensor, so that nobody else waits for Triton.
 
     `torch.library.custom_op` would do the same, but its wrapper imports torch._dynamo at the first call, which takes
     2 to 3 seconds of every process.
@@ -29,7 +34,30 @@ def operator(name: str, *, fake: Function, mutates: Iterable[str] = ()) -> Calla
         qualified = f"aosa_fast::{name}"
         torch.library.define(qualified, torch.library.infer_schema(function, mutates_args=tuple(mutates)))
         torch.library.impl(qualified, "cpu", function)
+        torch.library.impl(qualified, "cuda", on_cuda(name, f"{function.__module__}_triton"))
         torch.library.register_fake(qualified, fake)
         return getattr(torch.ops.aosa_fast, name)
 
     return register
+
+
+def on_cuda(name: str, module: str) -> Function:
+    """The CUDA implementation `name` in `module`, looked up when it is first called.
+
+    Returns:
+        The function; it raises RuntimeError where Triton is missing, and launches on the first tensor's device.
+    """
+
+    def run(*arguments: Any) -> Any:
+        try:
+            importlib.import_module("triton")
+        except ImportError as error:
+            raise RuntimeError(
+                f"CUDA tensors must come with Triton, which has Linux builds only: pip install triton; got {error}"
+            ) from None
+        implementation = getattr(importlib.import_module(module), name)
+        device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
+        with torch.cuda.device(device):
+            return implementation(*arguments)
+
+    return run

@@ -1,0 +1,45 @@
+"""Every Triton kernel, in every configuration that ships, compiles for three GPUs and stays in its registers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+TESTS = Path(__file__).parent
+MODULES = sorted(path.stem for path in TESTS.glob("test_*_triton.py"))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")), "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-P", str(TESTS / "compile_kernels.py"), *MODULES]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr[-4000:]
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_nothing_spills(rows: list[dict[str, object]]) -> None:
+    assert {row["architecture"] for row in rows} == {80, 90, 100}
+    assert [row for row in rows if row["STACK"] or row["LOCAL"]] == []
+    assert all(0 < row["REG"] <= 255 and row["shared"] <= 48 * 1024 for row in rows)  # type: ignore[operator]
+
+
+def test_every_kernel_is_launched(rows: list[dict[str, object]]) -> None:
+    kernels = Path(__file__).parents[1] / "kernels"
+    launched = set()
+    for path in kernels.glob("*_triton.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            # kernel[grid](...)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript):
+                launched.add(getattr(node.func.value, "id", None))
+    assert len(launched - {None}) > 5
+    assert launched - {None} == {row["kernel"] for row in rows}
