@@ -31,6 +31,7 @@ def occlude(
     fill: NDArray[uint8],
     boxes: NDArray[int32],
     members: NDArray[int32],
+    clips: NDArray[int32],
     out: NDArray[uint8],
     frames: int,
     threads: int,
@@ -40,9 +41,20 @@ def occlude_sampled(
     mean: NDArray[float32],
     boxes: NDArray[int32],
     members: NDArray[int32],
+    clips: NDArray[int32],
     noise: NDArray[float32],
     out: NDArray[float32],
     radius: int,
+    threads: int,
+) -> None: ...
+def farneback(
+    frames: NDArray[uint8],
+    flow: NDArray[float32],
+    levels: list[tuple[tuple[NDArray[int32], NDArray[float32]], ...]],
+    weights: NDArray[float32],
+    inverse: NDArray[float32],
+    winsize: int,
+    iterations: int,
     threads: int,
 ) -> None: ...
 def simd_level() -> str: ...

@@ -89,6 +89,10 @@ def explain(
         str,
         _option("demo, torchvision:NAME[:WEIGHTS], or python:PACKAGE.MODULE:FUNCTION.", "what", metavar="SPEC"),
     ] = "demo",
+    device: Annotated[
+        str,
+        _option("Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "how", metavar="auto|cpu|cuda[:N]"),
+    ] = "auto",
     target: Annotated[
         list[str],
         _option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
@@ -131,6 +135,7 @@ def explain(
     request = Request(
         clip=clip,
         model=model,
+        device=device,
         targets=target,
         minus=minus,
         config=config,

@@ -18,11 +18,11 @@ from aosa_fast.kernels.tracking import anchor_grid
 from aosa_fast.kernels.tube_scores import tube_scores
 
 
-def to_frames(video: Tensor, mean: Tensor, std: Tensor) -> NDArray[np.uint8]:
+def to_frames(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(B, C, T, H, W) back to (B, T, H, W, C) uint8: by the inverse normalisation in float32, truncated."""
     mean, std = mean.reshape(-1, 1, 1, 1), std.reshape(-1, 1, 1, 1)
     pixels = (video - (-mean / std)) / (1 / std) * 255
-    return pixels.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous().numpy()
+    return pixels.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 
 def track_and_select(flow: Tensor, stride: int, partners: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ AGGREGATES = ("sum", "mean", "eq2")
 PARTNER_RULES = ("cosine", "motion-aware")
 FLOWS = (
     "farneback",
+    "farneback-opencv",
     "dis-ultrafast",
     "dis-fast",
     "dis-medium",
@@ -28,6 +29,7 @@ FLOWS = (
     "simpleflow",
     "rlof",
 )
+DTYPES = ("float32", "tf32", "bfloat16")
 COMPATS = ("authors2022",)
 DEFAULT_FILL = {"aosa": "mean", "aosa-approx": "conditional", "aosa-path": "mean"}
 
@@ -39,7 +41,7 @@ def _choice(default: Any, help: str, choices: tuple[str, ...] | None = None, lea
 def _chosen(name: str, value: Any, choices: tuple[str, ...]) -> bool:
     if isinstance(value, str):
         return value in choices
-    return (value is None and name in ("fill", "compat")) or (name == "fill" and hasattr(value, "expand_as"))
+    return (value is None and name in ("fill", "compat", "dtype")) or (name == "fill" and hasattr(value, "expand_as"))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,11 +92,25 @@ class Config:
         "How tubes make the map: sum over N, mean over the tubes that cover a voxel, or eq2 (the paper's Eq. 2).",
         AGGREGATES,
     )
-    flow: str = _choice("farneback", "Optical flow method; tvl1 to rlof need opencv-contrib.", FLOWS)
+    flow: str = _choice(
+        "farneback",
+        "Optical flow method: farneback is this package's own, also on a GPU; all others are OpenCV's, and tvl1 to "
+        "rlof need opencv-contrib.",
+        FLOWS,
+    )
     reseed: int = _choice(0, "Start a new grid of anchors every so many frames; 0: in the first only.", least=0)
     steps: int = _choice(8, "For aosa-path: points on the way to the fill.", least=1)
     batch_size: int = _choice(
-        0, "Clips per forward of the model; 0: one for each of torch's threads, at least 2.", least=0
+        0,
+        "Clips per forward of the model; 0: on a CPU one for each of torch's threads, at least 2, on a GPU what its "
+        "free memory holds.",
+        least=0,
+    )
+    dtype: str | None = _choice(
+        None,
+        "Precision of the model: float32 (without TF32), tf32, or bfloat16 (autocast). Default: as torch is set. "
+        "Everything after the model is in float32 or better.",
+        DTYPES,
     )
     check: int = _choice(0, "Hold this many tubes against their exact scores (aosa-approx, aosa-path).", least=0)
     seed: int = _choice(0, "Seed of the random fills.", least=0)

@@ -110,12 +110,12 @@ class Explanation:
 
         if not str(path).endswith(".npz"):
             raise InputError(f"{path}: must end in .npz")
-        arrays: dict[str, Any] = {name: getattr(self, name).numpy() for name in _TENSORS}
+        arrays: dict[str, Any] = {name: getattr(self, name).cpu().numpy() for name in _TENSORS}
         for name in _OPTIONAL:
             if getattr(self, name) is not None:
-                arrays[name] = getattr(self, name).numpy()
+                arrays[name] = getattr(self, name).cpu().numpy()
         if isinstance(self.config.fill, Tensor):
-            arrays["fill"] = self.config.fill.detach().float().numpy()
+            arrays["fill"] = self.config.fill.detach().float().cpu().numpy()
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, frames=self.frames, metadata=np.array(json.dumps(self.metadata)), **arrays)
 
@@ -185,7 +185,7 @@ class Explanation:
         if not 0 <= clip < len(self.saliency):
             raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {clip}")
         pictures = self.frames[clip] if frames is None else frames
-        saliency = self.saliency[clip].numpy()
+        saliency = self.saliency[clip].cpu().numpy()
         if not str(path).lower().endswith((".png", ".jpg", ".jpeg")):
             write_video(path, render_overlay(pictures, saliency, boxes=boxes), fps)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -59,7 +59,7 @@ def make_fill(
     """
     per_channel = channel_fill(config, video.shape[1], mean, std)
     if per_channel is not None:
-        return per_channel.reshape(-1, 1, 1, 1).expand_as(video).contiguous()
+        return per_channel.to(video.device).reshape(-1, 1, 1, 1).expand_as(video).contiguous()
     if isinstance(config.fill, Tensor):
         return _user_fill(config.fill, video)
     if config.fill_name == "blur":
@@ -71,30 +71,33 @@ def make_fill(
 
 def blur(video: Tensor) -> Tensor:
     """Gaussian blur of every frame, 11 pixels wide with sigma 5, borders reflected; like `video`."""
-    planes = video.contiguous().numpy().reshape(-1, *video.shape[-2:])
+    planes = video.contiguous().cpu().numpy().reshape(-1, *video.shape[-2:])
     blurred = np.stack([cv2.GaussianBlur(plane, (BLUR_KERNEL, BLUR_KERNEL), BLUR_SIGMA) for plane in planes])
-    return torch.from_numpy(blurred.reshape(tuple(video.shape)))
+    return torch.from_numpy(blurred.reshape(tuple(video.shape))).to(video.device)
 
 
-def conditional_noise(video: Tensor, anchors: Sequence[int], config: Config) -> Iterator[Tensor]:
+def content_hash(video: Tensor) -> int:
+    """CRC-32 of a clip's values, the same on every device."""
+    return zlib.crc32(video.contiguous().cpu().numpy().tobytes())
+
+
+def conditional_noise(clip: int, frames: int, anchor: int, config: Config) -> Tensor:
     """Standard normal coefficients of the random fills, seeded by the clip's content and the anchor.
 
-    The same clip and anchor get the same draws, whatever the batch they come in.
+    The same clip and anchor get the same draws, whatever the batch they come in, and whatever the device.
 
     Args:
-        video: (C, T, H, W) float32.
-        anchors: the anchors' indices.
+        clip: `content_hash` of the clip.
+        frames: T.
+        anchor: its index.
         config: gives `seed`, `samples` (S) and `radius` (r).
 
-    Yields:
-        (S, T, 2r+1, 2r+1) float32 for each anchor; the clip is hashed once.
+    Returns:
+        (S, T, 2r+1, 2r+1) float32, in main memory.
     """
-    clip = zlib.crc32(video.contiguous().numpy().tobytes())
     side = 2 * config.radius + 1
-    shape = (config.samples, video.shape[1], side, side)
-    for anchor in anchors:
-        generator = np.random.default_rng((config.seed, clip, anchor))
-        yield torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+    generator = np.random.default_rng((config.seed, clip, anchor))
+    return torch.from_numpy(generator.standard_normal((config.samples, frames, side, side), dtype=np.float32))
 
 
 def _user_fill(fill: Tensor, video: Tensor) -> Tensor:

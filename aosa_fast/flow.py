@@ -1,4 +1,4 @@
-"""Dense optical flow of all frame pairs of all clips, by OpenCV (paper III-A)."""
+"""Dense optical flow of all frame pairs of all clips: our own Farnebäck, or OpenCV's methods (paper III-A)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from aosa_fast.config import FLOWS
 from aosa_fast.errors import InputError
+from aosa_fast.kernels.farneback import farneback
+from aosa_fast.kernels.pictures import grey_frames
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB
 FlowFunction = Callable[[Frames], Any]
@@ -48,10 +50,12 @@ def optical_flow(
 
     Args:
         frames: (B, T, H, W, 3) uint8, RGB.
-        method: "farneback" (0.5, 3, 15, 3, 5, 1.2, as the authors use it), "dis-ultrafast", "dis-fast", "dis-medium",
-            or, with opencv-contrib-python, "tvl1", "pcaflow", "deepflow", "simpleflow" and "rlof".
+        method: "farneback" (0.5, 3, 15, 3, 5, 1.2, as the authors use it) by our own operator, or one of OpenCV's:
+            "farneback-opencv", "dis-ultrafast", "dis-fast", "dis-medium", or, with opencv-contrib-python, "tvl1",
+            "pcaflow", "deepflow", "simpleflow" and "rlof".
         swapped_grey: weigh red as blue and blue as red when making grey, as the authors' code does.
-        workers: threads over frame pairs; OpenCV itself uses one each. Default: torch's number of threads.
+        workers: of OpenCV's methods: threads over frame pairs, as OpenCV itself uses one each. Default: torch's number
+            of threads, which our own operator uses too.
 
     Returns:
         (B, T-1, H, W, 2) float32, (dx, dy), pixels. The same bits for any number of workers.
@@ -71,6 +75,9 @@ def optical_flow(
     if min(height, width) < _LEAST_SIDE.get(method, 4):
         raise InputError(f"flow={method} must have frames of at least {_LEAST_SIDE.get(method, 4)} pixels a side; "
                          f"got {height}x{width}")  # fmt: skip
+    if method == "farneback":
+        seen = frames[..., ::-1] if swapped_grey else frames
+        return farneback(grey_frames(torch.from_numpy(np.ascontiguousarray(seen))))
     flow = torch.empty((clips, max(count - 1, 0), height, width, 2), dtype=torch.float32)
     pictures = [_prepare(clip, method, swapped_grey) for clip in frames]
     pairs = [(b, t) for b in range(clips) for t in range(count - 1)]
@@ -104,15 +111,29 @@ def resolve_flow(
     flow: str | Tensor | NDArray[np.float32] | FlowFunction,
     frames: NDArray[np.uint8],
     *,
-    swapped_grey: bool = False,
+    pictures: Tensor | None = None,
+    compat: bool = False,
 ) -> Tensor:
     """Flow by name, or the user's own: a tensor (B, T-1, H, W, 2) or a function of one clip's frames (T, H, W, 3).
+
+    Args:
+        flow: see above.
+        frames: (B, T, H, W, 3) uint8, RGB.
+        pictures: the same on a GPU, if the flow is wanted there; "farneback" is then made there.
+        compat: as the authors' code: OpenCV's implementation, of frames whose red and blue are swapped.
+
+    Returns:
+        (B, T-1, H, W, 2) float32, on the device of `pictures`.
 
     Raises:
         InputError: as `optical_flow`; or the user's flow has another shape or is not floating point.
     """
+    device = torch.device("cpu") if pictures is None else pictures.device
+    if isinstance(flow, str) and flow == "farneback" and pictures is not None and device.type == "cuda":
+        return farneback(grey_frames(pictures))
     if isinstance(flow, str):
-        return optical_flow(frames, flow, swapped_grey=swapped_grey)
+        name = "farneback-opencv" if compat and flow == "farneback" else flow
+        return optical_flow(frames, name, swapped_grey=compat).to(device)
     clips, count, height, width, _ = frames.shape
     values = torch.stack([torch.as_tensor(flow(clip)) for clip in frames]) if callable(flow) else torch.as_tensor(flow)
     if values.ndim == 4 and clips == 1:
@@ -122,7 +143,7 @@ def resolve_flow(
         raise InputError(f"flow must have shape {expected}, (dx, dy) in pixels; got {tuple(values.shape)}")
     if not values.is_floating_point():
         raise InputError(f"flow must be floating point; got {values.dtype}")
-    return values.detach().to("cpu", torch.float32)
+    return values.detach().to(device, torch.float32)
 
 
 def _prepare(clip: Frames, method: str, swapped_grey: bool) -> list[NDArray[np.uint8]]:
@@ -132,7 +153,7 @@ def _prepare(clip: Frames, method: str, swapped_grey: bool) -> list[NDArray[np.u
 
 
 def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]:
-    if method == "farneback":
+    if method == "farneback-opencv":
         return lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
     if method in _DIS:
         estimator = cv2.DISOpticalFlow.create(getattr(cv2, _DIS[method]))

@@ -26,7 +26,7 @@ def to_frames(
     video: Tensor,  # (B, C, T, H, W)
     mean: Sequence[float] | Tensor | None = None,
     std: Sequence[float] | Tensor | None = None,
-) -> NDArray[np.uint8]:
+) -> Tensor:
     """Turns a model's input back into pictures.
 
     Args:
@@ -36,12 +36,14 @@ def to_frames(
             optical flow hardly depends on that.
 
     Returns:
-        (B, T, H, W, 3) uint8, RGB.
+        (B, T, H, W, 3) uint8, RGB, on the device of `video`.
     """
-    pixels = video.detach().float().cpu()
+    pixels = video.detach().float()
     if mean is not None and std is not None:
         channels = video.shape[1]
-        scale, offset = (channel_values(name, v, channels) for name, v in (("std", std), ("mean", mean)))
+        scale, offset = (
+            channel_values(name, v, channels).to(video.device) for name, v in (("std", std), ("mean", mean))
+        )
         pixels = pixels.mul(255 * scale.reshape(-1, 1, 1, 1)).add_(255 * offset.reshape(-1, 1, 1, 1))
     else:
         low, high = pixels.amin((1, 2, 3, 4), keepdim=True), pixels.amax((1, 2, 3, 4), keepdim=True)
@@ -49,12 +51,12 @@ def to_frames(
     if pixels.shape[1] != 3:
         pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1, -1).clone()
     levels = pixels.round_().clamp_(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 4, 1).contiguous().numpy()
+    return levels.permute(0, 2, 3, 4, 1).contiguous()
 
 
 def check_frames(frames: NDArray[np.uint8] | Tensor, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """Pictures given by the user, as (B, T, H, W, 3) uint8; `shape` is (B, T, H, W)."""
-    array = np.asarray(frames)
+    array = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
     if array.dtype != np.uint8:
         raise InputError(f"frames must be uint8; got {array.dtype}")
     if array.ndim == 4 and shape[0] == 1:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from aosa_fast.batching import BatchSize
+from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.model import Model, call_model, input_format
 from aosa_fast.targets import ResolvedTarget, class_scores
@@ -15,14 +17,14 @@ Resolve = Callable[[Tensor], list[ResolvedTarget]]  # (B, n_classes) logits to t
 
 
 def input_gradients(
-    model: Model, video: Tensor, score: str, resolve: Resolve
+    model: Model, video: Tensor, config: Config, resolve: Resolve
 ) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """One forward, and one backward per target.
 
     Args:
         model: see `call_model`.
         video: (B, C, T, H, W) float32.
-        score: which score is differentiated.
+        config: gives `score`, which is differentiated, and `dtype`.
         resolve: turns the logits into targets, so that the forward serves the choice of the class too.
 
     Returns:
@@ -31,13 +33,13 @@ def input_gradients(
     Raises:
         InputError: as `call_model`; the score does not depend on the input, or its gradient is not finite.
     """
-    dtype, layout = input_format(model)
+    dtype, layout = input_format(model, config.dtype)
     with torch.enable_grad():
         leaf = video.detach().clone().requires_grad_()
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
         logits = call_model(model, batch)
-        scores = class_scores(logits, score)
+        scores = class_scores(logits, config.score)
         targets = resolve(logits.detach())
         sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
         grads = []
@@ -57,22 +59,20 @@ def path_gradients(
     model: Model,
     video: Tensor,
     fill: Tensor,
-    score: str,
+    config: Config,
     targets: Sequence[ResolvedTarget],
-    steps: int,
-    batch_size: int,
+    batches: BatchSize,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:
-    """The mean gradient at `steps` midpoints of the straight way from one clip to its fill, per target.
+    """The mean gradient at m midpoints of the straight way from one clip to its fill, per target.
 
     Args:
         model: see `call_model`.
         video: (1, C, T, H, W) float32.
         fill: (1, C, T, H, W) float32.
-        score: which score is differentiated.
+        config: gives `score`, `dtype` and `steps`, which is m; the points are x + (k + 1/2)/m (fill - x).
         targets: of this clip.
-        steps: m; the points are x + (k + 1/2)/m (fill - x).
-        batch_size: points per forward and backward.
+        batches: points per forward and backward.
         progress: called with (points done, points in all).
 
     Returns:
@@ -82,18 +82,19 @@ def path_gradients(
         InputError: as `input_gradients`.
     """
     means = [torch.zeros_like(video) for _ in targets]
-    points = (torch.arange(steps, dtype=torch.float32) + 0.5) / steps
-    done = 0
-    for alpha in points.split(batch_size):
-        clips = torch.lerp(video, fill, alpha.reshape(-1, 1, 1, 1, 1))
+    points = (torch.arange(config.steps, dtype=torch.float32, device=video.device) + 0.5) / config.steps
+
+    def add(begin: int, end: int) -> None:
+        clips = torch.lerp(video, fill, points[begin:end].reshape(-1, 1, 1, 1, 1))
         repeated = [
             ResolvedTarget(t.index.expand(len(clips)), None if t.minus is None else t.minus.expand(len(clips)))
             for t in targets
         ]
-        _, _, grads = input_gradients(model, clips, score, lambda _, repeated=repeated: repeated)  # type: ignore[misc]
+        _, _, grads = input_gradients(model, clips, config, lambda _: repeated)
         for mean, grad in zip(means, grads, strict=True):
-            mean += grad.sum(0, keepdim=True) / steps
-        done += len(clips)
+            mean += grad.sum(0, keepdim=True) / config.steps
         if progress:
-            progress(done, steps)
+            progress(end, config.steps)
+
+    batches.run(config.steps, add)
     return means

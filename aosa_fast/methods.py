@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.fills import channel_fill, make_fill
 from aosa_fast.gradients import input_gradients, path_gradients
-from aosa_fast.kernels.field import field
-from aosa_fast.kernels.tube_scores import tube_scores
+from aosa_fast.inputs import Values
+from aosa_fast.kernels.field import field_scores
 from aosa_fast.maps import make_map
-from aosa_fast.model import Model, batch_clips, call_model, input_format
+from aosa_fast.model import Model, call_model, input_format
 from aosa_fast.selfcheck import exact_check
 from aosa_fast.sweep import occlusion_sweep
-from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
+from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target, target_of_clips
 from aosa_fast.timing import Timings
 from aosa_fast.tubes import Tubes
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
-Values = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,16 @@ class Job:
     progress: Progress | None
     timings: Timings
 
-    def resolve(self, logits: Tensor) -> list[ResolvedTarget]:
-        """The class indices of every target, given the clean clips' logits (B, n_classes)."""
+    def resolve(self, logits: Tensor, part: tuple[int, int] | None = None) -> list[ResolvedTarget]:
+        """The class indices of every target, given the clean clips' logits (B, n_classes).
+
+        With `part`, (begin, end), of these clips alone: `logits` are theirs, and a target's tensor is cut.
+        """
         if self.names and len(self.names) != logits.shape[1]:
             raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(self.names)}")
-        return [resolve_target(target, logits, self.names) for target in self.targets]
+        begin, end = part or (0, len(self.video))
+        wanted = [target_of_clips(target, begin, end, len(self.video)) for target in self.targets]
+        return [resolve_target(target, logits, self.names) for target in wanted]
 
 
 @dataclass(frozen=True)
@@ -63,26 +68,25 @@ class Result:
     relevance: Tensor | None = None
     check: list[dict[str, Any]] | None = None
 
+    def to(self, device: torch.device) -> Result:
+        """Every tensor on `device`, but for the target's indices."""
+        names = ("scores", "saliency", "coverage", "logits", "samples", "relevance")
+        moved = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in names}
+        return replace(self, tubes=self.tubes.to(device), **moved)
+
 
 def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     """AOSA: one forward per tube; a result per target from one sweep."""
     config, video = job.config, job.video
+    batches = BatchSize(config.batch_size, video.device)
     with job.timings("model"):
-        logits = _clean_logits(job)
+        logits = _clean_logits(job, batches)
     clean = class_scores(logits, config.score)
     targets = job.resolve(logits)
     fill = make_fill(video, config, job.mean, job.std)
     tubes = tubes_soon.result()
-    clips = len(video)
     with job.timings("sweep"):
-        samples = torch.stack(
-            [
-                occlusion_sweep(
-                    job.model, video[b], fill[b], tubes.clip(b), config, progress=_shifted(job.progress, b, clips)
-                )
-                for b in range(clips)
-            ]
-        )
+        samples = occlusion_sweep(job.model, video, fill, tubes, config, batches, progress=job.progress)
     results = []
     for target in targets:
         base = target.pick(clean)
@@ -102,17 +106,18 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
         fill = make_fill(video, config, job.mean, job.std)
     else:
         fill = channel_fill(config, video.shape[1], job.mean, job.std)  # None: the field makes the conditional mean
+        fill = None if fill is None else fill.to(video.device)
     with job.timings("model"):
         logits, targets, grads = _path_gradients(job, fill) if path and fill is not None else _gradients(job)
     clean = class_scores(logits, config.score)
-    relu = "none" if path or config.compat else config.relu
+    relu: Any = "none" if path or config.compat else config.relu
     tubes = tubes_soon.result()
     results = []
     for target, grad in zip(targets, grads, strict=True):
-        with job.timings("field"):
-            relevance = field(video, grad, fill, radius=config.radius, relu=relu)  # type: ignore[arg-type]
-        with job.timings("tube scores"):
-            scores = tube_scores(relevance, tubes.boxes, tubes.members)
+        with job.timings("field and scores"):
+            relevance, scores = field_scores(
+                video, grad, tubes.boxes, tubes.members, fill, radius=config.radius, relu=relu
+            )
         with job.timings("map"):
             saliency, coverage = make_map(scores, target.pick(clean), tubes, config, *video.shape[3:])
         check = None
@@ -125,39 +130,40 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
 
 
 def _gradients(job: Job) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), `batch_size` clips at a time."""
-    size = batch_clips(job.config.batch_size)
-    if len(job.video) <= size:
-        made = input_gradients(job.model, job.video, job.config.score, job.resolve)
+    """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), a batch of clips at a time."""
+    logits: list[Tensor] = []
+    targets: list[list[ResolvedTarget]] = []
+    grads: list[list[Tensor]] = []
+    clips = len(job.video)
+
+    def add(begin: int, end: int) -> None:
+        part = input_gradients(
+            job.model, job.video[begin:end], job.config, lambda found: job.resolve(found, (begin, end))
+        )
+        for kept, new in zip((logits, targets, grads), part, strict=True):
+            kept.append(new)  # type: ignore[arg-type]
         if job.progress:
-            job.progress(len(job.video), len(job.video))
-        return made
-    logits = _clean_logits(job)
-    targets = job.resolve(logits)
-    parts: list[list[Tensor]] = []
-    for begin in range(0, len(job.video), size):
-        chunk = [target.clips(begin, begin + size) for target in targets]
-        clips = job.video[begin : begin + size]
-        parts.append(input_gradients(job.model, clips, job.config.score, lambda _, chunk=chunk: chunk)[2])  # type: ignore[misc]
-        if job.progress:
-            job.progress(min(begin + size, len(job.video)), len(job.video))
-    return logits, targets, [torch.cat(grads) for grads in zip(*parts, strict=True)]
+            job.progress(end, clips)
+
+    BatchSize(job.config.batch_size, job.video.device).run(clips, add)
+    joined = [ResolvedTarget.join(parts) for parts in zip(*targets, strict=True)]
+    return torch.cat(logits), joined, [torch.cat(parts) for parts in zip(*grads, strict=True)]
 
 
 def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """Like `_gradients`, with the mean gradient on the way to the fill, clip by clip."""
     config, clips = job.config, len(job.video)
-    logits = _clean_logits(job)
+    logits = _clean_logits(job, BatchSize(config.batch_size, job.video.device))
     targets = job.resolve(logits)
+    batches = BatchSize(config.batch_size, job.video.device)
     parts = [
         path_gradients(
             job.model,
             job.video[b : b + 1],
             fill[b : b + 1],
-            config.score,
+            config,
             [target.clips(b, b + 1) for target in targets],
-            config.steps,
-            batch_clips(config.batch_size),
+            batches,
             _shifted(job.progress, b, clips),
         )
         for b in range(clips)
@@ -165,14 +171,17 @@ def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget
     return logits, targets, [torch.cat(grads) for grads in zip(*parts, strict=True)]
 
 
-def _clean_logits(job: Job) -> Tensor:
-    dtype, layout = input_format(job.model)
+def _clean_logits(job: Job, batches: BatchSize) -> Tensor:
+    dtype, layout = input_format(job.model, job.config.dtype)
+    parts = []
+
+    def add(begin: int, end: int) -> None:
+        # A copy: a model that normalises in place must not change the user's clip.
+        clips = job.video[begin:end].to(dtype=dtype, memory_format=layout, copy=True)
+        parts.append(call_model(job.model, clips))
+
     with torch.no_grad():
-        parts = [
-            # A copy: a model that normalises in place must not change the user's clip.
-            call_model(job.model, clips.to(dtype=dtype, memory_format=layout, copy=True))
-            for clips in job.video.split(batch_clips(job.config.batch_size))
-        ]
+        batches.run(len(job.video), add)
     return torch.cat(parts)
 
 

@@ -47,28 +47,22 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
     return logits.float()
 
 
-def input_format(model: Model) -> tuple[torch.dtype, torch.memory_format]:
-    """The dtype and memory format in which the model takes its input fastest: those of its own weights."""
-    dtype, layout = torch.float32, torch.contiguous_format
+def input_format(model: Model, dtype: str | None = None) -> tuple[torch.dtype, torch.memory_format]:
+    """The dtype and memory format in which the model takes its input fastest: those of its own weights.
+
+    With `dtype` "bfloat16" (`Config.dtype`), float32 weights are multiplied in bfloat16, and take their input so.
+    """
+    own, layout = torch.float32, torch.contiguous_format
     if isinstance(model, nn.Module):
         weights = [p for p in model.parameters() if p.is_floating_point()]
         if weights:
-            dtype = weights[0].dtype
+            own = weights[0].dtype
         if any(
             p.ndim == 5 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last_3d)
             for p in weights
         ):
             layout = torch.channels_last_3d
-    return dtype, layout
-
-
-def batch_clips(batch_size: int) -> int:
-    """`Config.batch_size`, with 0 resolved.
-
-    On a CPU a clip per thread does best: R3D-50 on 2 threads gives 4.8, 7.5, 8.1, 6.9 and 5.8 clips/s at 1, 2, 4, 8 and
-    16 clips (bench/results.csv). More of them leave the caches, fewer leave a thread idle.
-    """
-    return batch_size or max(2, torch.get_num_threads())
+    return torch.bfloat16 if dtype == "bfloat16" and own == torch.float32 else own, layout
 
 
 _lock = threading.Lock()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, overload
 
@@ -13,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast import compat
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.flow import FlowFunction, resolve_flow
-from aosa_fast.frames import channel_values, check_frames, to_frames
-from aosa_fast.methods import Job, Progress, Result, Values, exact, first_order
+from aosa_fast.inputs import Values, bring_clips
+from aosa_fast.methods import Job, Progress, Result, exact, first_order
 from aosa_fast.model import Model, evaluating
+from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.provenance import describe
 from aosa_fast.targets import Target
 from aosa_fast.timing import Timings
@@ -33,7 +34,7 @@ def explain(model: Model, video: Tensor, target: Target = ..., **options: Any) -
 def explain(model: Model, video: Tensor, target: list[Target], **options: Any) -> list[Explanation]: ...
 def explain(
     model: Model,
-    video: Tensor,  # (B, C, T, H, W)
+    video: Tensor,  # (B, C, T, H, W), or (B, T, H, W, 3) uint8
     target: Target | list[Target] = "pred",
     *,
     config: Config | None = None,
@@ -49,7 +50,9 @@ def explain(
 
     Args:
         model: maps (B, C, T, H, W) to logits (B, n_classes), or to an object with `.logits`. It is left as it was.
-        video: (B, C, T, H, W) float32, normalised as the model expects; it is never written to.
+        video: (B, C, T, H, W) float32, normalised as the model expects; or pictures (B, T, H, W, 3) uint8, RGB, which
+            go to the model's device as they are and are normalised there by `mean` and `std`. It is never written to.
+            The work is done where the model is, on a CPU or a CUDA device; results come back to where `video` is.
         target: a class index or name, "pred" for each clip's best class, a (B,) tensor with one class per clip, or a
             `Difference` of two of these. A list of targets gives a list of explanations that share flow, tubes, and
             one sweep (exact) or one forward (first order).
@@ -57,7 +60,8 @@ def explain(
         flow: a method's name, the flow itself (B, T-1, H, W, 2) as (dx, dy) in pixels, or a function that makes
             (T-1, H, W, 2) of one clip's frames (T, H, W, 3) uint8.
         frames: (B, T, H, W, 3) uint8, the pictures for the optical flow and the overlay; default: made from `video`.
-        mean: of the model's normalisation, in units of [0, 1] pixels; used for `frames` and for fill="black".
+        mean: of the model's normalisation, in units of [0, 1] pixels; used for uint8 `video`, to make `frames`, and for
+            fill="black".
         std: likewise.
         class_names: names by index, for `target` and for what is written.
         progress: called with (steps done, steps in all) during long work.
@@ -68,37 +72,60 @@ def explain(
 
     Raises:
         InputError: an argument, or what the model returns, breaks a rule; the message names it.
-        TypeError: `video` is not a float32 tensor, or an option is unknown.
+        TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
+        RuntimeError: the model is on a CUDA device, and Triton is missing.
     """
     if isinstance(flow, str):
         options["flow"] = flow
     config = Config(**options) if config is None else replace(config, **options)
-    _check_video(video)
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
         raise InputError("target must name at least one class; got an empty list")
-    if (mean is None) != (std is None):
-        raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
     names = tuple(class_names) if class_names is not None and len(class_names) else None
     source = config.flow if flow is None else flow
+    if not isinstance(video, Tensor):
+        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
+    device = model_device(model, video.device)
+    check_device(device, video.device, config)
     start = time.perf_counter()
-    pictures = _pictures(video, frames, mean, std, config)
-    # Outside of the caller's inference mode, whose tensors cannot be differentiated.
-    with torch.inference_mode(False):
-        clips = video.clone() if video.is_inference() else video.detach()
-        job = Job(model, clips, wanted, config, mean, std, names, progress, Timings())
+    with torch.inference_mode(False), _current(device):
+        clips = bring_clips(video, frames, mean, std, config, device)
+        job = Job(model, clips.video, wanted, config, mean, std, names, progress, Timings())
 
         def prepare() -> Tubes:
             with job.timings("flow"):
-                vectors = resolve_flow(source, pictures, swapped_grey=bool(config.compat))
+                vectors = resolve_flow(source, clips.frames, pictures=clips.pictures, compat=bool(config.compat))
             return make_tubes(vectors, config, job.timings)
 
-        with evaluating(model), ThreadPoolExecutor(1) as beside:
-            # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
-            results = (exact if config.method == "aosa" else first_order)(job, beside.submit(prepare))
+        with evaluating(model), precision(config.dtype, device), ThreadPoolExecutor(1) as beside:
+            if device.type == "cuda" and isinstance(source, str) and source == "farneback":
+                soon: Future[Tubes] = Future()
+                soon.set_result(prepare())  # only enqueued: the GPU works on while this thread calls the model
+            else:
+                # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
+                soon = beside.submit(_in_stream(prepare, device))
+            results = (exact if config.method == "aosa" else first_order)(job, soon)
+        results = [result.to(video.device) for result in results]
         job.timings.seconds["total"] = time.perf_counter() - start
-        explanations = [_explanation(job, result, pictures, _flow_name(source)) for result in results]
+        explanations = [_explanation(job, result, clips.frames, _flow_name(source)) for result in results]
     return explanations if isinstance(target, list) else explanations[0]
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _in_stream(function: Callable[[], Tubes], device: torch.device) -> Callable[[], Tubes]:
+    """`function` for another thread, which has a current device and stream of its own, with this thread's."""
+    if device.type != "cuda":
+        return function
+    stream = torch.cuda.current_stream(device)
+
+    def run() -> Tubes:
+        with torch.cuda.stream(stream):
+            return function()
+
+    return run
 
 
 def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str:
@@ -135,29 +162,3 @@ def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8], flow_nam
             job.timings,
         ),
     )
-
-
-def _pictures(
-    video: Tensor, frames: NDArray[np.uint8] | Tensor | None, mean: Values | None, std: Values | None, config: Config
-) -> NDArray[np.uint8]:
-    if frames is not None:
-        return check_frames(frames, (video.shape[0], *video.shape[2:]))
-    if config.compat:
-        if mean is None or std is None or video.shape[1] != 3:
-            raise InputError("compat=authors2022 must come with frames, or with mean and std of an RGB model; got none")
-        return compat.to_frames(video, *(channel_values(n, v, 3) for n, v in (("mean", mean), ("std", std))))
-    return to_frames(video, mean, std)
-
-
-def _check_video(video: Tensor) -> None:
-    if not isinstance(video, Tensor):
-        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
-    if video.ndim != 5 or 0 in video.shape:
-        hint = "; add a batch dimension with video.unsqueeze(0)" if video.ndim == 4 else ""
-        raise InputError(f"video must have shape (B, C, T, H, W), nothing empty; got {tuple(video.shape)}{hint}")
-    if video.dtype != torch.float32:
-        raise TypeError(f"video must be float32, normalised as the model expects; got {video.dtype}")
-    if video.device.type != "cpu":
-        raise InputError(f"video must be on the CPU in this version; got {video.device}")
-    if not torch.isfinite(video).all():
-        raise InputError("video must be finite; got NaN or infinity")

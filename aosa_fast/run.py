@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from torch import nn
 
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
@@ -24,6 +26,7 @@ from aosa_fast.explanation import UNITS, Explanation
 from aosa_fast.methods import Progress as Report
 from aosa_fast.models import Classifier, load
 from aosa_fast.pipeline import explain
+from aosa_fast.precision import resolve_device
 from aosa_fast.targets import Difference, Target
 from aosa_fast.video import VideoClip, atomic_path, read_clip
 
@@ -36,6 +39,7 @@ class Request:
     out: Path
     config: Config
     model: str = "demo"
+    device: str = "auto"
     targets: list[str] | None = None
     minus: str | None = None
     frames: int | None = None
@@ -64,10 +68,9 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     with _progress(errors, f"{request.config.method} on {request.clip.name}") as report:
         explanations = explain(
             classifier.network,
-            preprocessing.to_input(cropped),
+            torch.from_numpy(cropped[None]),
             targets,
             config=request.config,
-            frames=cropped[None],
             mean=preprocessing.mean,
             std=preprocessing.std,
             class_names=classifier.class_names,
@@ -114,7 +117,9 @@ def _classifier(request: Request) -> Classifier:
         changes["stride"] = request.frame_stride
     if request.size is not None:
         changes["size"], changes["crop"] = request.size, (request.size, request.size)
-    return replace(classifier, preprocessing=replace(classifier.preprocessing, **changes))
+    device = resolve_device(request.device)
+    network = classifier.network.to(device) if isinstance(classifier.network, nn.Module) else classifier.network
+    return replace(classifier, network=network, preprocessing=replace(classifier.preprocessing, **changes))
 
 
 def _check_folder(out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.model import Model
 from aosa_fast.sweep import occlusion_sweep
@@ -63,20 +64,20 @@ def exact_check(
     Returns:
         Per clip: the tubes, both scores, the mean absolute difference, and Pearson's correlation (None if undefined).
     """
+    count = min(config.check, scores.shape[1])
+    places = torch.linspace(0, scores.shape[1] - 1, count).round().long()
+    chosen = [own.argsort(descending=True)[places].tolist() for own in scores]
+    batches = BatchSize(config.batch_size, video.device)
+    swept = occlusion_sweep(model, video, fill, tubes, config, batches, anchors=chosen).mean(2)
+    drops = target.pick(clean).unsqueeze(1) - target.pick(swept)
     reports = []
-    for b in range(len(video)):
-        ranking = scores[b].argsort(descending=True)
-        count = min(config.check, len(ranking))
-        chosen = ranking[torch.linspace(0, len(ranking) - 1, count).round().long()].tolist()
-        swept = occlusion_sweep(model, video[b], fill[b], tubes.clip(b), config, anchors=chosen).mean(1)
-        one = target.clips(b, b + 1)
-        exact = one.pick(clean[b : b + 1]) - one.pick(swept.unsqueeze(0))[0]
-        mine = scores[b, chosen]
+    for exact, approximate, anchors in zip(drops, scores, chosen, strict=True):
+        mine = approximate[anchors]
         both = torch.stack([exact, mine]).double()
         defined = count > 1 and bool((both.std(dim=1) > 0).all())
         reports.append(
             {
-                "tubes": chosen,
+                "tubes": anchors,
                 "exact": exact.tolist(),
                 "approximate": mine.tolist(),
                 "mean_absolute_error": float((exact - mine).abs().mean()),

@@ -42,6 +42,12 @@ class ResolvedTarget:
         score = _pick(class_scores, self.index)
         return score if self.minus is None else score - _pick(class_scores, self.minus)
 
+    @staticmethod
+    def join(parts: Sequence[ResolvedTarget]) -> ResolvedTarget:
+        """The targets of consecutive parts of a batch, as one."""
+        minus = [part.minus for part in parts if part.minus is not None]
+        return ResolvedTarget(torch.cat([part.index for part in parts]), torch.cat(minus) if minus else None)
+
     def clips(self, begin: int, end: int) -> ResolvedTarget:
         """The targets of some clips of the batch."""
         return ResolvedTarget(self.index[begin:end], None if self.minus is None else self.minus[begin:end])
@@ -101,6 +107,23 @@ def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | 
         first, second = (_indices(part, logits, class_names) for part in (target.first, target.second))
         return ResolvedTarget(first, second)
     return ResolvedTarget(_indices(target, logits, class_names))
+
+
+def target_of_clips(target: Target, begin: int, end: int, clips: int) -> Target:
+    """What is asked of the clips from `begin` to `end` of a batch of `clips`, for `resolve_target`.
+
+    Raises:
+        InputError: a tensor that does not have one class per clip.
+    """
+    if isinstance(target, Difference):
+        return Difference(
+            *(target_of_clips(part, begin, end, clips) for part in (target.first, target.second))  # type: ignore[arg-type]
+        )
+    if not isinstance(target, Tensor) or target.ndim == 0:
+        return target
+    if target.shape != (clips,):
+        raise InputError(f"target must have one class per clip, B={clips}; got shape {tuple(target.shape)}")
+    return target[begin:end]
 
 
 def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from aosa_fast import compat
@@ -30,9 +31,9 @@ class Tubes:
     boxes: Tensor
     members: Tensor
 
-    def clip(self, b: int) -> Tubes:
-        """The tubes of one clip, B = 1."""
-        return Tubes(*(part[b : b + 1] for part in (self.tracks, self.alive, self.boxes, self.members)))
+    def to(self, device: torch.device) -> Tubes:
+        """All of it on `device`."""
+        return Tubes(*(part.to(device) for part in (self.tracks, self.alive, self.boxes, self.members)))
 
 
 def make_tubes(flow: Tensor, config: Config, timings: Timings) -> Tubes:

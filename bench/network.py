@@ -89,7 +89,7 @@ def exact(report: Report, repeats: int, quick: bool = False) -> None:
             forward(model, batch)
 
     def sweep() -> None:
-        occlusion_sweep(model, video[0], fill[0], tubes, config, anchors=anchors)
+        occlusion_sweep(model, video, fill, tubes, config, anchors=[anchors])
 
     many = video.repeat(clips, 1, 1, 1, 1)
     cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}

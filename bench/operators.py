@@ -40,8 +40,8 @@ def single_operators(report: Report, repeats: int) -> None:
         o = operands(stride)
         relevance = field(o.video, o.grad)
         scores = tube_scores(relevance, o.boxes, o.members)
-        fill = conditional_mean(o.video)[0]
-        batch = torch.empty(8, *o.video.shape[1:])
+        fill = conditional_mean(o.video)
+        batch, clips = torch.empty(8, *o.video.shape[1:]), torch.zeros(8, dtype=torch.int32)
         height, width = relevance.shape[2:]
         shared: Cases = {
             "field": partial(field, o.video, o.grad),
@@ -53,7 +53,7 @@ def single_operators(report: Report, repeats: int) -> None:
             "track_anchors": partial(track_anchors, o.flow, stride),
             "rasterize_boxes": partial(rasterize_boxes, o.tracks, o.alive, (16, 16), height, width),
             "select_partners": partial(select_partners, o.tracks, 3),
-            "occlude, batch 8": partial(occlude, o.video[0], fill, o.boxes[0], o.members[0, :8], batch),
+            "occlude, batch 8": partial(occlude, o.video, fill, o.boxes, o.members[0, :8], clips, batch),
         }
         if stride == 8:
             cases = shared | cases

@@ -71,13 +71,13 @@ def _verify_operators(o: Operands, label: str) -> None:
     wanted, count = reference.saliency_map(scores.float(), o.boxes, o.members, height, width)
     close(f"saliency_map {label}", sums, wanted)
     equal(f"coverage {label}", coverage, count)
-    fill = conditional_mean(o.video)[0]
+    fill = conditional_mean(o.video)
     batch = torch.full((8, *o.video.shape[1:]), float("nan"))
-    occlude(o.video[0], fill, o.boxes[0], o.members[0, -8:], batch)
+    occlude(o.video, fill, o.boxes, o.members[0, -8:], torch.zeros(8, dtype=torch.int32), batch)
     rows = torch.full_like(o.members, -1)  # the reference makes a mask of every row: empty but for the timed ones
     rows[:, :8] = o.members[:, -8:]
     masks = reference.tube_masks(o.boxes, rows, height, width)[0, :8]
-    equal(f"occlude {label}", batch, torch.where(masks.unsqueeze(1), fill, o.video[0]))
+    equal(f"occlude {label}", batch, torch.where(masks.unsqueeze(1), fill, o.video))
 
 
 def _verify_dense(o: Operands, label: str) -> None:

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "operators.h"
 #include "simd.h"
@@ -92,35 +93,86 @@ void saliency_map(const Floats& scores, const Ints& boxes, const Ints& members, 
     aosa::saliency_map(scores.data(), boxes.data(), members.data(), map, counts, shape, threads);
 }
 
-void occlude(const Bytes& video, const Bytes& fill, const Ints& boxes, const Ints& members, Bytes& out, int64_t frames,
-             int threads) {
-    expect(video.ndim() == 4 && boxes.ndim() == 3 && members.ndim() == 2, "must be (P,H,W,bytes), (N,T,4), (n,K1)");
-    const aosa::ByteClip clip{video.shape(0), frames, video.shape(1), video.shape(2), video.shape(3)};
-    expect(boxes.shape(1) == frames && boxes.shape(2) == 4, "boxes must be (N, T, 4)");
-    check_tubes(boxes, members, boxes.shape(0), clip.H, clip.W);
-    expect(fill.size() == video.size(), "fill must be like video");
-    expect(out.size() == members.shape(0) * video.size(), "out must hold a clip per tube");
-    char* target = reinterpret_cast<char*>(out.mutable_data());
-    py::gil_scoped_release release;
-    aosa::occlude(reinterpret_cast<const char*>(video.data()), reinterpret_cast<const char*>(fill.data()), boxes.data(),
-                  members.data(), target, clip, members.shape(0), members.shape(1), threads);
+aosa::TubeRows tube_rows(const Ints& boxes, const Ints& members, const Ints& clips, int64_t B, int64_t T, int64_t H,
+                         int64_t W) {
+    expect(boxes.ndim() == 4 && members.ndim() == 2 && clips.ndim() == 1, "must be (B,N,T,4), (n,K1), (n,)");
+    expect(boxes.shape(0) == B && boxes.shape(2) == T && boxes.shape(3) == 4, "boxes must be (B, N, T, 4)");
+    expect(clips.shape(0) == members.shape(0), "clips must be one per row of members");
+    check_tubes(boxes, members, boxes.shape(1), H, W);
+    for (int64_t i = 0; i < clips.size(); ++i)
+        expect(clips.data()[i] >= 0 && clips.data()[i] < B, "clips must be rows of video");
+    return {boxes.data(), members.data(), clips.data(), boxes.shape(1), members.shape(0), members.shape(1)};
 }
 
-void occlude_sampled(const Floats& video, const Floats& mean, const Ints& boxes, const Ints& members,
+void occlude(const Bytes& video, const Bytes& fill, const Ints& boxes, const Ints& members, const Ints& clips,
+             Bytes& out, int64_t frames, int threads) {
+    expect(video.ndim() == 5, "video must be (B, P, H, W, bytes)");
+    const aosa::ByteClip clip{video.shape(1), frames, video.shape(2), video.shape(3), video.shape(4)};
+    const auto rows = tube_rows(boxes, members, clips, video.shape(0), frames, clip.H, clip.W);
+    expect(fill.size() == video.size(), "fill must be like video");
+    expect(out.size() == rows.n * clip.planes * clip.H * clip.W * clip.pixel, "out must hold a clip per row");
+    char* target = reinterpret_cast<char*>(out.mutable_data());
+    py::gil_scoped_release release;
+    aosa::occlude(reinterpret_cast<const char*>(video.data()), reinterpret_cast<const char*>(fill.data()), rows, target,
+                  clip, threads);
+}
+
+void occlude_sampled(const Floats& video, const Floats& mean, const Ints& boxes, const Ints& members, const Ints& clips,
                      const Floats& noise, Floats& out, int64_t radius, int threads) {
-    expect(video.ndim() == 4 && noise.ndim() == 5, "must be (C, T, H, W) and (n, S, T, 2r+1, 2r+1)");
-    const aosa::ClipShape clip{1, video.shape(0), video.shape(1), video.shape(2), video.shape(3)};
-    const int64_t n = noise.shape(0), S = noise.shape(1), side = 2 * radius + 1;
+    const auto shape = clip_shape(video);
+    const auto rows = tube_rows(boxes, members, clips, shape.B, shape.T, shape.H, shape.W);
     expect(mean.size() == video.size(), "mean must be like video");
-    expect(boxes.ndim() == 3 && boxes.shape(1) == clip.T && boxes.shape(2) == 4, "boxes must be (N, T, 4)");
-    expect(members.ndim() == 2 && members.shape(0) == n, "members must be (n, K1)");
-    check_tubes(boxes, members, boxes.shape(0), clip.H, clip.W);
-    expect(noise.size() == n * S * clip.T * side * side, "noise must be (n, S, T, 2r+1, 2r+1)");
-    expect(out.size() == n * S * video.size(), "out must hold a clip per draw");
+    expect(noise.size() == rows.n * shape.T * (2 * radius + 1) * (2 * radius + 1), "noise must be (n, T, 2r+1, 2r+1)");
+    expect(out.size() == rows.n * shape.C * shape.T * shape.H * shape.W, "out must hold a clip per row");
     float* target = out.mutable_data();
     py::gil_scoped_release release;
-    aosa::occlude_sampled(video.data(), mean.data(), boxes.data(), members.data(), noise.data(), target, clip,
-                          boxes.shape(0), n, members.shape(1), S, radius, threads);
+    aosa::occlude_sampled(video.data(), mean.data(), rows, noise.data(), target, shape, radius, threads);
+}
+
+// The table (index, weight), whose indices must be those of `source` values.
+aosa::AxisTable axis_table(const py::handle& pair, int64_t source) {
+    const auto table = pair.cast<py::tuple>();
+    // Anything else would be converted, into a copy that does not outlive this function.
+    expect(table.size() == 2 && py::isinstance<Ints>(table[0]) && py::isinstance<Floats>(table[1]),
+           "a table must be (int32 index, float32 weight)");
+    const auto index = table[0].cast<Ints>();
+    const auto weight = table[1].cast<Floats>();
+    expect(index.ndim() == 2 && weight.ndim() == 2 && index.shape(0) == weight.shape(0) &&
+               index.shape(1) == weight.shape(1),
+           "index and weight must be (taps, size)");
+    for (int64_t i = 0; i < index.size(); ++i)
+        expect(index.data()[i] >= 0 && index.data()[i] < source, "indices must lie inside the axis");
+    return {index.data(), weight.data(), index.shape(0), index.shape(1)};
+}
+
+// levels: four tables each, of arrays that the caller holds.
+void farneback(const Bytes& frames, Floats& flow, const py::list& levels, const Floats& weights, const Floats& inverse,
+               int64_t winsize, int64_t iterations, int threads) {
+    expect(frames.ndim() == 4, "frames must be (B, T, H, W)");
+    const aosa::ClipShape shape{frames.shape(0), 1, frames.shape(1), frames.shape(2), frames.shape(3)};
+    expect(shape.T >= 1 && shape.H >= 1 && shape.W >= 1, "frames must not be empty");
+    expect(flow.size() == shape.B * (shape.T - 1) * shape.H * shape.W * 2, "flow must be (B, T-1, H, W, 2)");
+    expect(weights.ndim() == 2 && weights.shape(0) == 3 && weights.shape(1) % 2 == 1, "weights must be (3, 2n+1)");
+    expect(inverse.size() == 4, "inverse must be (4,)");
+    expect(winsize >= 1 && iterations >= 1, "winsize and iterations must be at least 1");
+    std::vector<aosa::PyramidLevel> pyramid;
+    int64_t height = 0, width = 0;
+    for (const py::handle level : levels) {
+        const auto tables = level.cast<py::tuple>();
+        expect(tables.size() == 4, "a level must have four tables");
+        pyramid.push_back({axis_table(tables[0], shape.H), axis_table(tables[1], shape.W),
+                           axis_table(tables[2], height), axis_table(tables[3], width)});
+        height = pyramid.back().rows.size;
+        width = pyramid.back().columns.size;
+        expect(height <= shape.H && width <= shape.W, "a level must not be larger than the frame");
+        expect(pyramid.back().flow_rows.size == height && pyramid.back().flow_columns.size == width,
+               "tables of a level must have one size");
+    }
+    expect(height == shape.H && width == shape.W, "the last level must have the size of the frames");
+    const aosa::FarnebackOptions options{weights.data(), inverse.data(), weights.shape(1) / 2, winsize, iterations};
+    float* target = flow.mutable_data();
+    py::gil_scoped_release release;
+    aosa::farneback(frames.data(), target, shape, pyramid, options, threads);
 }
 
 const char* const kLevels[] = {"baseline", "avx2", "avx512"};
@@ -149,10 +201,12 @@ PYBIND11_MODULE(_C, m) {
           py::arg("threads"));
     m.def("saliency_map", &saliency_map, strict("scores"), strict("boxes"), strict("members"), strict("saliency"),
           strict("coverage"), py::arg("threads"));
-    m.def("occlude", &occlude, strict("video"), strict("fill"), strict("boxes"), strict("members"), strict("out"),
-          py::arg("frames"), py::arg("threads"));
+    m.def("occlude", &occlude, strict("video"), strict("fill"), strict("boxes"), strict("members"), strict("clips"),
+          strict("out"), py::arg("frames"), py::arg("threads"));
     m.def("occlude_sampled", &occlude_sampled, strict("video"), strict("mean"), strict("boxes"), strict("members"),
-          strict("noise"), strict("out"), py::arg("radius"), py::arg("threads"));
+          strict("clips"), strict("noise"), strict("out"), py::arg("radius"), py::arg("threads"));
+    m.def("farneback", &farneback, strict("frames"), strict("flow"), py::arg("levels"), strict("weights"),
+          strict("inverse"), py::arg("winsize"), py::arg("iterations"), py::arg("threads"));
     m.def("simd_level", &simd_level, "The instruction set in use: baseline, avx2 or avx512.");
     m.def("set_simd_level", &set_simd_level, py::arg("level"), "Choose a lower one, for tests; results do not change.");
 }

@@ -11,23 +11,22 @@
 
 namespace aosa {
 
-void occlude(const char* video, const char* fill, const int32_t* boxes, const int32_t* members, char* out,
-             ByteClip clip, int64_t n, int64_t K1, int threads) {
+void occlude(const char* video, const char* fill, const TubeRows& rows, char* out, ByteClip clip, int threads) {
     const auto [planes, T, H, W, pixel] = clip;
     const int64_t row = W * pixel, plane = H * row, size = planes * plane;
-    parallel_for(n * planes, threads, n * size / 8, [&](int64_t begin, int64_t end) {
+    parallel_for(rows.n * planes, threads, rows.n * size / 8, [&](int64_t begin, int64_t end) {
         for (int64_t ip = begin; ip < end; ++ip) {
-            const int64_t p = ip % planes, t = p % T;
-            const char* source = fill + p * plane;
+            const int64_t i = ip / planes, p = ip % planes, t = p % T, b = rows.clips[i];
+            const char* source = fill + (b * planes + p) * plane;
             char* target = out + ip * plane;
-            std::memcpy(target, video + p * plane, plane);
-            const int32_t* tube = members + ip / planes * K1;
-            for (int64_t k = 0; k < K1; ++k) {
+            std::memcpy(target, video + (b * planes + p) * plane, plane);
+            const int32_t* tube = rows.members + i * rows.K1;
+            for (int64_t k = 0; k < rows.K1; ++k) {
                 if (tube[k] < 0) continue;
-                const int32_t* b = boxes + (tube[k] * T + t) * 4;
-                for (int64_t y = b[1]; y < b[3] && b[0] < b[2]; ++y)
-                    std::memcpy(target + y * row + b[0] * pixel, source + y * row + b[0] * pixel,
-                                (b[2] - b[0]) * pixel);
+                const int32_t* box = rows.boxes + ((b * rows.N + tube[k]) * T + t) * 4;
+                for (int64_t y = box[1]; y < box[3] && box[0] < box[2]; ++y)
+                    std::memcpy(target + y * row + box[0] * pixel, source + y * row + box[0] * pixel,
+                                (box[2] - box[0]) * pixel);
             }
         }
     });
@@ -37,10 +36,10 @@ namespace {
 
 struct SampledTask {
     const float *video, *mean, *noise;
-    const int32_t *boxes, *members;
+    TubeRows rows;
     float* out;
-    ClipShape clip;
-    int64_t N, K1, S, radius;
+    ClipShape shape;
+    int64_t radius;
 };
 
 // One row of one piece: mean + sum over shifts d of noise_d (x(q + d) - mean) / sqrt(neighbours - 1).
@@ -69,22 +68,24 @@ AOSA_INLINE void sampled_row(const float* x, const float* mean, const float* noi
 }
 
 AOSA_INLINE void sampled_clips_body(const SampledTask& task, int64_t begin, int64_t end) {
-    const auto [B, C, T, H, W] = task.clip;
+    const auto [B, C, T, H, W] = task.shape;
+    const auto [boxes, members, clips, N, n, K1] = task.rows;
     const int64_t plane = H * W, size = C * T * plane, side = 2 * task.radius + 1;
     std::vector<double> scratch(3 * W);
-    DisjointUnion pieces(task.K1);
+    DisjointUnion pieces(K1);
     for (int64_t i = begin; i < end; ++i) {
+        const float *video = task.video + clips[i] * size, *mean = task.mean + clips[i] * size;
         float* out = task.out + i * size;
-        std::memcpy(out, task.video, size * sizeof(float));
+        std::memcpy(out, video, size * sizeof(float));
         for (int64_t t = 0; t < T; ++t) {
             const float* noise = task.noise + (i * T + t) * side * side;
-            pieces.frame(task.boxes, task.N, T, t);
-            pieces(task.members + i / task.S * task.K1, task.K1, [&](const Box& box) {
+            pieces.frame(boxes + clips[i] * N * T * 4, N, T, t);
+            pieces(members + i * K1, K1, [&](const Box& box) {
                 for (int64_t c = 0; c < C; ++c) {
                     const int64_t offset = (c * T + t) * plane;
                     for (int64_t y = box.y0; y < box.y1; ++y)
-                        sampled_row(task.video + offset, task.mean + offset, noise, out + offset, H, W, task.radius, y,
-                                    box.x0, box.x1, scratch.data(), scratch.data() + W, scratch.data() + 2 * W);
+                        sampled_row(video + offset, mean + offset, noise, out + offset, H, W, task.radius, y, box.x0,
+                                    box.x1, scratch.data(), scratch.data() + W, scratch.data() + 2 * W);
                 }
             });
         }
@@ -94,11 +95,10 @@ AOSA_MULTIVERSION(sampled_clips, (const SampledTask& task, int64_t begin, int64_
 
 }  // namespace
 
-void occlude_sampled(const float* video, const float* mean, const int32_t* boxes, const int32_t* members,
-                     const float* noise, float* out, ClipShape clip, int64_t N, int64_t n, int64_t K1, int64_t S,
-                     int64_t radius, int threads) {
-    const SampledTask task{video, mean, noise, boxes, members, out, clip, N, K1, S, radius};
-    parallel_for(n * S, threads, n * S * clip.C * clip.T * clip.H * clip.W,
+void occlude_sampled(const float* video, const float* mean, const TubeRows& rows, const float* noise, float* out,
+                     ClipShape shape, int64_t radius, int threads) {
+    const SampledTask task{video, mean, noise, rows, out, shape, radius};
+    parallel_for(rows.n, threads, rows.n * shape.C * shape.T * shape.H * shape.W,
                  [&](int64_t begin, int64_t end) { sampled_clips(task, begin, end); });
 }
 

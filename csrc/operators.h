@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace aosa {
 
@@ -31,18 +32,46 @@ void tube_scores(const float* field, const int32_t* boxes, const int32_t* member
 void saliency_map(const float* scores, const int32_t* boxes, const int32_t* members, float* saliency, int32_t* coverage,
                   TubeShape shape, int threads);
 
-// One clip occluded by n tubes, as bytes: `planes` planes of H rows of W pixels of `pixel` bytes; plane p shows frame
-// p % T. Serves every dtype, contiguous (planes = C*T) and channels-last (planes = T, pixel = C * itemsize) alike.
+// The rows of an occluded batch: row i is clip clips[i] (n,), without the union of members[i] (n, K1) of that clip's
+// boxes (B, N, T, 4).
+struct TubeRows {
+    const int32_t *boxes, *members, *clips;
+    int64_t N, n, K1;
+};
+
+// Clips as bytes: `planes` planes of H rows of W pixels of `pixel` bytes; plane p shows frame p % T. Serves every
+// dtype, contiguous (planes = C*T) and channels-last (planes = T, pixel = C * itemsize) alike.
 struct ByteClip {
     int64_t planes, T, H, W, pixel;
 };
-void occlude(const char* video, const char* fill, const int32_t* boxes, const int32_t* members, char* out,
-             ByteClip clip, int64_t n, int64_t K1, int threads);
+void occlude(const char* video, const char* fill, const TubeRows& rows, char* out, ByteClip clip, int threads);
 
-// out (n, S, C, T, H, W): video (C, T, H, W), with conditional draws inside each tube. mean: its conditional mean;
-// noise (n, S, T, 2r+1, 2r+1): standard normal coefficients of the shifted patches (the centre's is not used).
-void occlude_sampled(const float* video, const float* mean, const int32_t* boxes, const int32_t* members,
-                     const float* noise, float* out, ClipShape clip, int64_t N, int64_t n, int64_t K1, int64_t S,
-                     int64_t radius, int threads);
+// out (n, C, T, H, W): clips of video (B, C, T, H, W), with a conditional draw inside each tube. mean: the conditional
+// mean of video; noise (n, T, 2r+1, 2r+1): standard normal coefficients of the shifted patches (the centre's is not
+// used).
+void occlude_sampled(const float* video, const float* mean, const TubeRows& rows, const float* noise, float* out,
+                     ClipShape shape, int64_t radius, int threads);
+
+// One axis of a separable filter: out[i] is the sum over k of weight[k][i] * in[index[k][i]].
+struct AxisTable {
+    const int32_t* index;  // (taps, size)
+    const float* weight;   // (taps, size)
+    int64_t taps, size;
+};
+
+// From the frame's rows and columns to a level of the pyramid, and to its first flow from that of the coarser level.
+struct PyramidLevel {
+    AxisTable rows, columns, flow_rows, flow_columns;
+};
+
+struct FarnebackOptions {
+    const float* weights;  // (3, 2 poly_n + 1): g, x g, x^2 g
+    const float* inverse;  // (4,): see expansion_weights in kernels/pyramid.py
+    int64_t poly_n, winsize, iterations;
+};
+
+// flow (B, T-1, H, W, 2): from each of the frames (B, T, H, W) to the next; C is 1. levels: coarsest first.
+void farneback(const uint8_t* frames, float* flow, ClipShape shape, const std::vector<PyramidLevel>& levels,
+               const FarnebackOptions& options, int threads);
 
 }  // namespace aosa

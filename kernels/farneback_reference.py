@@ -7,8 +7,6 @@ displacement that fits the two polynomials best over a window, found from coarse
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -58,7 +56,7 @@ def pyramid_image(image: Tensor, scale: float) -> Tensor:
     sigma = (1 / scale - 1) / 2
     radius = max(round(sigma * 5) | 1, 3) // 2
     if sigma > 0:
-        kernel = torch.exp(-torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2 / (2 * sigma**2))
+        kernel = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
     else:
         kernel = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)
     blurred = image

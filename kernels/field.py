@@ -8,6 +8,7 @@ from torch import Tensor
 from aosa_fast import _C
 from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
 from aosa_fast.kernels.registry import operator
+from aosa_fast.kernels.tube_scores import _tube_scores
 
 Relu = Literal["element", "channel", "none", "eq8-literal"]
 RELU_MODES: tuple[Relu, ...] = ("element", "channel", "none", "eq8-literal")
@@ -71,6 +72,46 @@ def field(
     Note:
         Values are not checked for NaN or infinity.
     """
+    _check_field(video, grad, fill, radius, relu)
+    return _field(video, grad, fill, radius, RELU_MODES.index(relu))
+
+
+def field_scores(
+    video: Tensor,  # (B, C, T, H, W)
+    grad: Tensor,  # (B, C, T, H, W)
+    boxes: Tensor,  # (B, N, T, 4)
+    members: Tensor,  # (B, N, K1)
+    fill: Tensor | None = None,  # (B, C, T, H, W) or (C,)
+    *,
+    radius: int = 4,
+    relu: Relu = "element",
+) -> tuple[Tensor, Tensor]:
+    """`field`, and `tube_scores` of it: on a GPU the field and the table that the scores need are written in one pass.
+
+    Args:
+        video: see `field`; so are grad, fill, radius and relu.
+        grad: see `field`.
+        boxes: see `tube_scores`.
+        members: see `tube_scores`.
+        fill: see `field`.
+        radius: see `field`.
+        relu: see `field`.
+
+    Returns:
+        The field (B, T, H, W) and the scores (B, N), float32, units of the score.
+
+    Raises:
+        TypeError: as `field` and `tube_scores`.
+        ValueError: as `field` and `tube_scores`.
+    """
+    _check_field(video, grad, fill, radius, relu)
+    check_shapes(video=(video, "B C T H W"), boxes=(boxes, "B N T 4"), members=(members, "B N K1"))
+    check_dtype(torch.int32, boxes=boxes, members=members)
+    check_device(video=video, boxes=boxes, members=members)
+    return _field_scores(video, grad, fill, boxes, members, radius, RELU_MODES.index(relu))
+
+
+def _check_field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: str) -> None:
     tensors = {"video": video, "grad": grad}
     check_shapes(video=(video, "B C T H W"), grad=(grad, "B C T H W"))
     if fill is not None:
@@ -83,7 +124,6 @@ def field(
         raise ValueError(f"relu must be one of {', '.join(RELU_MODES)}; got {relu!r}")
     if radius < 0:
         raise ValueError(f"radius must be at least 0; got {radius}")
-    return _field(video, grad, fill, radius, RELU_MODES.index(relu))
 
 
 def _conditional_mean_fake(video: Tensor, radius: int) -> Tensor:
@@ -110,3 +150,17 @@ def _field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: 
     video, grad = video.detach().contiguous(), grad.detach().contiguous()
     _C.field(video.numpy(), grad.numpy(), values, out.numpy(), radius, relu, threads())
     return out
+
+
+def _field_scores_fake(
+    video: Tensor, grad: Tensor, fill: Tensor | None, boxes: Tensor, members: Tensor, radius: int, relu: int
+) -> tuple[Tensor, Tensor]:
+    return _field_fake(video, grad, fill, radius, relu), video.new_empty(boxes.shape[:2])
+
+
+@operator("field_scores", fake=_field_scores_fake)
+def _field_scores(
+    video: Tensor, grad: Tensor, fill: Tensor | None, boxes: Tensor, members: Tensor, radius: int, relu: int
+) -> tuple[Tensor, Tensor]:
+    out = _field(video, grad, fill, radius, relu)
+    return out, _tube_scores(out, boxes, members)

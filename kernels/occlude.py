@@ -11,98 +11,121 @@ from aosa_fast.kernels.registry import operator
 
 
 def occlude(
-    video: Tensor,  # (C, T, H, W)
-    fill: Tensor,  # (C, T, H, W)
-    boxes: Tensor,  # (N, T, 4)
+    video: Tensor,  # (B, C, T, H, W)
+    fill: Tensor,  # (B, C, T, H, W)
+    boxes: Tensor,  # (B, N, T, 4)
     members: Tensor,  # (n, K1)
+    clips: Tensor,  # (n,)
     out: Tensor,  # (n, C, T, H, W)
 ) -> None:
-    """Writes one clip, occluded by each of n tubes, into `out`: x outside of the tube, `fill` inside.
+    """Writes n rows of occluded clips into `out`: x outside of each row's tube, `fill` inside.
 
     Args:
-        video: (C, T, H, W), the model's input, of `out`'s dtype.
-        fill: (C, T, H, W), replacement values, of `out`'s dtype.
-        boxes: (N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
-        members: (n, K1) int32, rows of `boxes` joined into each tube; -1 pads.
+        video: (B, C, T, H, W), the model's input, of `out`'s dtype; read fastest in `out`'s memory format.
+        fill: (B, C, T, H, W), replacement values, of `out`'s dtype; likewise.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
+        members: (n, K1) int32, rows of the clip's boxes joined into each row's tube; -1 pads.
+        clips: (n,) int32, the clip of each row.
         out: (n, C, T, H, W), the model's input buffer, contiguous or channels_last_3d; every element is written.
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: shapes or devices that do not fit, another memory format, a box or member out of range.
+        ValueError: shapes or devices that do not fit, another memory format, a box, member or clip out of range.
+
+    Note:
+        On a GPU, boxes are cut to the frame, members out of range count as padding, and a row whose clip is out of
+        range becomes NaN: an error would have to wait for the device.
     """
     check_shapes(
-        video=(video, "C T H W"),
-        fill=(fill, "C T H W"),
-        boxes=(boxes, "N T 4"),
+        video=(video, "B C T H W"),
+        fill=(fill, "B C T H W"),
+        boxes=(boxes, "B N T 4"),
         members=(members, "n K1"),
+        clips=(clips, "n"),
         out=(out, "n C T H W"),
     )
     check_dtype(out.dtype, video=video, fill=fill)
-    check_dtype(torch.int32, boxes=boxes, members=members)
-    check_device(video=video, fill=fill, boxes=boxes, members=members, out=out)
-    if not (out.is_contiguous() or out.is_contiguous(memory_format=torch.channels_last_3d)):
-        raise ValueError(f"out must be contiguous or channels_last_3d; got strides {out.stride()}")
-    _occlude(video, fill, boxes, members, out)
+    check_dtype(torch.int32, boxes=boxes, members=members, clips=clips)
+    check_device(video=video, fill=fill, boxes=boxes, members=members, clips=clips, out=out)
+    _check_format(out)
+    _occlude(video, fill, boxes, members, clips, out)
 
 
 def occlude_sampled(
-    video: Tensor,  # (C, T, H, W)
-    mean: Tensor,  # (C, T, H, W)
-    boxes: Tensor,  # (N, T, 4)
+    video: Tensor,  # (B, C, T, H, W)
+    mean: Tensor,  # (B, C, T, H, W)
+    boxes: Tensor,  # (B, N, T, 4)
     members: Tensor,  # (n, K1)
-    noise: Tensor,  # (n, S, T, 2r+1, 2r+1)
-) -> Tensor:
-    """Conditional sampling: one clip, occluded by n tubes, each filled by S draws from its neighbourhood (III-C).
+    clips: Tensor,  # (n,)
+    noise: Tensor,  # (n, T, 2r+1, 2r+1)
+    out: Tensor,  # (n, C, T, H, W)
+) -> None:
+    """Conditional sampling: n rows of occluded clips, each tube filled by a draw from its neighbourhood (III-C).
 
     A draw is mu + sum over shifts d of noise_d (x(q + d) - mu) / sqrt(n(q) - 1), over the n(q) shifts of at most r
     pixels that stay inside the frame, d = 0 left out: exactly a sample of the normal distribution with the mean and
     the covariance of the shifted patches, without forming that covariance.
 
     Args:
-        video: (C, T, H, W) float32.
-        mean: (C, T, H, W) float32, `conditional_mean` of the same radius.
-        boxes: (N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
-        members: (n, K1) int32, rows of `boxes` joined into each tube; -1 pads.
-        noise: (n, S, T, 2r+1, 2r+1) float32, standard normal, indexed by (dy + r, dx + r); the centre is not used.
-
-    Returns:
-        (n, S, C, T, H, W) float32.
+        video: (B, C, T, H, W) float32.
+        mean: (B, C, T, H, W) float32, `conditional_mean` of the same radius.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
+        members: (n, K1) int32, rows of the clip's boxes joined into each row's tube; -1 pads.
+        clips: (n,) int32, the clip of each row.
+        noise: (n, T, 2r+1, 2r+1) float32, standard normal, indexed by (dy + r, dx + r); the centre is not used.
+        out: (n, C, T, H, W) of a floating-point dtype, to which draws are rounded; otherwise like `occlude`'s.
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: shapes or devices that do not fit, a box or member out of range.
+        ValueError: as `occlude`.
+
+    Note:
+        As `occlude`. Sums are in float64 on a CPU, in float32 on a GPU.
     """
     sizes = check_shapes(
-        video=(video, "C T H W"),
-        mean=(mean, "C T H W"),
-        boxes=(boxes, "N T 4"),
+        video=(video, "B C T H W"),
+        mean=(mean, "B C T H W"),
+        boxes=(boxes, "B N T 4"),
         members=(members, "n K1"),
-        noise=(noise, "n S T D D"),
+        clips=(clips, "n"),
+        noise=(noise, "n T D D"),
+        out=(out, "n C T H W"),
     )
     if sizes["D"] % 2 == 0:
         raise ValueError(f"noise must have an odd window 2r+1; got {sizes['D']}")
     check_dtype(torch.float32, video=video, mean=mean, noise=noise)
-    check_dtype(torch.int32, boxes=boxes, members=members)
-    check_device(video=video, mean=mean, boxes=boxes, members=members, noise=noise)
-    return _occlude_sampled(video, mean, boxes, members, noise)
+    check_dtype(torch.int32, boxes=boxes, members=members, clips=clips)
+    if not out.is_floating_point():
+        raise TypeError(f"out must be floating-point; got {out.dtype}")
+    check_device(video=video, mean=mean, boxes=boxes, members=members, clips=clips, noise=noise, out=out)
+    _check_format(out)
+    _occlude_sampled(video, mean, boxes, members, clips, noise, out)
 
 
-def _occlude_fake(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
+def _check_format(out: Tensor) -> None:
+    if not (out.is_contiguous() or out.is_contiguous(memory_format=torch.channels_last_3d)):
+        raise ValueError(f"out must be contiguous or channels_last_3d; got strides {out.stride()}")
+
+
+def _occlude_fake(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
     return None
 
 
 @operator("occlude", fake=_occlude_fake, mutates=("out",))
-def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
-    channels, frames, height, width = video.shape
-    order = (0, 1, 2, 3) if out.is_contiguous() else (1, 2, 3, 0)
-    planes = channels * frames if out.is_contiguous() else frames
+def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
+    B, C, T, H, W = video.shape
+    if out.is_contiguous():
+        order, view = (0, 1, 2, 3, 4), (B, C * T, H, W, out.itemsize)
+    else:
+        order, view = (0, 2, 3, 4, 1), (B, T, H, W, C * out.itemsize)
     _C.occlude(
-        _bytes(video.permute(order)).reshape(planes, height, width, -1),
-        _bytes(fill.permute(order)).reshape(planes, height, width, -1),
+        _bytes(video.permute(order)).reshape(view),
+        _bytes(fill.permute(order)).reshape(view),
         boxes.contiguous().numpy(),
         members.contiguous().numpy(),
-        _bytes(out if out.is_contiguous() else out.permute(0, 2, 3, 4, 1)),
-        frames,
+        clips.contiguous().numpy(),
+        _bytes(out.permute(order)),
+        T,
         threads(),
     )
 
@@ -112,21 +135,28 @@ def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
     return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def _occlude_sampled_fake(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
-    return video.new_empty((*noise.shape[:2], *video.shape))
+def _occlude_sampled_fake(
+    video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, noise: Tensor, out: Tensor
+) -> None:
+    return None
 
 
-@operator("occlude_sampled", fake=_occlude_sampled_fake)
-def _occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
-    out = torch.empty((*noise.shape[:2], *video.shape), dtype=torch.float32)
+@operator("occlude_sampled", fake=_occlude_sampled_fake, mutates=("out",))
+def _occlude_sampled(
+    video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, noise: Tensor, out: Tensor
+) -> None:
+    direct = out.dtype == torch.float32 and out.is_contiguous()
+    rows = out.detach() if direct else torch.empty(out.shape, dtype=torch.float32)
     _C.occlude_sampled(
         video.detach().contiguous().numpy(),
         mean.detach().contiguous().numpy(),
         boxes.contiguous().numpy(),
         members.contiguous().numpy(),
+        clips.contiguous().numpy(),
         noise.detach().contiguous().numpy(),
-        out.numpy(),
+        rows.numpy(),
         noise.shape[-1] // 2,
         threads(),
     )
-    return out
+    if not direct:
+        out.detach().copy_(rows)

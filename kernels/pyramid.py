@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,6 @@ def _table(index: NDArray[np.int64], weight: NDArray[np.float64]) -> Axis:
     return Axis(_frozen(index.astype(np.int32)), _frozen(weight.astype(np.float32)))
 
 
-def _frozen[Array: NDArray[np.generic]](array: Array) -> Array:
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     array.setflags(write=False)  # it is shared by all callers
     return array

@@ -14,7 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aosa_fast.kernels.farneback_reference import farneback as farneback  # long enough for a file of its own
+
 Score = Callable[[Tensor], Tensor]  # (B, C, T, H, W) -> (B,), the score f of each clip
+
+
+def normalize_frames(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, T, H, W, 3) uint8 to (B, 3, T, H, W): (x / 255 - mean) / std."""
+    return ((frames.double() / 255 - mean.double()) / std.double()).movedim(-1, 1)
+
+
+def grey_frames(frames: Tensor) -> Tensor:
+    """(B, T, H, W, 3) uint8 to (B, T, H, W) uint8: OpenCV's luma, in steps of 2^-15, rounded to the nearest."""
+    weights = torch.tensor([9798, 19235, 3735])
+    return (((frames.long() * weights).sum(-1) + 2**14) // 2**15).to(torch.uint8)
 
 
 def anchor_grid(height: int, width: int, stride: int) -> Tensor:
@@ -167,35 +180,49 @@ def tube_scores(field: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
     return (masks * field.double().unsqueeze(1)).sum(dim=(2, 3, 4))
 
 
+def field_scores(
+    video: Tensor,
+    grad: Tensor,
+    boxes: Tensor,
+    members: Tensor,
+    fill: Tensor | None = None,
+    *,
+    radius: int = 4,
+    relu: str = "element",
+) -> tuple[Tensor, Tensor]:
+    """III-D: the field (B, T, H, W), and its sums over the tubes (B, N)."""
+    out = field(video, grad, fill, radius=radius, relu=relu)
+    return out, tube_scores(out, boxes, members)
+
+
 def saliency_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """III-B: per voxel the sum of the scores of the tubes that cover it, and their number (B, T, H, W)."""
     masks = tube_masks(boxes, members, height, width)
     return (masks * scores.double()[..., None, None, None]).sum(1), masks.sum(1).int()
 
 
-def occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, out: Tensor) -> None:
-    """III-A: x outside of the tube, the fill inside; (n, C, T, H, W) is written to `out`."""
-    masks = tube_masks(boxes[None], members[None], *video.shape[2:])[0]
-    out.copy_(torch.where(masks.unsqueeze(1), fill, video))
+def occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
+    """III-A: x outside of the tube, the fill inside; row i of `out` (n, C, T, H, W) shows clip clips[i]."""
+    masks = tube_masks(boxes[clips], members.unsqueeze(1), *video.shape[3:])
+    out.copy_(torch.where(masks, fill[clips], video[clips]))
 
 
-def occlude_sampled(video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, noise: Tensor) -> Tensor:
-    """III-C: (n, S, C, T, H, W), draws mu + sum_j noise_j (x_j - mu) / sqrt(n - 1) inside the tube."""
+def occlude_sampled(
+    video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, noise: Tensor, out: Tensor
+) -> None:
+    """III-C: rows like `occlude`'s, with draws mu + sum_j noise_j (x_j - mu) / sqrt(n - 1) inside the tube."""
     video, mean, noise = video.double(), mean.double(), noise.double()
     radius = noise.shape[-1] // 2
-    masks = tube_masks(boxes[None], members[None], *video.shape[2:])[0]
+    masks = tube_masks(boxes[clips], members.unsqueeze(1), *video.shape[3:])
     copies, inside, offsets = _shifts(video, radius)
     scale = (inside.sum(0) - 1).clamp(min=1).sqrt()
-    out = video.repeat(*noise.shape[:2], 1, 1, 1, 1)
-    for n in range(noise.shape[0]):
-        for s in range(noise.shape[1]):
-            draw = mean.clone()
-            for copy, valid, (dy, dx) in zip(copies, inside, offsets, strict=True):
-                coefficient = noise[n, s, :, dy + radius, dx + radius].reshape(-1, 1, 1)
-                draw += torch.where(valid, coefficient * (copy - mean) / scale, 0.0)
-            draw = torch.where(inside.sum(0) > 1, draw, mean)
-            out[n, s] = torch.where(masks[n].unsqueeze(0), draw, video)
-    return out
+    for i, b in enumerate(clips.tolist()):
+        draw = mean[b].clone()
+        for copy, valid, (dy, dx) in zip(copies, inside, offsets, strict=True):
+            coefficient = noise[i, :, dy + radius, dx + radius].reshape(-1, 1, 1)
+            draw += torch.where(valid, coefficient * (copy[b] - mean[b]) / scale, 0.0)
+        draw = torch.where(inside.sum(0) > 1, draw, mean[b])
+        out[i] = torch.where(masks[i], draw, video[b])
 
 
 def aggregate(sums: Tensor, coverage: Tensor, count: int, rule: str = "sum") -> Tensor:
@@ -211,7 +238,7 @@ def aosa(score: Score, video: Tensor, boxes: Tensor, members: Tensor, fill: Tens
         clean = score(video[b : b + 1])[0]
         for i in range(members.shape[1]):
             occluded = torch.empty_like(video[b : b + 1])
-            occlude(video[b], fill[b], boxes[b], members[b, i : i + 1], occluded)
+            occlude(video, fill, boxes, members[b, i : i + 1], torch.tensor([b]), occluded)
             drops[b, i] = clean - score(occluded)[0]
     return drops
 

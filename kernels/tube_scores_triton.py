@@ -7,8 +7,6 @@ from torch import Tensor
 
 from aosa_fast.kernels.unions_triton import blocks, union_corners
 
-# Rows of a strip of the summed-area table.
-STRIP = 16
 # Frames that a block takes at once.
 FRAMES = 16
 
@@ -23,31 +21,28 @@ def tube_scores(
     return scores_from_tables(table, last, boxes, members)
 
 
+def strip_shape(W: int) -> dict[str, int]:
+    """Rows and columns of a strip, and its warps: whole rows, and a thread for every column up to 512 of them.
+
+    A thread then holds all rows of its column, at most 16 values, and sums down a column stay in its registers.
+    """
+    width = triton.next_power_of_2(max(W, 1))
+    return {"STRIP": max(min(8192 // width, 16), 1), "WIDTH": width, "num_warps": min(max(width // 32, 1), 16)}
+
+
 def empty_tables(B: int, T: int, H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Room for what `store_table` writes: table (B, T, H, W), and the strips' last rows (B, T, strips, W), float32."""
     table = torch.empty((B, T, H, W), dtype=torch.float32, device=device)
-    return table, torch.empty((B, T, triton.cdiv(H, STRIP), W), dtype=torch.float32, device=device)
+    return table, torch.empty((B, T, triton.cdiv(H, strip_shape(W)["STRIP"]), W), dtype=torch.float32, device=device)
 
 
 def strip_tables(field: Tensor) -> tuple[Tensor, Tensor]:
     """The summed-area table of every strip of a field (B, T, H, W), contiguous; see `empty_tables`."""
     B, T, H, W = field.shape
     table, last = empty_tables(B, T, H, W, field.device)
-    width = triton.next_power_of_2(W)
     if field.numel():
-        _strip_tables[(B * T, triton.cdiv(H, STRIP))](
-            *(field, table, last, H, W),
-            STRIP=STRIP,
-            WIDTH=width,
-            num_warps=strip_warps(width),
-            enable_fp_fusion=False,
-        )
+        _strip_tables[(B * T, last.shape[2])](field, table, last, H, W, **strip_shape(W), enable_fp_fusion=False)
     return table, last
-
-
-def strip_warps(width: int) -> int:
-    """A thread for each column, up to 512 of them: sums along the rows of a strip then stay in registers."""
-    return min(max(width // 32, 1), 16)
 
 
 def scores_from_tables(table: Tensor, last: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
@@ -71,7 +66,7 @@ def scores_from_tables(table: Tensor, last: Tensor, boxes: Tensor, members: Tens
         FRAMES=frames,
         ROWS=rows,
         SLOTS=slots,
-        STRIP=STRIP,
+        STRIP=strip_shape(W)["STRIP"],
         enable_fp_fusion=False,
     )
     return scores
@@ -92,7 +87,7 @@ def store_table(
     row, x = tl.arange(0, STRIP)[:, None], tl.arange(0, WIDTH)[None, :]
     sums = tl.cumsum(tl.cumsum(values, axis=0), axis=1)
     y = strip * STRIP + row
-    tl.store(table + y.to(tl.int64) * W + x, sums, mask=(y < H) & (x < W))
+    tl.store(table + y * W + x, sums, mask=(y < H) & (x < W))
     tl.store(last + strip * W + x + row * 0, sums, mask=(row == STRIP - 1) & (x < W))
 
 
@@ -109,7 +104,7 @@ def _strip_tables(
     frame, strip = tl.program_id(0).to(tl.int64), tl.program_id(1)
     y, x = strip * STRIP + tl.arange(0, STRIP)[:, None], tl.arange(0, WIDTH)[None, :]
     inside = (y < H) & (x < W)
-    values = tl.load(field + frame * H * W + y.to(tl.int64) * W + x, mask=inside, other=0.0)
+    values = tl.load(field + frame * H * W + y * W + x, mask=inside, other=0.0)
     store_table(values, table + frame * H * W, last + frame * tl.num_programs(1) * W, strip, H, W, STRIP, WIDTH)
 
 

@@ -26,7 +26,7 @@ def blocks(members: Tensor) -> tuple[int, int, int]:
     if count > MOST_MEMBERS:
         raise ValueError(f"members must have at most {MOST_MEMBERS} columns on a GPU; got {count}")
     slots = triton.next_power_of_2(max(count, 1))
-    rows = min(2 * slots, 8)
+    rows = min(2 * slots, max(CANDIDATES // (2 * slots), 1), 8)
     return min(max(CANDIDATES // (rows * 2 * slots), 1), 128), rows, slots
 
 
@@ -64,19 +64,20 @@ def union_corners(boxes, members, n, t, valid, first, N, K1, T, H, W, ROWS: tl.c
     Returns:
         y (L, ROWS, 1), x (L, 1, 2 SLOTS) and D (L, ROWS, 2 SLOTS), int32; D is 0 where there is no corner.
     """
-    n2, t2, valid2 = n[:, None], t[:, None], valid[:, None]
+    n, t, valid = n[:, None], t[:, None], valid[:, None]
     slot = tl.arange(0, SLOTS)[None, :]
-    x0, y0, x1, y1 = load_box(boxes, members, n2, t2, slot, valid2, N, K1, T, H, W)
-    # Every box gives two abscissas and two ordinates; 0 stands for "none": at 0 no corner is needed, as what D would
-    # add there begins with the frame (see the callers), unless a box begins at 0, which then is this very value.
+    x0, y0, x1, y1 = load_box(boxes, members, n, t, slot, valid, N, K1, T, H, W)
+    # Every box gives two abscissas and two ordinates. A missing one gives 0, where D is what it truly is: a candidate
+    # too many does no harm.
     side = tl.arange(0, 2 * SLOTS)[None, :]
-    left, _, right, _ = load_box(boxes, members, n2, t2, side // 2, valid2, N, K1, T, H, W)
-    x = tl.where(side % 2 == 0, left, right)
+    x = tl.reshape(tl.join(x0, x1), (n.shape[0], 2 * SLOTS))
+    ys = tl.reshape(tl.join(y0, y1), (n.shape[0], 2 * SLOTS))
     row = first + tl.arange(0, ROWS)[None, :]
-    _, top, _, bottom = load_box(boxes, members, n2, t2, row // 2, valid2, N, K1, T, H, W)
-    y = tl.where(row % 2 == 0, top, bottom)
-    _, above, _, below = load_box(boxes, members, n2, t2, side // 2, valid2, N, K1, T, H, W)
-    ys = tl.where(side % 2 == 0, above, below)
+    if ROWS == 2 * SLOTS:
+        y = ys
+    else:
+        _, top, _, bottom = load_box(boxes, members, n, t, row // 2, valid, N, K1, T, H, W)
+        y = tl.where(row % 2 == 0, top, bottom)
     # Equal coordinates are one: only the first counts.
     again_x = tl.sum(((x[:, :, None] == x[:, None, :]) & (side[:, :, None] > side[:, None, :])).to(tl.int32), axis=2)
     again_y = tl.sum(((y[:, :, None] == ys[:, None, :]) & (row[:, :, None] > side[:, None, :])).to(tl.int32), axis=2)

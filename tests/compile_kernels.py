@@ -76,4 +76,4 @@ def compiled(modules: list[str]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     for row in compiled(sys.argv[1:]):
-        print(json.dumps(row))
+        sys.stdout.write(json.dumps(row) + "\n")

@@ -6,8 +6,8 @@ from pathlib import Path
 # Before any kernel is decorated: the tests run Triton's kernels in its interpreter, on CPU tensors.
 os.environ["TRITON_INTERPRET"] = "1"
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 
 @pytest.fixture(scope="session")

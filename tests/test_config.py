@@ -32,7 +32,8 @@ def test_defaults_are_the_papers():
     assert plain == {
         "method": "aosa-approx", "stride": 8, "box": [16, 16], "partners": 3, "partners_rule": "cosine",
         "fill": "conditional", "radius": 4, "samples": 0, "score": "prob", "relu": "element", "aggregate": "sum",
-        "flow": "farneback", "reseed": 0, "steps": 8, "batch_size": 0, "check": 0, "seed": 0, "compat": None,
+        "flow": "farneback", "reseed": 0, "steps": 8, "batch_size": 0, "dtype": None, "check": 0, "seed": 0,
+        "compat": None,
     }  # fmt: skip
     json.dumps(plain)
     assert {method: Config(method=method).fill_name for method in METHODS} == {
@@ -45,7 +46,11 @@ def test_defaults_are_the_papers():
 def test_every_field_says_what_it_is_for():
     for item in dataclasses.fields(Config):
         assert item.metadata["help"].strip().endswith("."), item.name
-    assert {item.name for item in dataclasses.fields(Config) if item.metadata["choices"]} == {*CHOICES, "compat"}
+    assert {item.name for item in dataclasses.fields(Config) if item.metadata["choices"]} == {
+        *CHOICES,
+        "compat",
+        "dtype",
+    }
 
 
 @pytest.mark.parametrize("name", CHOICES)

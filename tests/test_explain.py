@@ -90,6 +90,15 @@ def test_forwards_and_backwards_are_as_few_as_promised():
     assert len(backwards) == 4
 
 
+@pytest.mark.parametrize("samples", [0, 3])
+def test_the_sweep_goes_on_from_clip_to_clip(samples):
+    net, seen, rows = Counting(), [], 2 * 30 * max(1, samples)
+    options = {"fill": "conditional", "samples": samples} if samples else {}
+    explain(net, make_video(B=2), 0, method="aosa", batch_size=7, progress=lambda *step: seen.append(step), **options)
+    assert [len(batch) for batch in net.batches] == [2, *[7] * (rows // 7), rows % 7]
+    assert seen == [(min(end, rows) // max(1, samples), 60) for end in range(7, rows + 7, 7)]
+
+
 @pytest.mark.parametrize("score", ["prob", "logit", "logprob", "margin"])
 @pytest.mark.parametrize("method", METHODS)
 def test_several_targets_equal_the_single_ones(method, score):
@@ -197,7 +206,7 @@ def test_metadata_tells_everything_in_plain_types():
     torch.testing.assert_close(torch.tensor(told["prediction_probability"]), result.clean_scores.amax(1))
     assert told["class_names"] == names
     assert told["shape"] == {"B": 2, "T": 6, "H": 40, "W": 48}
-    stages = {"flow", "tracking", "partners", "boxes", "model", "field", "tube scores", "map", "total"}
+    stages = {"flow", "tracking", "partners", "boxes", "model", "field and scores", "map", "total"}
     assert set(told["seconds"]) == stages
     assert all(seconds >= 0 for seconds in told["seconds"].values())
     assert {"aosa_fast", "python", "torch", "numpy", "numba", "opencv"} <= set(told["versions"])

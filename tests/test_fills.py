@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast import Config, InputError, explain
-from aosa_fast.fills import blur, channel_fill, conditional_noise, make_fill
+from aosa_fast.fills import blur, channel_fill, conditional_noise, content_hash, make_fill
 from aosa_fast.kernels import reference
 
 MEAN, STD = [0.4, 0.45, 0.5], [0.2, 0.25, 0.3]
@@ -80,7 +80,7 @@ def test_black_needs_mean_and_std(given, method):
 
 
 def stacked_noise(video: Tensor, anchors, config: Config) -> Tensor:
-    return torch.stack(list(conditional_noise(video, anchors, config)))
+    return torch.stack([conditional_noise(content_hash(video), video.shape[1], anchor, config) for anchor in anchors])
 
 
 def test_noise_depends_on_seed_clip_and_anchor_only():
@@ -111,16 +111,16 @@ def test_random_fills_give_the_mean_over_their_scores():
     N = result.scores.shape[1]
     assert result.class_score_samples.shape == (1, N, 4, 6)
     noise = stacked_noise(video[0], range(N), config)
-    mean = reference.conditional_mean(video)[0]
+    mean = reference.conditional_mean(video)
     boxes, members = result.boxes[0], result.members[0]
     for i in range(N):
         rows = boxes[members[i].long()]  # its members, as the whole set of boxes
         own = torch.arange(len(rows), dtype=torch.int32)
         masks = reference.tube_masks(rows[None].expand(1, -1, -1, -1), own.expand(1, len(own), -1), 32, 40)[0, :1]
-        drawn = reference.occlude_sampled(video[0], mean, rows[:1], own[:1, None], noise[i : i + 1])[0]
-        full = _draw(video[0], mean, noise[i])
+        full = _draw(video, mean, torch.tensor([0, 0, 40, 32]).expand(1, 1, 4, 4), noise[i])
         expected = torch.where(masks, full, video[0].double())
         one_box = reference.tube_masks(rows[None, :1], own[None, :1, None], 32, 40)[0]
+        drawn = _draw(video, mean, rows[None, :1], noise[i])
         torch.testing.assert_close(torch.where(one_box, full, video[0].double()), drawn)
         with torch.no_grad():
             scores = net(expected.float()).softmax(-1)
@@ -129,10 +129,11 @@ def test_random_fills_give_the_mean_over_their_scores():
     torch.testing.assert_close(result.scores, drops)
 
 
-def _draw(video: Tensor, mean: Tensor, noise: Tensor) -> Tensor:
-    """(S, C, T, H, W): the draws of the reference for a box that fills the frame."""
-    box = torch.tensor([0, 0, 40, 32], dtype=torch.int32).expand(1, 4, 4)
-    return reference.occlude_sampled(video, mean, box, torch.zeros(1, 1, dtype=torch.int32), noise[None])[0]
+def _draw(video: Tensor, mean: Tensor, boxes: Tensor, noise: Tensor) -> Tensor:
+    """(S, C, T, H, W): the draws of the reference, for one clip and one tube of one box."""
+    rows, out = torch.zeros(len(noise), dtype=torch.int32), torch.empty(len(noise), *video.shape[1:]).double()
+    reference.occlude_sampled(video, mean, boxes, rows[:, None], rows, noise, out)
+    return out
 
 
 def test_random_fills_are_reproducible_and_independent_of_the_batch():

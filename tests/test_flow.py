@@ -37,7 +37,7 @@ def test_finds_a_known_motion(method):
     assert torch.isfinite(flow).all()
 
 
-@pytest.mark.parametrize("method", ["farneback", "dis-ultrafast", "dis-fast", "dis-medium", "tvl1", "rlof"])
+@pytest.mark.parametrize("method", ["farneback-opencv", "dis-ultrafast", "dis-fast", "dis-medium", "tvl1", "rlof"])
 def test_any_number_of_workers_gives_the_same_bits(method):
     frames = moving_texture(*SIDES.get(method, (48, 56)), T=4)
     one, three = (optical_flow(np.concatenate([frames, frames[:, ::-1]]), method, workers=n) for n in (1, 3))
@@ -51,11 +51,11 @@ def test_opencvs_threads_stay_as_they_were(monkeypatch):
     try:
         cv2.setNumThreads(2)
         wanted = cv2.getNumThreads()
-        optical_flow(moving_texture())
+        optical_flow(moving_texture(), "farneback-opencv")
         assert cv2.getNumThreads() == wanted
         monkeypatch.setattr(cv2, "calcOpticalFlowFarneback", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            optical_flow(moving_texture())
+            optical_flow(moving_texture(), "farneback-opencv")
         assert cv2.getNumThreads() == wanted
     finally:
         cv2.setNumThreads(before)
@@ -66,6 +66,18 @@ def test_red_and_blue_weigh_as_asked():
     swapped = optical_flow(frames, swapped_grey=True)
     assert torch.equal(swapped, optical_flow(np.ascontiguousarray(frames[..., ::-1])))
     assert not torch.equal(swapped, optical_flow(frames))
+
+
+def test_farneback_is_opencvs_but_for_rounding():
+    frames = moving_texture(72, 80, T=3)
+    ours, opencvs = optical_flow(frames), optical_flow(frames, "farneback-opencv")
+    assert opencvs.norm(dim=-1).median() > 1
+    assert float((ours - opencvs).norm(dim=-1).max()) < 0.01
+    assert torch.equal(resolve_flow("farneback", frames, compat=True), optical_flow(
+        frames, "farneback-opencv", swapped_grey=True))  # fmt: skip
+    red, swapped = frames.copy(), optical_flow(frames, swapped_grey=True)
+    red[..., 0], red[..., 2] = frames[..., 2], frames[..., 0]
+    assert torch.equal(optical_flow(red), swapped)
 
 
 def test_one_frame_has_no_flow():

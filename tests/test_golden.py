@@ -82,8 +82,8 @@ def test_flow_is_the_authors_bit_for_bit(golden, run):
     from aosa_fast.flow import optical_flow
 
     frames = run(fill="mean").frames
-    assert torch.equal(optical_flow(frames, "farneback", swapped_grey=True)[0], golden.flow)
-    assert not torch.equal(optical_flow(frames, "farneback")[0], golden.flow)
+    assert torch.equal(optical_flow(frames, "farneback-opencv", swapped_grey=True)[0], golden.flow)
+    assert not torch.equal(optical_flow(frames, "farneback-opencv")[0], golden.flow)
 
 
 @pytest.mark.parametrize("partners", [0, 3])

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from aosa_fast import _C
-from aosa_fast.kernels import field, occlude, partners, saliency_map, tracking, tube_scores
+from aosa_fast.kernels import farneback, field, occlude, partners, saliency_map, tracking, tube_scores
 
 OPERATORS = {
     "conditional_mean": field._conditional_mean,
     "field": field._field,
+    "field_scores": field._field_scores,
     "tube_scores": tube_scores._tube_scores,
     "saliency_map": saliency_map._saliency_map,
     "occlude": occlude._occlude,
@@ -28,6 +29,7 @@ OPERATORS = {
     "track_anchors": tracking._track_anchors,
     "rasterize_boxes": tracking._rasterize_boxes,
     "select_partners": partners._select_partners,
+    "farneback": farneback._farneback,
 }
 LEVELS = ["baseline", "avx2", "avx512"]
 
@@ -46,6 +48,10 @@ def make_tubes(B: int, N: int, T: int, H: int, W: int, K1: int) -> tuple[Tensor,
     return boxes.int(), torch.randint(-1, N, (B, N, K1), generator=generator).int()
 
 
+def make_frames(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(shape[-1])).byte()
+
+
 def make_tracks(B: int, N: int, T: int) -> Tensor:
     return torch.randint(-1, 2, (B, N, T, 2), generator=torch.Generator().manual_seed(N)).float().cumsum(2)
 
@@ -58,21 +64,33 @@ def inputs(size: str) -> dict[str, tuple[Any, ...]]:
     clips, frames = (3, 4) if large else (B, T)
     boxes, members = make_tubes(clips, N, T, H, W, 4)
     scores = torch.linspace(-1, 1, clips * N).reshape(clips, N)
-    few, part, short = members[0, :6].contiguous(), boxes[0, :, :frames].contiguous(), video[0, :, :frames].contiguous()
-    noise = torch.randn(6, 4, frames, 3, 3, generator=torch.Generator().manual_seed(1))
+    few, rows = members[0, :6].contiguous(), (torch.arange(6) % B).int()
+    part, short = boxes[:B, :, :frames].contiguous(), video[:, :, :frames].contiguous()
+    noise = torch.randn(24, frames, 3, 3, generator=torch.Generator().manual_seed(1))
+    drawn = torch.full((24, C, frames, H, W), torch.nan)
     return {
         "conditional_mean": (video, 3),
         "field-element": (video, grad, None, 3, 0),
         "field-channel": (video, grad, fill, 3, 1),
         "field-none": (video, grad, torch.arange(C).float(), 3, 2),
         "field-eq8-literal": (video, grad, None, 4, 3),
+        "field_scores": (
+            make_clip(clips, 2, T, H, W),
+            make_clip(clips, 2, T, H, W).mT.reshape(clips, 2, T, H, W),
+            None,
+            boxes,
+            members,
+            4,
+            0,
+        ),
         "tube_scores": (make_clip(clips, T, H, W), boxes, members),
         "saliency_map": (scores, boxes, members, H, W),
-        "occlude": (video[0], fill[0], boxes[0], few, torch.full((6, C, T, H, W), torch.nan)),
-        "occlude_sampled": (short, short * 0.5, part, few, noise),
+        "occlude": (video, fill, boxes[:B], few, rows, torch.full((6, C, T, H, W), torch.nan)),
+        "occlude_sampled": (short, short * 0.5, part, few.repeat(4, 1), rows.repeat(4), noise, drawn),
         "track_anchors": (make_clip(B, T - 1, H, W, 2), 4, 2),
         "rasterize_boxes": (make_tracks(B, N, T).clamp(min=0), make_tracks(B, N, T)[..., 0] >= 0, 5, 4, H, W),
         "select_partners": (make_tracks(B, 2 * N, T), 3, 1.5),
+        "farneback": (make_frames(2, 5, 66, 67) if large else make_frames(B, T, H, W), 0.5, 3, 15, 3, 5, 1.2),
     }
 
 
@@ -82,10 +100,10 @@ NAMES = list(SMALL)
 
 def call(name: str, arguments: tuple[Any, ...]) -> list[np.ndarray]:
     """The outputs as bytes, so that NaN equals itself; an argument that is written is copied, and is an output."""
-    if name == "occlude":
+    if name.startswith("occlude"):
         arguments = (*arguments[:-1], torch.from_numpy(arguments[-1].numpy().copy()))
     result = OPERATORS[name.split("-")[0]](*arguments)
-    outputs = arguments[-1:] if name == "occlude" else result if isinstance(result, tuple) else (result,)
+    outputs = arguments[-1:] if name.startswith("occlude") else result if isinstance(result, tuple) else (result,)
     return [output.numpy().view(np.uint8) for output in outputs]
 
 
@@ -150,7 +168,7 @@ def test_inputs_may_have_any_strides(name: str) -> None:
     turned = [a.transpose(0, -1).contiguous().transpose(0, -1) if isinstance(a, Tensor) else a for a in arguments]
     for variant in (strided, turned):
         assert not variant[0].is_contiguous()
-        if name == "occlude":
+        if name.startswith("occlude"):
             variant[-1] = arguments[-1]
         assert same(call(name, tuple(variant)), call(name, arguments))
 
@@ -166,7 +184,7 @@ def test_every_element_of_an_output_is_written(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "empty", poisoned)
     result = call(name, SMALL[name])
     monkeypatch.undo()
-    assert made or name == "occlude"  # whose output is made, full of NaN, by the caller
+    assert made or name.startswith("occlude")  # whose output is made, full of NaN, by the caller
     assert same(result, expected)
     assert not any(np.isnan(tensor.numpy()).any() for tensor in made)
 

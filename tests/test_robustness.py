@@ -36,7 +36,17 @@ BAD_VIDEOS = {
     "no clips": (make_video()[:0], InputError, r"^video must have shape .*; got \(0, 3, 4, 32, 40\)$"),
     "no frames": (make_video()[:, :, :0], InputError, r"^video must have shape .*; got \(1, 3, 0, 32, 40\)$"),
     "float64": (make_video().double(), TypeError, r"^video must be float32, .*; got torch.float64$"),
-    "uint8": (make_video().to(torch.uint8), TypeError, r"^video must be float32, .*; got torch.uint8$"),
+    "int32": (make_video().int(), TypeError, r"^video must be float32, .*; got torch.int32$"),
+    "uint8 planes": (
+        make_video().to(torch.uint8),
+        InputError,
+        r"^video of uint8 pictures must have shape \(B, T, H, W, 3\); got \(1, 3, 4, 32, 40\)$",
+    ),
+    "uint8 alone": (
+        torch.zeros(1, 4, 32, 40, 3, dtype=torch.uint8),
+        InputError,
+        r"^video of uint8 pictures must come with mean and std; got none$",
+    ),
     "NaN": (
         make_video().index_fill(3, torch.tensor(5), torch.nan),
         InputError,
@@ -44,7 +54,7 @@ BAD_VIDEOS = {
     ),
     "infinite": (make_video() / 0, InputError, r"^video must be finite; got NaN or infinity$"),
     "array": (make_video().numpy(), TypeError, r"^video must be a torch.Tensor; got ndarray$"),
-    "elsewhere": (make_video().to("meta"), InputError, r"^video must be on the CPU in this version; got meta$"),
+    "elsewhere": (make_video().to("meta"), InputError, r"^video must be on a CPU or a CUDA device; got meta$"),
 }
 
 

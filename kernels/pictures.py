@@ -1,0 +1,80 @@
+"""Pictures as decoders give them: to a model's input, and to the grey levels that optical flow looks at."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes
+from aosa_fast.kernels.registry import operator
+
+
+def normalize_frames(
+    frames: Tensor,  # (B, T, H, W, 3)
+    mean: Tensor,  # (3,)
+    std: Tensor,  # (3,)
+) -> Tensor:
+    """(x / 255 - mean) / std, in one pass from interleaved bytes to planes.
+
+    Args:
+        frames: (B, T, H, W, 3) uint8, RGB.
+        mean: (3,) float32, of pixels in [0, 1].
+        std: (3,) float32, positive.
+
+    Returns:
+        (B, 3, T, H, W) float32; the same bits on every device.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: shapes or devices that do not fit.
+    """
+    check_shapes(frames=(frames, "B T H W 3"), mean=(mean, "3"), std=(std, "3"))
+    check_dtype(torch.uint8, frames=frames)
+    check_dtype(torch.float32, mean=mean, std=std)
+    check_device(frames=frames, mean=mean, std=std)
+    return _normalize_frames(frames, mean, std)
+
+
+def grey_frames(
+    frames: Tensor,  # (B, T, H, W, 3)
+) -> Tensor:
+    """The luma of OpenCV's RGB to grey: (9798 R + 19235 G + 3735 B + 2^14) / 2^15, rounded down.
+
+    Args:
+        frames: (B, T, H, W, 3) uint8, RGB.
+
+    Returns:
+        (B, T, H, W) uint8; the same on every device.
+
+    Raises:
+        TypeError: `frames` is not uint8.
+        ValueError: a wrong shape.
+    """
+    check_shapes(frames=(frames, "B T H W 3"))
+    check_dtype(torch.uint8, frames=frames)
+    return _grey_frames(frames)
+
+
+def _normalize_frames_fake(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    b, t, h, w, _ = frames.shape
+    return frames.new_empty((b, 3, t, h, w), dtype=torch.float32)
+
+
+@operator("normalize_frames", fake=_normalize_frames_fake)
+def _normalize_frames(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    planes = frames.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    shape = (3, 1, 1, 1)
+    return planes.div_(255).sub_(mean.reshape(shape)).div_(std.reshape(shape))
+
+
+def _grey_frames_fake(frames: Tensor) -> Tensor:
+    return frames.new_empty(frames.shape[:-1])
+
+
+@operator("grey_frames", fake=_grey_frames_fake)
+def _grey_frames(frames: Tensor) -> Tensor:
+    grey = torch.empty(frames.shape[:-1], dtype=torch.uint8)
+    if grey.numel():
+        rows = np.ascontiguousarray(frames.numpy()).reshape(-1, frames.shape[3], 3)
+        cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY, dst=grey.numpy().reshape(-1, frames.shape[3]))
+    return grey
