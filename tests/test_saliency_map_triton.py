@@ -48,7 +48,9 @@ def test_matches_the_reference(shape: tuple[int, ...], K: int, kind: str) -> Non
 def operands() -> tuple[Tensor, Tensor, Tensor]:
     shape = (2, 12, 5, 19, 23)
     scores = torch.randn(2, 12, generator=torch.Generator().manual_seed(3))
-    return scores, make_boxes(*shape, "dying"), make_members(2, 12, 3)
+    members = make_members(2, 12, 3)
+    members[:, ::2, 2:] = -1  # in the second clip, what lies before its boxes are those of the first
+    return scores, make_boxes(*shape, "dying"), members
 
 
 def saliency_map(*arguments: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,6 +60,7 @@ def saliency_map(*arguments: Tensor) -> tuple[Tensor, Tensor]:
 def test_the_same_bits_from_run_to_run_and_clip_by_clip() -> None:
     scores, boxes, members = operands()
     expected = saliency_map(scores, boxes, members)
+    assert torch.equal(expected[1], reference.saliency_map(scores, boxes, members, 19, 23)[1])
     assert all(torch.equal(a, b) for a, b in zip(saliency_map(scores, boxes, members), expected, strict=True))
     for b in range(2):
         alone = saliency_map(*(t[b : b + 1] for t in (scores, boxes, members)))

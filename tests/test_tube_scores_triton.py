@@ -50,12 +50,15 @@ def test_matches_the_reference(shape: tuple[int, ...], K: int, kind: str) -> Non
 def operands() -> tuple[Tensor, Tensor, Tensor]:
     shape = (2, 12, 5, 19, 23)
     field = torch.randn(2, 5, 19, 23, generator=torch.Generator().manual_seed(3))
-    return field, make_boxes(*shape, "dying"), make_members(2, 12, 3)
+    members = make_members(2, 12, 3)
+    members[:, ::2, 2:] = -1  # in the second clip, what lies before its boxes are those of the first
+    return field, make_boxes(*shape, "dying"), members
 
 
 def test_the_same_bits_from_run_to_run_and_clip_by_clip() -> None:
     field, boxes, members = operands()
     expected = tube_scores_triton.tube_scores(field, boxes, members)
+    torch.testing.assert_close(expected.double(), reference.tube_scores(field, boxes, members), rtol=0, atol=1e-4)
     assert torch.equal(tube_scores_triton.tube_scores(field, boxes, members), expected)
     for b in range(2):
         alone = tube_scores_triton.tube_scores(*(t[b : b + 1] for t in (field, boxes, members)))
