@@ -1,33 +1,33 @@
-"""Optical flow per frame pair, one worker and two."""
+"""Optical flow per frame pair, one thread and two."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from harness import Cases, Report, interleave
+from harness import Cases, Report, Target, interleave, ratios, threads
 from inputs import FRAMES, moving_frames
 
 from aosa_fast.errors import InputError
 from aosa_fast.flow import optical_flow
 
-FAST = ("farneback", "dis-ultrafast", "dis-fast", "dis-medium")
+FAST = ("farneback", "farneback-opencv", "dis-ultrafast", "dis-fast", "dis-medium")
 SLOW = ("tvl1", "pcaflow", "deepflow", "simpleflow", "rlof")
 
 
 def flows(report: Report, repeats: int, quick: bool = False) -> None:
-    """The fast methods on a whole clip, the slow ones on one pair."""
+    """The fast methods on a whole clip, the slow ones on one pair; our Farnebäck over OpenCV's."""
     report.section("Optical flow")
     for side in (112,) if quick else (112, 256):
         clip = moving_frames(FRAMES, side)
-        cases: Cases = {
-            f"{method}, {side} px, {workers} worker{'s' if workers > 1 else ''}": partial(
-                optical_flow, clip, method, workers=workers
-            )
-            for method in FAST
-            for workers in (1, 2)
-        }
-        for name, seconds in interleave(cases, repeats, warmup=1).items():
-            report.add(name, "time per pair", "ms", [1e3 * s / (FRAMES - 1) for s in seconds])
+        for count in (1, 2):
+            with threads(count):
+                cases: Cases = {f"{method}, {side} px": partial(optical_flow, clip, method) for method in FAST}
+                timed = interleave(cases, repeats, warmup=1)
+                for name, seconds in timed.items():
+                    report.add(name, "time per pair", "ms", [1e3 * s / (FRAMES - 1) for s in seconds])
+                ratio = ratios(timed[f"farneback-opencv, {side} px"], timed[f"farneback, {side} px"])
+                target = Target(">=", 3.0) if count == 1 else None
+                report.add(f"farneback, {side} px", "OpenCV's time / ours", "ratio", ratio, target)
     pair = moving_frames()[:, :2]
     for method in () if quick else SLOW:
         try:

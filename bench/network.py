@@ -13,6 +13,7 @@ from r3d50 import r3d50
 from torch import Tensor, nn
 
 import aosa_fast
+from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.fills import make_fill
 from aosa_fast.flow import optical_flow
@@ -89,7 +90,7 @@ def exact(report: Report, repeats: int, quick: bool = False) -> None:
             forward(model, batch)
 
     def sweep() -> None:
-        occlusion_sweep(model, video, fill, tubes, config, anchors=[anchors])
+        occlusion_sweep(model, video, fill, tubes, config, BatchSize(0, video.device), anchors=[anchors])
 
     many = video.repeat(clips, 1, 1, 1, 1)
     cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,15 @@ MODULES = sorted(path.stem for path in TESTS.glob("test_*_triton.py"))
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")), "PYTHONPATH": str(TESTS)}
-    command = [sys.executable, "-P", str(TESTS / "compile_kernels.py"), *MODULES]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr[-4000:]
-    return [json.loads(line) for line in run.stdout.splitlines()]
+
+    def compile_module(module: str) -> list[dict[str, object]]:
+        command = [sys.executable, "-P", str(TESTS / "compile_kernels.py"), module]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert run.returncode == 0, run.stderr[-4000:]
+        return [json.loads(line) for line in run.stdout.splitlines()]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [row for part in pool.map(compile_module, MODULES) for row in part]
 
 
 def test_nothing_spills(rows: list[dict[str, object]]) -> None:
