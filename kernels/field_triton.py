@@ -79,43 +79,44 @@ def _launch(
 
 
 @triton.jit
-def _neighbour(plane, y, x, H, W):
-    width = tl.where((y >= 0) & (y < H), W, 0)
-    return tl.load(plane + y * W + x, mask=(x >= 0) & (x < width), other=0.0)
-
-
-@triton.jit
 def _window_mean(
     plane,  # (H, W) float32
-    values,  # (STRIP, WIDTH), the strip itself
-    first,  # its first row
+    first,  # the first row of the strip
     H,
     W,
     RADIUS: tl.constexpr,
     STRIP: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Mean of the neighbours within RADIUS, (STRIP, WIDTH): a row's window sums serve all rows of the strip."""
+    """A strip and the mean of its neighbours within RADIUS, (STRIP, WIDTH): a row's window sums serve all its rows."""
     row, x = tl.arange(0, STRIP), tl.arange(0, WIDTH)
     total = tl.zeros((STRIP, WIDTH), tl.float32)
+    # A pointer that moves on: offsets from the plane would be kept in registers from one channel to the next, all of them.
+    line = plane + (first - RADIUS) * W + x
     if RADIUS <= UNROLLED:
         # Many loads at once; a thread holds whole columns, so that which row is near is known to the compiler.
         for shift in tl.static_range(-RADIUS, STRIP + RADIUS):
+            width = tl.where((first + shift >= 0) & (first + shift < H), W, 0)
             window = tl.zeros((WIDTH,), tl.float32)
             for dx in tl.static_range(-RADIUS, RADIUS + 1):
-                window += _neighbour(plane, first + shift, x + dx, H, W)
+                window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
             total += tl.where(((row >= shift - RADIUS) & (row <= shift + RADIUS))[:, None], window[None, :], 0.0)
+            line += W
     else:
         for shift in range(-RADIUS, STRIP + RADIUS):
+            width = tl.where((first + shift >= 0) & (first + shift < H), W, 0)
             window = tl.zeros((WIDTH,), tl.float32)
             for dx in range(-RADIUS, RADIUS + 1):
-                window += _neighbour(plane, first + shift, x + dx, H, W)
+                window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
             total += tl.where(((row >= shift - RADIUS) & (row <= shift + RADIUS))[:, None], window[None, :], 0.0)
+            line += W
     y = first + row
     rows = tl.minimum(y + RADIUS, H - 1) - tl.maximum(y - RADIUS, 0) + 1
     columns = tl.minimum(x + RADIUS, W - 1) - tl.maximum(x - RADIUS, 0) + 1
     neighbours = (rows[:, None] * columns[None, :] - 1).to(tl.float32)
-    return tl.where(neighbours > 0, (total - values) / tl.maximum(neighbours, 1.0), values)
+    inside = (y[:, None] < H) & (x[None, :] < W)
+    values = tl.load(plane + y[:, None] * W + x[None, :], mask=inside, other=0.0)
+    return values, tl.where(neighbours > 0, (total - values) / tl.maximum(neighbours, 1.0), values)
 
 
 @triton.jit
@@ -132,8 +133,7 @@ def _conditional_mean(
     first = tl.program_id(1) * STRIP
     y, x = first + tl.arange(0, STRIP)[:, None], tl.arange(0, WIDTH)[None, :]
     inside = (y < H) & (x < W)
-    values = tl.load(video + offset + y * W + x, mask=inside, other=0.0)
-    result = _window_mean(video + offset, values, first, H, W, RADIUS, STRIP, WIDTH)
+    _, result = _window_mean(video + offset, first, H, W, RADIUS, STRIP, WIDTH)
     tl.store(mean + offset + y * W + x, result, mask=inside)
 
 
@@ -164,13 +164,14 @@ def _field(
     total = tl.zeros((STRIP, WIDTH), tl.float32)
     for c in range(C):
         offset = ((b * C + c) * T + t) * H * W
-        value = tl.load(video + offset + y * W + x, mask=inside, other=0.0)
         if FILL == 0:
-            other = _window_mean(video + offset, value, first, H, W, RADIUS, STRIP, WIDTH)
-        elif FILL == 1:
-            other = tl.load(fill + offset + y * W + x, mask=inside, other=0.0)
+            value, other = _window_mean(video + offset, first, H, W, RADIUS, STRIP, WIDTH)
         else:
-            other = tl.load(fill + c)
+            value = tl.load(video + offset + y * W + x, mask=inside, other=0.0)
+            if FILL == 1:
+                other = tl.load(fill + offset + y * W + x, mask=inside, other=0.0)
+            else:
+                other = tl.load(fill + c)
         slope = tl.load(grad + offset + y * W + x, mask=inside, other=0.0)
         drop = slope * (value - other)
         if RELU == 0:

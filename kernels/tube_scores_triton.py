@@ -27,7 +27,7 @@ def strip_shape(W: int) -> dict[str, int]:
     A thread then holds all rows of its column, at most 16 values, and sums down a column stay in its registers.
     """
     width = triton.next_power_of_2(max(W, 1))
-    return {"STRIP": max(min(8192 // width, 16), 1), "WIDTH": width, "num_warps": min(max(width // 32, 1), 16)}
+    return {"STRIP": max(min(4096 // width, 16), 1), "WIDTH": width, "num_warps": min(max(width // 32, 1), 16)}
 
 
 def empty_tables(B: int, T: int, H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
