@@ -71,7 +71,7 @@ class Result:
     def to(self, device: torch.device) -> Result:
         """Every tensor on `device`, but for the target's indices."""
         names = ("scores", "saliency", "coverage", "logits", "samples", "relevance")
-        moved = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in names}
+        moved: dict[str, Any] = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in names}
         return replace(self, tubes=self.tubes.to(device), **moved)
 
 
@@ -131,23 +131,22 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
 
 def _gradients(job: Job) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), a batch of clips at a time."""
-    logits: list[Tensor] = []
-    targets: list[list[ResolvedTarget]] = []
-    grads: list[list[Tensor]] = []
-    clips = len(job.video)
+    parts: list[tuple[Tensor, list[ResolvedTarget], list[Tensor]]] = []
 
     def add(begin: int, end: int) -> None:
-        part = input_gradients(
-            job.model, job.video[begin:end], job.config, lambda found: job.resolve(found, (begin, end))
-        )
-        for kept, new in zip((logits, targets, grads), part, strict=True):
-            kept.append(new)  # type: ignore[arg-type]
+        clips = job.video[begin:end]
+        part = input_gradients(job.model, clips, job.config, lambda found: job.resolve(found, (begin, end)))
+        parts.append(part)
         if job.progress:
-            job.progress(end, clips)
+            job.progress(end, len(job.video))
 
-    BatchSize(job.config.batch_size, job.video.device).run(clips, add)
-    joined = [ResolvedTarget.join(parts) for parts in zip(*targets, strict=True)]
-    return torch.cat(logits), joined, [torch.cat(parts) for parts in zip(*grads, strict=True)]
+    BatchSize(job.config.batch_size, job.video.device).run(len(job.video), add)
+    logits, targets, grads = zip(*parts, strict=True)
+    return (
+        torch.cat(logits),
+        [ResolvedTarget.join(of_clips) for of_clips in zip(*targets, strict=True)],
+        [torch.cat(of_clips) for of_clips in zip(*grads, strict=True)],
+    )
 
 
 def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:

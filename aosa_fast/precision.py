@@ -86,7 +86,8 @@ def precision(dtype: str | None, device: torch.device) -> Iterator[None]:
 
 def _switches(tf32: bool) -> list[tuple[Any, str, Any]]:
     """(owner, attribute, value): the old names, or those since torch 2.9, after which the old ones can't be read."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     try:
         _ = matmul.allow_tf32, cudnn.allow_tf32
     except RuntimeError:

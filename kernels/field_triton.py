@@ -91,7 +91,7 @@ def _window_mean(
     """A strip and the mean of its neighbours within RADIUS, (STRIP, WIDTH): a row's window sums serve all its rows."""
     row, x = tl.arange(0, STRIP), tl.arange(0, WIDTH)
     total = tl.zeros((STRIP, WIDTH), tl.float32)
-    # A pointer that moves on: offsets from the plane would be kept in registers from one channel to the next, all of them.
+    # A pointer that moves on: all offsets from the plane would be kept in registers from one channel to the next.
     line = plane + (first - RADIUS) * W + x
     if RADIUS <= UNROLLED:
         # Many loads at once; a thread holds whole columns, so that which row is near is known to the compiler.
@@ -168,7 +168,7 @@ def _field(
             value, other = _window_mean(video + offset, first, H, W, RADIUS, STRIP, WIDTH)
         else:
             value = tl.load(video + offset + y * W + x, mask=inside, other=0.0)
-            if FILL == 1:
+            if FILL == 1:  # noqa: SIM108 - a constant condition, of which one branch is compiled
                 other = tl.load(fill + offset + y * W + x, mask=inside, other=0.0)
             else:
                 other = tl.load(fill + c)
