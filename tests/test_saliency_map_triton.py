@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tube_cases import CASES, make_boxes, make_members
+from tube_cases import CASES, SHIPPED, make_boxes, make_members, shipped
 
 pytest.importorskip("triton")
 
 from aosa_fast.kernels import reference, saliency_map_triton
 
 
-def launch(shape: tuple[int, ...], K: int) -> Any:
-    B, N, _, H, W = shape
-    members = (torch.arange(B * N * (K + 1)) % N).reshape(B, N, K + 1).int()
-    return saliency_map_triton.saliency_map(torch.rand(B, N), make_boxes(*shape), members, H, W)
+def launch(name: str) -> Any:
+    (B, N, _, H, W), _ = SHIPPED[name]
+    return saliency_map_triton.saliency_map(torch.rand(B, N), *shipped(name), H, W)
 
 
 # What test_compile.py compiles.
-LAUNCHES = {
-    "paper": lambda: launch((1, 784, 16, 112, 112), 3),
-    "slowfast": lambda: launch((2, 60, 32, 256, 256), 3),
-    "odd": lambda: launch((1, 7, 3, 37, 53), 2),
-    "single": lambda: launch((1, 9, 8, 224, 224), 0),
-    "many": lambda: launch((1, 9, 2, 60, 320), 15),
-    "most": lambda: launch((1, 40, 2, 60, 320), 31),
-    "large": lambda: launch((1, 9, 2, 20, 1920), 3),
-}
+LAUNCHES = {name: partial(launch, name) for name in SHIPPED}
 
 
 @pytest.mark.parametrize(("shape", "K", "kind"), CASES)

@@ -57,3 +57,21 @@ CASES = [
     pytest.param((1, 3, 2, 1, 1), 2, "any", id="one-pixel-frame"),
     pytest.param((1, 9, 2, 1, 31), 3, "any", id="one-row"),
 ]
+
+# Name: (B, N, T, H, W), K: sizes that ship, for test_compile.py.
+SHIPPED = {
+    "paper": ((1, 784, 16, 112, 112), 3),
+    "slowfast": ((2, 60, 32, 256, 256), 3),
+    "odd": ((1, 7, 3, 37, 53), 2),
+    "single": ((1, 9, 8, 224, 224), 0),
+    "many": ((1, 9, 2, 60, 320), 15),
+    "most": ((1, 40, 2, 60, 320), 31),
+    "large": ((1, 9, 2, 20, 1920), 3),
+}
+
+
+def shipped(name: str) -> tuple[Tensor, Tensor]:
+    """Boxes and members of a case of SHIPPED."""
+    shape, K = SHIPPED[name]
+    members = torch.arange(shape[0] * shape[1] * (K + 1)) % shape[1]
+    return make_boxes(*shape), members.reshape(*shape[:2], K + 1).int()
