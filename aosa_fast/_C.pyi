@@ -1,6 +1,10 @@
 from numpy import float32, int32, uint8
 from numpy.typing import NDArray
 
+def normalize_frames(
+    frames: NDArray[uint8], mean: NDArray[float32], std: NDArray[float32], video: NDArray[float32], threads: int
+) -> None: ...
+def grey_frames(frames: NDArray[uint8], grey: NDArray[uint8], threads: int) -> None: ...
 def conditional_mean(video: NDArray[float32], mean: NDArray[float32], radius: int, threads: int) -> None: ...
 def field(
     video: NDArray[float32],

@@ -73,7 +73,6 @@ def explain(
     Raises:
         InputError: an argument, or what the model returns, breaks a rule; the message names it.
         TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
-        RuntimeError: the model is on a CUDA device, and Triton is missing.
     """
     if isinstance(flow, str):
         options["flow"] = flow

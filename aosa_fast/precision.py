@@ -35,8 +35,7 @@ def resolve_device(name: str) -> torch.device:
         InputError: another name, or a GPU that is not there.
     """
     if name == "auto":
-        usable = torch.cuda.is_available() and importlib.util.find_spec("triton") is not None
-        return torch.device("cuda" if usable else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and _has_triton() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N; got {name}")
     device = torch.device(name)
@@ -52,10 +51,16 @@ def check_device(model: torch.device, video: torch.device, config: Config) -> No
     for name, device in (("model", model), ("video", video)):
         if device.type not in ("cpu", "cuda"):
             raise InputError(f"{name} must be on a CPU or a CUDA device; got {device}")
+    if model.type == "cuda" and not _has_triton():
+        raise InputError(f"model must come with Triton on a GPU: pip install triton (Linux only); got {model}")
     if model.type == "cuda" and config.compat:
         raise InputError(f"compat={config.compat} must run with the model on the CPU, bit for bit; got {model}")
     if model.type == "cpu" and config.dtype == "tf32":
         raise InputError("dtype=tf32 must run on a CUDA device; got cpu")
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 @contextmanager

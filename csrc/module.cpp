@@ -46,6 +46,24 @@ aosa::TubeShape tube_shape(const Floats& field, const Ints& boxes, const Ints& m
     return s;
 }
 
+void normalize_frames(const Bytes& frames, const Floats& mean, const Floats& std, Floats& video, int threads) {
+    expect(frames.ndim() == 5 && frames.shape(4) == 3, "frames must be (B, T, H, W, 3)");
+    expect(mean.size() == 3 && std.size() == 3, "mean and std must be (3,)");
+    expect(video.size() == frames.size(), "video must be (B, 3, T, H, W)");
+    float* out = video.mutable_data();
+    const int64_t clips = frames.shape(0), voxels = clips ? frames.size() / clips / 3 : 0;
+    py::gil_scoped_release release;
+    aosa::normalize_frames(frames.data(), mean.data(), std.data(), out, clips, voxels, threads);
+}
+
+void grey_frames(const Bytes& frames, Bytes& grey, int threads) {
+    expect(frames.ndim() == 5 && frames.shape(4) == 3, "frames must be (B, T, H, W, 3)");
+    expect(grey.size() * 3 == frames.size(), "grey must be (B, T, H, W)");
+    uint8_t* out = grey.mutable_data();
+    py::gil_scoped_release release;
+    aosa::grey_frames(frames.data(), out, grey.size(), threads);
+}
+
 void conditional_mean(const Floats& video, Floats& mean, int64_t radius, int threads) {
     const auto shape = clip_shape(video);
     expect(mean.size() == video.size(), "mean must be like video");
@@ -193,6 +211,9 @@ void set_simd_level(const std::string& name) {
 PYBIND11_MODULE(_C, m) {
     m.doc() = "CPU operators of aosa_fast; call them through aosa_fast.kernels.";
     const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
+    m.def("normalize_frames", &normalize_frames, strict("frames"), strict("mean"), strict("std"), strict("video"),
+          py::arg("threads"));
+    m.def("grey_frames", &grey_frames, strict("frames"), strict("grey"), py::arg("threads"));
     m.def("conditional_mean", &conditional_mean, strict("video"), strict("mean"), py::arg("radius"),
           py::arg("threads"));
     m.def("field", &field, strict("video"), strict("grad"), py::arg("fill"), strict("out"), py::arg("radius"),

@@ -17,6 +17,13 @@ struct TubeShape {
     int64_t B, N, K1, T, H, W;
 };
 
+// video (clips, 3, voxels): (x / 255 - mean) / std of frames (clips, voxels, 3); mean and std (3,).
+void normalize_frames(const uint8_t* frames, const float* mean, const float* std, float* video, int64_t clips,
+                      int64_t voxels, int threads);
+
+// grey (pixels,): OpenCV's luma of frames (pixels, 3).
+void grey_frames(const uint8_t* frames, uint8_t* grey, int64_t pixels, int threads);
+
 // mean (B, C, T, H, W): the conditional mean of video (B, C, T, H, W).
 void conditional_mean(const float* video, float* mean, ClipShape shape, int64_t radius, int threads);
 

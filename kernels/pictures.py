@@ -1,11 +1,10 @@
 """Pictures as decoders give them: to a model's input, and to the grey levels that optical flow looks at."""
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes
+from aosa_fast import _C
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
 from aosa_fast.kernels.registry import operator
 
 
@@ -62,9 +61,11 @@ def _normalize_frames_fake(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 @operator("normalize_frames", fake=_normalize_frames_fake)
 def _normalize_frames(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    planes = frames.permute(0, 4, 1, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    shape = (3, 1, 1, 1)
-    return planes.div_(255).sub_(mean.reshape(shape)).div_(std.reshape(shape))
+    b, t, h, w, _ = frames.shape
+    video = torch.empty((b, 3, t, h, w), dtype=torch.float32)
+    frames, mean, std = frames.contiguous(), mean.detach().contiguous(), std.detach().contiguous()
+    _C.normalize_frames(frames.numpy(), mean.numpy(), std.numpy(), video.numpy(), threads())
+    return video
 
 
 def _grey_frames_fake(frames: Tensor) -> Tensor:
@@ -74,7 +75,5 @@ def _grey_frames_fake(frames: Tensor) -> Tensor:
 @operator("grey_frames", fake=_grey_frames_fake)
 def _grey_frames(frames: Tensor) -> Tensor:
     grey = torch.empty(frames.shape[:-1], dtype=torch.uint8)
-    if grey.numel():
-        rows = np.ascontiguousarray(frames.numpy()).reshape(-1, frames.shape[3], 3)
-        cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY, dst=grey.numpy().reshape(-1, frames.shape[3]))
+    _C.grey_frames(frames.contiguous().numpy(), grey.numpy(), threads())
     return grey

@@ -34,7 +34,7 @@ TARGETS = (
 def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The benchmark's modules."""
     monkeypatch.syspath_prepend(str(BENCH))
-    names = ("gpu", "gpu_cases", "gpu_check", "gpu_clock", "gpu_functions", "gpu_operators", "timesformer")
+    names = ("gpu", "gpu_cases", "gpu_check", "gpu_clock", "gpu_functions", "gpu_operators", "gpu_plan", "timesformer")
     return SimpleNamespace(**{name.removeprefix("gpu_"): import_module(name) for name in names})
 
 
@@ -99,7 +99,7 @@ def test_a_wrong_operator_is_named_and_nothing_is_timed(
     functions = bench.functions.public()
     right = functions["tube_scores"]
     functions["tube_scores"] = lambda *arguments: damage(right(*arguments))
-    few = [case for case in bench.cases.cases(bench.cases.REHEARSAL) if "tube" in case.operator]
+    few = [case for case in bench.cases.cases(bench.plan.REHEARSAL) if "tube" in case.operator]
     monkeypatch.setattr(bench.check, "cases", lambda _: few)
     assert bench.gpu.run(bench.gpu.parse(["--rehearse"]), functions) == 1
     said = capsys.readouterr()
@@ -149,7 +149,7 @@ def test_figures_that_mean_little_are_not_recorded(
 
 def test_floors_are_the_operands_and_the_results(bench: SimpleNamespace) -> None:
     cases, functions = bench.cases, bench.functions
-    timed = [case for case in cases.cases(cases.REHEARSAL) if case.floor]
+    timed = [case for case in cases.cases(bench.plan.REHEARSAL) if case.floor]
     assert {case.operator for case in timed} == set(functions.public())
     for case in timed:
         tensors = [a for a in case.arguments if isinstance(a, Tensor)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,7 @@ from aosa_fast.batching import FIRST, MOST, BatchSize
 from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.kernels.registry import on_cuda
 from aosa_fast.model import input_format
-from aosa_fast.precision import precision, resolve_device
+from aosa_fast.precision import check_device, precision, resolve_device
 
 MEAN, STD = [0.4, 0.45, 0.5], [0.2, 0.25, 0.3]
 CPU = torch.device("cpu")
@@ -177,6 +178,19 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(InputError, match=message):
             resolve_device(name)
+
+
+def test_a_model_on_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    gpu = torch.device("cuda", 1)
+    with pytest.raises(InputError, match=r"^model must come with Triton on a GPU: pip install triton .*; got cuda:1$"):
+        check_device(gpu, CPU, Config())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == CPU
+    monkeypatch.undo()
+    check_device(gpu, CPU, Config())
+    with pytest.raises(InputError, match=r"^compat=authors2022 must run with the model on the CPU, .*; got cuda:1$"):
+        check_device(gpu, CPU, Config(compat="authors2022"))
 
 
 def test_without_triton_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from aosa_fast import _C
-from aosa_fast.kernels import farneback, field, occlude, partners, saliency_map, tracking, tube_scores
+from aosa_fast.kernels import farneback, field, occlude, partners, pictures, saliency_map, tracking, tube_scores
 
 OPERATORS = {
     "conditional_mean": field._conditional_mean,
@@ -26,6 +26,8 @@ OPERATORS = {
     "saliency_map": saliency_map._saliency_map,
     "occlude": occlude._occlude,
     "occlude_sampled": occlude._occlude_sampled,
+    "normalize_frames": pictures._normalize_frames,
+    "grey_frames": pictures._grey_frames,
     "track_anchors": tracking._track_anchors,
     "rasterize_boxes": tracking._rasterize_boxes,
     "select_partners": partners._select_partners,
@@ -37,6 +39,10 @@ LEVELS = ["baseline", "avx2", "avx512"]
 def make_clip(*shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(len(shape) + shape[-1])
     return torch.randn(shape, generator=generator) + torch.linspace(-1, 2, shape[-1])
+
+
+def make_pictures(B: int, T: int, H: int, W: int) -> Tensor:
+    return torch.randint(0, 256, (B, T, H, W, 3), generator=torch.Generator().manual_seed(W), dtype=torch.uint8)
 
 
 def make_tubes(B: int, N: int, T: int, H: int, W: int, K1: int) -> tuple[Tensor, Tensor]:
@@ -87,6 +93,8 @@ def inputs(size: str) -> dict[str, tuple[Any, ...]]:
         "saliency_map": (scores, boxes, members, H, W),
         "occlude": (video, fill, boxes[:B], few, rows, torch.full((6, C, T, H, W), torch.nan)),
         "occlude_sampled": (short, short * 0.5, part, few.repeat(4, 1), rows.repeat(4), noise, drawn),
+        "normalize_frames": (make_pictures(B, T, H, W), torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])),
+        "grey_frames": (make_pictures(B, T, H, W),),
         "track_anchors": (make_clip(B, T - 1, H, W, 2), 4, 2),
         "rasterize_boxes": (make_tracks(B, N, T).clamp(min=0), make_tracks(B, N, T)[..., 0] >= 0, 5, 4, H, W),
         "select_partners": (make_tracks(B, 2 * N, T), 3, 1.5),
