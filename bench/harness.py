@@ -32,13 +32,15 @@ COLUMNS = (
 Cases = dict[str, Callable[[], object]]
 
 
-def quiet_openmp() -> None:
+def quiet_openmp(**forced: str) -> None:
     """Starts the script anew with OpenMP and BLAS threads that sleep while they wait; it is read at load only.
 
-    Spinning threads slow a machine with another busy process by a factor of 30 or more.
+    Spinning threads slow a machine with another busy process by a factor of 30 or more. `forced` are further variables
+    of the environment, which replace what is set.
     """
     wanted = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    missing |= {name: value for name, value in forced.items() if os.environ.get(name) != value}
     if missing:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | missing)
 
@@ -132,13 +134,17 @@ class Target:
 class Report:
     """Prints each figure as it comes, its target beside it, and keeps the rows."""
 
-    def __init__(self, bench: str) -> None:
+    def __init__(self, bench: str, accelerator: str = "", remark: str = "") -> None:
+        """`accelerator` comes first in the rows' machine; `remark` is printed behind every figure."""
         self.bench = bench
+        self.remark = remark
         self.rows: list[dict[str, str]] = []
         self.targets: list[tuple[str, float, str, Target]] = []
         self.load = os.getloadavg()[0]
         self._other_work = OtherWork()
         self._fixed = describe_machine()
+        if accelerator:
+            self._fixed["machine"] = f"{accelerator}; {self._fixed['machine']}"
         self.machine = ", ".join(f"{name} {value}" for name, value in self._fixed.items())
 
     def section(self, title: str) -> None:
@@ -147,15 +153,18 @@ class Report:
         self._other_work = OtherWork()
         print(f"\n{title}\n{'':2}{'case':46} {'metric':24} {'p50':>9} {'p20':>9} {'p80':>9} unit     thr  target")
 
-    def add(self, case: str, metric: str, unit: str, values: list[float], target: Target | None = None) -> float:
-        """Adds one figure from its repeats, and gives back its median."""
+    def add(
+        self, case: str, metric: str, unit: str, values: list[float], target: Target | None = None, note: str = ""
+    ) -> float:
+        """Adds one figure from its repeats, and gives back its median; `note` is only printed."""
         p20, p50, p80 = (float(v) for v in np.percentile(values, [20, 50, 80]))
         verdict = ""
         if target:
             verdict = f"{target.sign} {target.value:g}: {'met' if target.met(p50) else 'MISSED'}"
             self.targets.append((f"{case}, {metric}", p50, unit, target))
         count = torch.get_num_threads()
-        print(f"  {case:46} {metric:24} {p50:9.4g} {p20:9.4g} {p80:9.4g} {unit:8} {count:3}  {verdict}", flush=True)
+        words = "; ".join(word for word in (verdict, note, self.remark) if word)
+        print(f"  {case:46} {metric:24} {p50:9.4g} {p20:9.4g} {p80:9.4g} {unit:8} {count:3}  {words}", flush=True)
         figures = {"value": f"{p50:.5g}", "p20": f"{p20:.5g}", "p80": f"{p80:.5g}", "repeats": str(len(values))}
         state = {"threads": str(count), "load": f"{self.load:.2f}", "others": f"{self._other_work.cores():.2f}"}
         names = {"bench": self.bench, "case": case, "metric": metric, "unit": unit}
@@ -167,7 +176,7 @@ class Report:
         """Prints the targets again, together."""
         print("\nTargets")
         for name, value, unit, target in self.targets:
-            verdict = "met" if target.met(value) else "MISSED"
+            verdict = f"{'met' if target.met(value) else 'MISSED'} {self.remark}".rstrip()
             print(f"  {name:72} {value:9.4g} {unit:6} {target.sign} {target.value:<6g} {verdict}")
 
     def record(self, path: Path = RESULTS, overwrite: bool = False) -> None:
@@ -200,9 +209,7 @@ def describe_machine() -> dict[str, str]:
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
+    commit, changed = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain")
     return {
         "machine": f"{model}, {os.cpu_count()} cores",
         "python": platform.python_version(),
@@ -210,5 +217,14 @@ def describe_machine() -> dict[str, str]:
         "numba": numba.__version__,
         "opencv": cv2.__version__,
         "aosa_fast": aosa_fast.__version__,
-        "commit": (commit.stdout.strip() or "none") + ("+changes" if changed else ""),
+        "commit": (commit or "none") + ("+changes" if changed else ""),
     }
+
+
+def git(*arguments: str) -> str:
+    """What git says about this checkout; nothing where there is no git, or no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
