@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,17 +98,29 @@ def explain(
             return make_tubes(vectors, config, job.timings)
 
         with evaluating(model), precision(config.dtype, device), ThreadPoolExecutor(1) as beside:
-            if device.type == "cuda" and isinstance(source, str) and source == "farneback":
-                soon: Future[Tubes] = Future()
-                soon.set_result(prepare())  # only enqueued: the GPU works on while this thread calls the model
-            else:
-                # The flow does not need the gradient, nor the gradient the flow: OpenCV works while the model does.
+            # The flow does not need the gradient, nor the gradient the flow: they may run at once.
+            if _worth_a_thread(source, device):
                 soon = beside.submit(_in_stream(prepare, device))
+            else:
+                soon = Future()
+                soon.set_result(prepare())
             results = (exact if config.method == "aosa" else first_order)(job, soon)
         results = [result.to(video.device) for result in results]
         job.timings.seconds["total"] = time.perf_counter() - start
         explanations = [_explanation(job, result, clips.frames, _flow_name(source)) for result in results]
     return explanations if isinstance(target, list) else explanations[0]
+
+
+def _worth_a_thread(source: str | Tensor | NDArray[np.float32] | FlowFunction, device: torch.device) -> bool:
+    """Whether the flow should be made beside the model rather than before it.
+
+    On a GPU our own flow is only enqueued. On a CPU whose cores all work for the model, a thread that takes one of them
+    away keeps all others waiting.
+    """
+    if device.type == "cuda":
+        return not (isinstance(source, str) and source == "farneback")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores > torch.get_num_threads()
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
