@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from harness import Cases, Report, Target, interleave, ratios, threads
 from inputs import FRAMES, moving_frames
+from numpy.typing import NDArray
 
+from aosa_fast import _C
 from aosa_fast.errors import InputError
 from aosa_fast.flow import optical_flow
 
@@ -28,6 +31,8 @@ def flows(report: Report, repeats: int, quick: bool = False) -> None:
                 ratio = ratios(timed[f"farneback-opencv, {side} px"], timed[f"farneback, {side} px"])
                 target = Target(">=", 3.0) if count == 1 else None
                 report.add(f"farneback, {side} px", "OpenCV's time / ours", "ratio", ratio, target)
+        with threads(1):
+            _older_processors(report, clip, repeats)
     pair = moving_frames()[:, :2]
     for method in () if quick else SLOW:
         try:
@@ -36,3 +41,22 @@ def flows(report: Report, repeats: int, quick: bool = False) -> None:
             print(f"  {error}")
             continue
         report.add(f"{method}, 112 px, one pair", "time per pair", "ms", [1e3 * s for s in seconds])
+
+
+def _older_processors(report: Report, clip: NDArray[np.uint8], repeats: int) -> None:
+    """Our Farnebäck without the best instruction set, over OpenCV's, which chooses its own."""
+    best, side = _C.simd_level(), clip.shape[2]
+
+    def ours(level: str) -> None:
+        _C.set_simd_level(level)
+        try:
+            optical_flow(clip)
+        finally:
+            _C.set_simd_level(best)
+
+    levels = ["baseline", "avx2", "avx512"]
+    cases: Cases = {level: partial(ours, level) for level in levels[: levels.index(best)]}
+    timed = interleave({"OpenCV": partial(optical_flow, clip, "farneback-opencv"), **cases}, repeats, warmup=1)
+    for level in cases:
+        values = ratios(timed["OpenCV"], timed[level])
+        report.add(f"farneback, {side} px, {level}", "OpenCV's time / ours", "ratio", values)

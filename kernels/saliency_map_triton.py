@@ -104,8 +104,8 @@ def _add_corners(
 ):
     b = tl.program_id(0).to(tl.int64)
     lane = tl.program_id(1).to(tl.int64) * LANES + tl.arange(0, LANES)
-    valid = lane < N.to(tl.int64) * T
     n, t = lane // T, lane % T
+    valid = n < N
     one = tl.load(unit + b)
     score = tl.load(scores + b * N + n, mask=valid, other=0.0).to(tl.float64)
     # Rounded to the nearest; NaN units make every sum NaN in the end, whatever is added here.

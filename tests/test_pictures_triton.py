@@ -15,7 +15,7 @@ from aosa_fast.kernels.pictures import grey_frames, normalize_frames
 # What test_compile.py compiles.
 LAUNCHES = {
     f"{name}-{size}": lambda launch=launch, shape=shape: launch(torch.zeros(shape, dtype=torch.uint8))
-    for size, shape in {"paper": (1, 16, 112, 112, 3), "odd": (1, 3, 37, 53, 3)}.items()
+    for size, shape in {"paper": (1, 16, 112, 112, 3), "odd": (1, 3, 37, 53, 3), "one": (1, 1, 1, 1, 3)}.items()
     for name, launch in {
         "normalize": lambda frames: pictures_triton.normalize_frames(frames, MEAN, STD),
         "grey": pictures_triton.grey_frames,
