@@ -28,7 +28,7 @@ UNITS = {"prob": "drop of the probability", "logit": "drop of the logit", "logpr
 
 @dataclass(eq=False)
 class Explanation:
-    """A saliency video and all that led to it, for a batch of B clips.
+    """A saliency video and all that led to it, for a batch of B clips; tensors are where the explained video was.
 
     Attributes:
         saliency: (B, T, H, W) float32, signed, in units of the score; comparable across clips.

@@ -24,7 +24,7 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
         batch: (B, C, T, H, W). It may be overwritten: some models normalise in place.
 
     Returns:
-        (B, n_classes) float32.
+        (B, n_classes) float32, on the device of `batch`.
 
     Raises:
         InputError: the output is not (B, n_classes), or not finite.
@@ -44,7 +44,7 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
         )
     if not torch.isfinite(logits).all():
         raise InputError(f"model must return finite logits; got {int((~torch.isfinite(logits)).sum())} NaN or infinite")
-    return logits.float()
+    return logits.to(batch.device, torch.float32)  # a function may hide a model that is elsewhere
 
 
 def input_format(model: Model, dtype: str | None = None) -> tuple[torch.dtype, torch.memory_format]:

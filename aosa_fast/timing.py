@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 
 class Timings:
-    """Adds up wall-clock seconds per named stage; stages of different threads may overlap."""
+    """Adds up wall-clock seconds per named stage; stages of different threads may overlap.
+
+    On a GPU a stage's work is enqueued and goes on after it: only the total waits for the results.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
