@@ -22,7 +22,7 @@ EXPLAINED = 1e-2  # of the largest value, where a network's own rounding decides
 
 
 def check(functions: Functions, plan: Plan, clock: Clock) -> list[str]:
-    """What is wrong: all of it, so that one borrowed hour shows everything that is to be mended."""
+    """What is wrong: all of it, so that one run shows everything that is to be mended."""
     print("\nChecks against the float64 reference and the CPU operators", flush=True)
     failures: list[str] = []
     for case in cases(plan):
