@@ -21,20 +21,21 @@ BLUR_KERNEL, BLUR_SIGMA = 11, 5.0
 
 
 def channel_fill(
-    config: Config, channels: int, mean: Sequence[float] | Tensor | None, std: Sequence[float] | Tensor | None
+    config: Config, video: Tensor, mean: Sequence[float] | Tensor | None, std: Sequence[float] | Tensor | None
 ) -> Tensor | None:
-    """(C,) float32 for the fills that have one value per channel, else None.
+    """(C,) float32, on the device of `video` (B, C, T, H, W), for the fills with one value per channel, else None.
 
     Raises:
         InputError: fill="black" without the mean and std of the normalisation.
     """
+    channels = video.shape[1]
     if config.fill_name == "mean":
-        return torch.zeros(channels)
+        return video.new_zeros(channels)
     if config.fill_name != "black":
         return None
     if mean is None or std is None:
         raise InputError("fill=black must come with the mean and std of the model's normalisation; got none")
-    return -channel_values("mean", mean, channels) / channel_values("std", std, channels)
+    return (-channel_values("mean", mean, channels) / channel_values("std", std, channels)).to(video.device)
 
 
 def make_fill(
@@ -57,9 +58,9 @@ def make_fill(
     Raises:
         InputError: a tensor that does not broadcast or is not finite, or "black" without mean and std.
     """
-    per_channel = channel_fill(config, video.shape[1], mean, std)
+    per_channel = channel_fill(config, video, mean, std)
     if per_channel is not None:
-        return per_channel.to(video.device).reshape(-1, 1, 1, 1).expand_as(video).contiguous()
+        return per_channel.reshape(-1, 1, 1, 1).expand_as(video).contiguous()
     if isinstance(config.fill, Tensor):
         return _user_fill(config.fill, video)
     if config.fill_name == "blur":

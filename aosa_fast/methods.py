@@ -105,8 +105,7 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     if path or config.compat or (config.fill_name in ("blur", "tensor")):
         fill = make_fill(video, config, job.mean, job.std)
     else:
-        fill = channel_fill(config, video.shape[1], job.mean, job.std)  # None: the field makes the conditional mean
-        fill = None if fill is None else fill.to(video.device)
+        fill = channel_fill(config, video, job.mean, job.std)  # None: the field makes the conditional mean
     with job.timings("model"):
         logits, targets, grads = _path_gradients(job, fill) if path and fill is not None else _gradients(job)
     clean = class_scores(logits, config.score)

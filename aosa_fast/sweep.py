@@ -52,10 +52,10 @@ def occlusion_sweep(
     """
     clips, count = tubes.members.shape[:2]
     chosen = [range(count)] * clips if anchors is None else anchors
-    rows = _Rows(video, fill, tubes, config, chosen)
     dtype, layout = input_format(model, config.dtype)
     if not config.samples:
-        rows.video, rows.fill = (values.to(dtype=dtype, memory_format=layout) for values in (video, fill))
+        video, fill = (values.to(dtype=dtype, memory_format=layout) for values in (video, fill))
+    rows = _Rows(video, fill, tubes, config, chosen)
     shape = (min(batches.clips, len(rows)), *video.shape[1:])
     buffer = torch.empty(shape, dtype=dtype, memory_format=layout, device=video.device)
     scores = []

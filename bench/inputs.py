@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aosa_fast.kernels.partners import select_partners
+from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
 
 FRAMES, SIDE = 16, 112  # the paper's R3D input
@@ -51,9 +52,7 @@ def moving_frames(frames: int = FRAMES, side: int = SIDE, seed: int = 0) -> NDAr
 
 def normalised(frames: NDArray[np.uint8]) -> Tensor:
     """(B, T, H, W, 3) uint8 to (B, 3, T, H, W) float32, as a model takes it."""
-    clip = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 255
-    mean, std = (torch.tensor(v).reshape(3, 1, 1, 1) for v in (MEAN, STD))
-    return ((clip - mean) / std).contiguous()
+    return normalize_frames(torch.from_numpy(frames), torch.tensor(MEAN), torch.tensor(STD))
 
 
 def smooth_flow(frames: int = FRAMES, side: int = SIDE, seed: int = 0) -> Tensor:

@@ -79,6 +79,20 @@ def _launch(
 
 
 @triton.jit
+def _window_row(line, first, shift, row, x, H, W, RADIUS: tl.constexpr, WIDTH: tl.constexpr):
+    """What the row at `line`, `shift` below the strip's first, adds to the windows of the strip, (STRIP, WIDTH)."""
+    width = tl.where((first + shift >= 0) & (first + shift < H), W, 0)
+    window = tl.zeros((WIDTH,), tl.float32)
+    if RADIUS <= UNROLLED:
+        for dx in tl.static_range(-RADIUS, RADIUS + 1):
+            window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
+    else:
+        for dx in range(-RADIUS, RADIUS + 1):
+            window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
+    return tl.where(((row >= shift - RADIUS) & (row <= shift + RADIUS))[:, None], window[None, :], 0.0)
+
+
+@triton.jit
 def _window_mean(
     plane,  # (H, W) float32
     first,  # the first row of the strip
@@ -96,19 +110,11 @@ def _window_mean(
     if RADIUS <= UNROLLED:
         # Many loads at once; a thread holds whole columns, so that which row is near is known to the compiler.
         for shift in tl.static_range(-RADIUS, STRIP + RADIUS):
-            width = tl.where((first + shift >= 0) & (first + shift < H), W, 0)
-            window = tl.zeros((WIDTH,), tl.float32)
-            for dx in tl.static_range(-RADIUS, RADIUS + 1):
-                window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
-            total += tl.where(((row >= shift - RADIUS) & (row <= shift + RADIUS))[:, None], window[None, :], 0.0)
+            total += _window_row(line, first, shift, row, x, H, W, RADIUS, WIDTH)
             line += W
     else:
         for shift in range(-RADIUS, STRIP + RADIUS):
-            width = tl.where((first + shift >= 0) & (first + shift < H), W, 0)
-            window = tl.zeros((WIDTH,), tl.float32)
-            for dx in range(-RADIUS, RADIUS + 1):
-                window += tl.load(line + dx, mask=(x + dx >= 0) & (x + dx < width), other=0.0)
-            total += tl.where(((row >= shift - RADIUS) & (row <= shift + RADIUS))[:, None], window[None, :], 0.0)
+            total += _window_row(line, first, shift, row, x, H, W, RADIUS, WIDTH)
             line += W
     y = first + row
     rows = tl.minimum(y + RADIUS, H - 1) - tl.maximum(y - RADIUS, 0) + 1

@@ -79,22 +79,6 @@ def memory_order(out: Tensor) -> tuple[torch.memory_format, int, int]:
 
 
 @triton.jit
-def place(
-    clips,  # (n,) int32
-    B,
-    planes,
-    size,
-    BLOCK: tl.constexpr,
-):
-    """Row, plane and clip of this program, int64, whether there is such a clip, and its first element of the plane."""
-    blocks = (size + BLOCK - 1) // BLOCK
-    program = tl.program_id(0)
-    row = (program // blocks // planes).to(tl.int64)
-    clip = tl.load(clips + row).to(tl.int64)
-    return row, (program // blocks % planes).to(tl.int64), clip, (clip >= 0) & (clip < B), program % blocks * BLOCK
-
-
-@triton.jit
 def covered_by(
     boxes,  # (N, T, 4) int32 of one clip
     members,  # (count,) int32 of one row
@@ -127,6 +111,45 @@ def covered_by(
 
 
 @triton.jit
+def load_block(
+    video,  # (B, planes, H, W, PIXEL)
+    boxes,  # (B, N, T, 4) int32
+    members,  # (n, K1) int32
+    clips,  # (n,) int32
+    B,
+    N,
+    K1,
+    planes,
+    T,
+    H,
+    W: tl.constexpr,
+    PIXEL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """This program's block of a plane of a row, before anything is replaced.
+
+    Returns:
+        Row and plane, int64; the block's elements (BLOCK,) of the plane, where they are in `video`, whether they are
+        covered, and their values; NaN, and nothing covered, for a clip that there is not.
+    """
+    size = H * W * PIXEL
+    blocks = (size + BLOCK - 1) // BLOCK
+    program = tl.program_id(0)
+    row, plane = (program // blocks // planes).to(tl.int64), (program // blocks % planes).to(tl.int64)
+    clip = tl.load(clips + row).to(tl.int64)
+    known = (clip >= 0) & (clip < B)
+    count, readable = tl.where(known, K1, 0), tl.where(known, size, 0)
+    start = program % blocks * BLOCK
+    boxes += clip * N * T * 4
+    covered = covered_by(boxes, members + row * K1, count, plane % T, start, N, T, H, W, PIXEL, BLOCK)
+    element = start + tl.arange(0, BLOCK)
+    source = (clip * planes + plane) * size + element
+    # Masking the video by ~covered as well would save a tenth of the reads, but split them into single elements.
+    values = tl.load(video + source, mask=element < readable, other=float("nan"))
+    return row, plane, element, source, covered, values
+
+
+@triton.jit
 def _occlude(
     video,  # (B, planes, H, W, PIXEL)
     fill,  # (B, planes, H, W, PIXEL)
@@ -145,15 +168,9 @@ def _occlude(
     BLOCK: tl.constexpr,
 ):
     size = H * W * PIXEL
-    row, plane, clip, known, start = place(clips, B, planes, size, BLOCK)
-    # Of a clip that there is not, nothing is read.
-    count, readable = tl.where(known, K1, 0), tl.where(known, size, 0)
-    boxes += clip * N * T * 4
-    covered = covered_by(boxes, members + row * K1, count, plane % T, start, N, T, H, W, PIXEL, BLOCK)
-    element = start + tl.arange(0, BLOCK)
-    source = (clip * planes + plane) * size + element
-    # Masking the video by ~covered as well would save a tenth of the reads, but split them into single elements.
-    values = tl.load(video + source, mask=element < readable, other=float("nan"))
+    row, plane, element, source, covered, values = load_block(
+        video, boxes, members, clips, B, N, K1, planes, T, H, W, PIXEL, BLOCK
+    )
     values = tl.where(covered, tl.load(fill + source, mask=covered, other=0.0), values)
     tl.store(out + (row * planes + plane) * size + element, values, mask=element < size)
 
@@ -179,14 +196,9 @@ def _occlude_sampled(
     BLOCK: tl.constexpr,
 ):
     size = H * W * PIXEL
-    row, plane, clip, known, start = place(clips, B, planes, size, BLOCK)
-    # Of a clip that there is not, nothing is read.
-    count, readable = tl.where(known, K1, 0), tl.where(known, size, 0)
-    boxes += clip * N * T * 4
-    covered = covered_by(boxes, members + row * K1, count, plane % T, start, N, T, H, W, PIXEL, BLOCK)
-    element = start + tl.arange(0, BLOCK)
-    source = (clip * planes + plane) * size + element
-    values = tl.load(video + source, mask=element < readable, other=float("nan"))
+    row, plane, element, source, covered, values = load_block(
+        video, boxes, members, clips, B, N, K1, planes, T, H, W, PIXEL, BLOCK
+    )
     if tl.max(covered.to(tl.int32), axis=0) > 0:
         y, x = element // (W * PIXEL), element % (W * PIXEL) // PIXEL
         side = 2 * radius + 1

@@ -34,8 +34,8 @@ def test_one_value_per_channel():
     torch.testing.assert_close(black * torch.tensor(STD).reshape(-1, 1, 1, 1) + torch.tensor(MEAN).reshape(-1, 1, 1, 1),
                                torch.zeros_like(video), atol=1e-6, rtol=0)  # fmt: skip
     assert black.is_contiguous()
-    assert channel_fill(Config(fill="blur"), 3, None, None) is None
-    assert channel_fill(Config(), 3, None, None) is None
+    assert channel_fill(Config(fill="blur"), make_video(), None, None) is None
+    assert channel_fill(Config(), make_video(), None, None) is None
 
 
 def test_conditional_is_the_reference_at_any_radius():

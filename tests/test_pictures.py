@@ -44,6 +44,8 @@ def test_the_models_input_is_that_of_its_preprocessing() -> None:
     frames = pictures((1, 4, 12, 17, 3))
     preprocessing = Preprocessing(4, 1, 12, (12, 12), tuple(MEAN.tolist()), tuple(STD.tolist()))
     assert torch.equal(normalize_frames(frames, MEAN, STD), preprocessing.to_input(frames[0].numpy()))
+    plain = (frames.numpy().astype(np.float32) / 255 - MEAN.numpy()) / STD.numpy()
+    np.testing.assert_array_equal(preprocessing.to_input(frames[0].numpy()).numpy(), plain.transpose(0, 4, 1, 2, 3))
 
 
 def test_refuses() -> None:

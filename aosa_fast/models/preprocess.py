@@ -86,6 +86,6 @@ class Preprocessing:
         """(T, H, W, 3) uint8 frames, already cropped, to (1, 3, T, H, W) float32, normalised."""
         import torch
 
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        scaled = (cropped.astype(np.float32) / 255 - mean) / std
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(3, 0, 1, 2))).unsqueeze(0)
+        from aosa_fast.kernels.pictures import normalize_frames
+
+        return normalize_frames(torch.from_numpy(cropped[None]), torch.tensor(self.mean), torch.tensor(self.std))
