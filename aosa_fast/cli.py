@@ -29,7 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_PANEL = {"what": "What is explained", "how": "How it is explained", "clip": "Which frames", "out": "Output"}
+_PANEL = {"what": "What is explained", "how": "How it is explained", "clip": "Which frames", "out": "Output",
+          "other": "What the comparators know"}  # fmt: skip
 
 
 def _option(help: str, panel: str, **settings: Any) -> Any:
@@ -51,18 +52,24 @@ def _root(
     pass
 
 
+_SHOWN: dict[str, Callable[[Any], str]] = {"box": str, "areas": lambda areas: ",".join(map(str, areas))}
+_METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
+
+
 def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
     """Adds an option for every field of Config, so that the two cannot drift apart."""
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     for field in dataclasses.fields(Config):
         choices = field.metadata["choices"]
-        kind = {"int": int, "float": float}.get(str(field.type), str)
-        default = str(field.default) if field.name == "box" else field.default
+        kind = {"int": int, "float": float}.get(str(field.type).split(" |")[0], str)
+        default = _SHOWN[field.name](field.default) if field.name in _SHOWN else field.default
+        if field.name in _SHOWN:
+            kind = str
         option = _option(
             field.metadata["help"],
-            "how",
-            metavar="|".join(choices) if choices else ("SIDE|HxW" if field.name == "box" else None),
+            field.metadata["panel"],
+            metavar="|".join(choices) if choices else _METAVARS.get(field.name),
             show_default=default is not None,
         )
         parameters.append(
@@ -129,7 +136,8 @@ def explain(
 
     Exit codes: 0 done, 2 bad argument or input.
     """
-    config = Config(**{**options, "box": _box(options["box"])})  # what is wrong here is said before torch is loaded
+    # What is wrong here is said before torch is loaded.
+    config = Config(**{**options, "box": _box(options["box"]), "areas": _areas(options["areas"])})
     from aosa_fast.run import Request, run_explain
 
     request = Request(
@@ -152,7 +160,7 @@ def explain(
 @app.command()
 def demo(
     out: Annotated[Path, _option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
-    method: Annotated[str, _option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path")] = "aosa",
+    method: Annotated[str, _option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path|...")] = "aosa",
 ) -> None:
     """Explain the embedded clip with the embedded model, and say how much of the map lies on the moving object."""
     # The embedded network sees 64 x 64 pixels: a finer grid and a smaller box than the paper's for 112 x 112.
@@ -168,6 +176,13 @@ def _box(text: str) -> int | tuple[int, int]:
         raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
     sides = [int(part) for part in parts]
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _areas(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"areas must be shares between 0 and 1, such as 0.05,0.1,0.15; got {text}") from None
 
 
 def main() -> None:

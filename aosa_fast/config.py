@@ -11,7 +11,20 @@ from aosa_fast.errors import InputError
 if TYPE_CHECKING:  # at run time the command line reads this module, and answers before torch is loaded
     from torch import Tensor
 
-METHODS = ("aosa-approx", "aosa", "aosa-path")
+AOSA_METHODS = ("aosa-approx", "aosa", "aosa-path")
+COMPARATORS = (
+    "grad-cam",
+    "osa",
+    "smoothgrad",
+    "step",
+    "attention-rollout",
+    "gradient",
+    "input-x-gradient",
+    "integrated-gradients",
+    "random",
+    "centre",
+)
+METHODS = AOSA_METHODS + COMPARATORS
 SCORES = ("prob", "logit", "logprob", "margin")
 FILLS = ("mean", "black", "blur", "conditional")
 RELUS = ("element", "channel", "none", "eq8-literal")
@@ -31,17 +44,26 @@ FLOWS = (
 )
 DTYPES = ("float32", "tf32", "bfloat16")
 COMPATS = ("authors2022",)
-DEFAULT_FILL = {"aosa": "mean", "aosa-approx": "conditional", "aosa-path": "mean"}
+CAM_WEIGHTS = ("frame", "global")
+DEFAULT_FILL = {"aosa-approx": "conditional"}  # all others: mean
+DEFAULT_SCORE = {"grad-cam": "logit"}  # all others: prob
+DEFAULT_STEPS = {"aosa-path": 8, "integrated-gradients": 50, "step": 2000}
 
 
-def _choice(default: Any, help: str, choices: tuple[str, ...] | None = None, least: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+def _choice(
+    default: Any, help: str, choices: tuple[str, ...] | None = None, least: float | None = None, panel: str = "how"
+) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "panel": panel})
+
+
+_OPTIONAL = ("fill", "compat", "dtype", "score", "steps")  # None leaves the choice to the method, or to torch
+_FRACTIONS = ("min_motion", "noise", "cuboid_area", "areas")
 
 
 def _chosen(name: str, value: Any, choices: tuple[str, ...]) -> bool:
     if isinstance(value, str):
         return value in choices
-    return (value is None and name in ("fill", "compat", "dtype")) or (name == "fill" and hasattr(value, "expand_as"))
+    return (value is None and name in _OPTIONAL) or (name == "fill" and hasattr(value, "expand_as"))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,7 +77,8 @@ class Config:
     method: str = _choice(
         "aosa-approx",
         "aosa-approx: one gradient, first order. aosa: one forward per tube, exact. aosa-path: the mean gradient on "
-        "the way to the fill, for scores that saturate.",
+        "the way to the fill, for scores that saturate. All others are there to compare with; random and centre know "
+        "nothing of the model.",
         METHODS,
     )
     stride: int = _choice(8, "Distance of the anchors in the first frame, pixels.", least=1)
@@ -77,9 +100,10 @@ class Config:
     samples: int = _choice(
         0, "For --method aosa --fill conditional: random fills per tube; 0: the mean itself.", least=0
     )
-    score: str = _choice(
-        "prob",
-        "What the map measures: prob (softmax), logit, logprob, or margin (logit over the best other).",
+    score: str | None = _choice(
+        None,
+        "What the map measures: prob (softmax), logit, logprob, or margin (logit over the best other). Default: logit "
+        "for grad-cam, prob for all others.",
         SCORES,
     )
     relu: str = _choice(
@@ -99,7 +123,11 @@ class Config:
         FLOWS,
     )
     reseed: int = _choice(0, "Start a new grid of anchors every so many frames; 0: in the first only.", least=0)
-    steps: int = _choice(8, "For aosa-path: points on the way to the fill.", least=1)
+    steps: int | None = _choice(
+        None,
+        "Points on the way to the fill (aosa-path: 8) or to 0 (integrated-gradients: 50), or iterations (step: 2000).",
+        least=1,
+    )
     batch_size: int = _choice(
         0,
         "Clips per forward of the model; 0: on a CPU one for each of torch's threads, at least 2, on a GPU what its "
@@ -113,10 +141,32 @@ class Config:
         DTYPES,
     )
     check: int = _choice(0, "Hold this many tubes against their exact scores (aosa-approx, aosa-path).", least=0)
-    seed: int = _choice(0, "Seed of the random fills.", least=0)
+    seed: int = _choice(0, "Seed of the random fills, of smoothgrad's noise, and of the random map.", least=0)
     compat: str | None = _choice(
         None, "authors2022: the authors' published code, with its rounding, partners and weights.", COMPATS
     )
+    layer: str | None = _choice(
+        None,
+        "For grad-cam: the layer's name in the model. Default: the last stage of the families known.",
+        panel="other",
+    )
+    cam_weights: str = _choice(
+        "frame", "For grad-cam: one weight per channel and frame, or per channel (global).", CAM_WEIGHTS, panel="other"
+    )
+    noise_samples: int = _choice(25, "For smoothgrad: how many noisy copies.", least=1, panel="other")
+    noise: float = _choice(
+        0.15, "For smoothgrad: standard deviation of the noise, in ranges of the clip.", least=0, panel="other"
+    )
+    areas: tuple[float, ...] = _choice(
+        (0.1,), "For step: the share of the clip that is kept; several are summed.", least=0, panel="other"
+    )
+    cuboid_area: float = _choice(
+        0.02, "For osa: the cuboid's side, as share of the frame's area; --stride is its step.", least=0, panel="other"
+    )
+    cuboid_frames: int = _choice(
+        0, "For osa: the cuboid's length in frames; 0: half of the clip.", least=0, panel="other"
+    )
+    cuboid_step: int = _choice(2, "For osa: the cuboid's step in time, frames.", least=1, panel="other")
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -130,8 +180,14 @@ class Config:
             )
         if self.compat and (self.reseed or self.partners_rule != "cosine" or self.aggregate != "sum"):
             raise InputError("compat must come with reseed, partners_rule and aggregate as they are by default")
-        if self.compat and self.method == "aosa-path":
-            raise InputError("compat must be unset for method aosa-path, which the authors' code does not have")
+        if self.compat and self.method not in ("aosa", "aosa-approx"):
+            raise InputError(
+                f"compat must be unset for method {self.method}: the authors' code has only aosa and aosa-approx"
+            )
+        if not isinstance(self.areas, tuple) or not self.areas or not all(0 < area < 1 for area in self.areas):
+            raise InputError(f"areas must be shares between 0 and 1; got {self.areas}")
+        if not 0 < self.cuboid_area <= 1:
+            raise InputError(f"cuboid_area must be above 0 and at most 1; got {self.cuboid_area}")
 
     @staticmethod
     def _check_field(name: str, value: Any, metadata: Any) -> None:
@@ -140,9 +196,12 @@ class Config:
             raise InputError(f"{name} must be one of {', '.join(choices)}; got {value}")
         if least is not None:
             for number in value if isinstance(value, tuple) else (value,):
+                if number is None and name in _OPTIONAL:
+                    continue
                 whole = isinstance(number, int) and not isinstance(number, bool)
-                if not (whole or (name == "min_motion" and isinstance(number, float))):
-                    raise InputError(f"{name} must be a whole number; got {number!r}")
+                if not (whole or (name in _FRACTIONS and isinstance(number, float))):
+                    kind = "a number" if name in _FRACTIONS else "a whole number"
+                    raise InputError(f"{name} must be {kind}; got {number!r}")
                 if not number >= least:
                     raise InputError(f"{name} must be at least {least}; got {number}")
 
@@ -155,10 +214,26 @@ class Config:
     def fill_name(self) -> str:
         """The fill in use: its name, or "tensor"."""
         if self.fill is None:
-            return DEFAULT_FILL[self.method]
+            return DEFAULT_FILL.get(self.method, "mean")
         return self.fill if isinstance(self.fill, str) else "tensor"
 
+    @property
+    def score_name(self) -> str:
+        """The score in use."""
+        return DEFAULT_SCORE.get(self.method, "prob") if self.score is None else self.score
+
+    @property
+    def step_count(self) -> int:
+        """The steps in use; 0 for methods without any."""
+        return DEFAULT_STEPS.get(self.method, 0) if self.steps is None else self.steps
+
+    @property
+    def has_tubes(self) -> bool:
+        """Whether the method follows the motion; all others need no optical flow."""
+        return self.method in AOSA_METHODS
+
     def as_dict(self) -> dict[str, Any]:
-        """Every field in plain types, with the fill in use."""
+        """Every field in plain types, with the fill, the score and the steps in use."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {**plain, "fill": self.fill_name, "box": list(self.box_size)}
+        used = {"fill": self.fill_name, "score": self.score_name, "steps": self.step_count or None}
+        return {**plain, **used, "box": list(self.box_size), "areas": list(self.areas)}

@@ -21,17 +21,18 @@ from aosa_fast.provenance import describe_target
 from aosa_fast.selfcheck import saturation
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
 from aosa_fast.tubes import Tubes
-
-UNITS = {"prob": "drop of the probability", "logit": "drop of the logit", "logprob": "drop of the log-probability",
-         "margin": "drop of the margin"}  # fmt: skip
+from aosa_fast.units import units
 
 
 @dataclass(eq=False)
 class Explanation:
     """A saliency video and all that led to it, for a batch of B clips; tensors are where the explained video was.
 
+    The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes.
+
     Attributes:
-        saliency: (B, T, H, W) float32, signed, in units of the score; comparable across clips.
+        saliency: (B, T, H, W) float32, signed, in units of the score (`aosa_fast.units.units` for the comparators);
+            comparable across clips.
         scores: (B, N) float32, importance of each tube: the drop of the score when it is hidden.
         tracks: (B, N, T, 2) float32, (x, y) of each anchor, pixels.
         alive: (B, N, T) bool, False once the anchor has left the frame.
@@ -67,7 +68,7 @@ class Explanation:
     @property
     def clean_scores(self) -> Tensor:
         """(B, n_classes): score of every class for the whole clip."""
-        return class_scores(self.logits, self.config.score)
+        return class_scores(self.logits, self.config.score_name)
 
     @property
     def class_scores(self) -> Tensor | None:
@@ -90,7 +91,7 @@ class Explanation:
             InputError: the method was not exact AOSA, or the target is out of range.
         """
         if self.class_score_samples is None or self.class_scores is None:
-            raise InputError(f"for_target must have the class scores of method=aosa; got {self.config.method}")
+            raise InputError(f"for_target must have the class scores of method=aosa or osa; got {self.config.method}")
         resolved = resolve_target(target, self.logits, self.class_names)
         clean = resolved.pick(self.clean_scores)
         scores = clean.unsqueeze(1) - resolved.pick(self.class_scores)
@@ -142,7 +143,8 @@ class Explanation:
         parts: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in _TENSORS}
         for name in _OPTIONAL:
             parts[name] = torch.from_numpy(arrays[name]) if name in arrays else None
-        choices = {**metadata["config"], "box": tuple(metadata["config"]["box"])}
+        choices = dict(metadata["config"])
+        choices |= {name: tuple(choices[name]) for name in ("box", "areas") if name in choices}
         if "fill" in arrays:
             choices["fill"] = torch.from_numpy(arrays["fill"])
         if choices["flow"] not in FLOWS:  # the user's own flow is named in the metadata, and is not kept
@@ -191,7 +193,7 @@ class Explanation:
             return
         probability = self.metadata["probability"][clip]
         title = f"{self.config.method}: why {self.metadata['target'][clip]}?  (p = {probability:.3f})"
-        write_image(path, contact_sheet(pictures, saliency, title=title, units=UNITS[self.config.score], boxes=boxes))
+        write_image(path, contact_sheet(pictures, saliency, title=title, units=units(self.config), boxes=boxes))
 
 
 _TENSORS = ("saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "logits")

@@ -39,7 +39,7 @@ def input_gradients(
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
         logits = call_model(model, batch)
-        scores = class_scores(logits, config.score)
+        scores = class_scores(logits, config.score_name)
         targets = resolve(logits.detach())
         sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
         grads = []
@@ -82,7 +82,7 @@ def path_gradients(
         InputError: as `input_gradients`.
     """
     means = [torch.zeros_like(video) for _ in targets]
-    points = (torch.arange(config.steps, dtype=torch.float32, device=video.device) + 0.5) / config.steps
+    points = (torch.arange(config.step_count, dtype=torch.float32, device=video.device) + 0.5) / config.step_count
 
     def add(begin: int, end: int) -> None:
         clips = torch.lerp(video, fill, points[begin:end].reshape(-1, 1, 1, 1, 1))
@@ -92,9 +92,9 @@ def path_gradients(
         ]
         _, _, grads = input_gradients(model, clips, config, lambda _: repeated)
         for mean, grad in zip(means, grads, strict=True):
-            mean += grad.sum(0, keepdim=True) / config.steps
+            mean += grad.sum(0, keepdim=True) / config.step_count
         if progress:
-            progress(end, config.steps)
+            progress(end, config.step_count)
 
-    batches.run(config.steps, add)
+    batches.run(config.step_count, add)
     return means

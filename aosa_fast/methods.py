@@ -1,4 +1,4 @@
-"""How each method makes tube scores and a map, once there are tubes (paper III-B, III-D; method: sections 4, 5, 11)."""
+"""How each method makes tube scores and a map (paper III-B, III-D; method: sections 4, 5, 8 and 11)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast.batching import BatchSize
+from aosa_fast.comparators import Comparator, find_comparator
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.fills import channel_fill, make_fill
@@ -76,12 +77,12 @@ class Result:
 
 
 def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
-    """AOSA: one forward per tube; a result per target from one sweep."""
+    """AOSA and OSA: one forward per tube or cuboid; a result per target from one sweep."""
     config, video = job.config, job.video
     batches = BatchSize(config.batch_size, video.device)
     with job.timings("model"):
         logits = _clean_logits(job, batches)
-    clean = class_scores(logits, config.score)
+    clean = class_scores(logits, config.score_name)
     targets = job.resolve(logits)
     fill = make_fill(video, config, job.mean, job.std)
     tubes = tubes_soon.result()
@@ -107,8 +108,10 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     else:
         fill = channel_fill(config, video, job.mean, job.std)  # None: the field makes the conditional mean
     with job.timings("model"):
-        logits, targets, grads = _path_gradients(job, fill) if path and fill is not None else _gradients(job)
-    clean = class_scores(logits, config.score)
+        logits, targets, grads = (
+            _path_gradients(job, fill) if path and fill is not None else _in_batches(job, input_gradients)
+        )
+    clean = class_scores(logits, config.score_name)
     relu: Any = "none" if path or config.compat else config.relu
     tubes = tubes_soon.result()
     results = []
@@ -128,23 +131,36 @@ def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     return results
 
 
-def _gradients(job: Job) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Logits (B, n_classes), targets, and per target the gradient (B, C, T, H, W), a batch of clips at a time."""
+def compared(job: Job) -> list[Result]:
+    """The comparators without tubes: a map per target, voxel by voxel."""
+    video = job.video
+    with job.timings("model"):
+        logits, targets, maps = _in_batches(job, find_comparator(job.config.method))
+    tubes = Tubes.none(video.shape[0], video.shape[2], video.device)
+    scores = video.new_zeros(len(video), 0)
+    coverage = torch.ones_like(maps[0], dtype=torch.int32)
+    return [
+        Result(target, tubes, scores, saliency, coverage, logits)
+        for target, saliency in zip(targets, maps, strict=True)
+    ]
+
+
+def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """Logits (B, n_classes), targets, and per target what `function` makes of each clip, a batch of clips at a time."""
     parts: list[tuple[Tensor, list[ResolvedTarget], list[Tensor]]] = []
 
     def add(begin: int, end: int) -> None:
         clips = job.video[begin:end]
-        part = input_gradients(job.model, clips, job.config, lambda found: job.resolve(found, (begin, end)))
-        parts.append(part)
+        parts.append(function(job.model, clips, job.config, lambda found: job.resolve(found, (begin, end))))
         if job.progress:
             job.progress(end, len(job.video))
 
     BatchSize(job.config.batch_size, job.video.device).run(len(job.video), add)
-    logits, targets, grads = zip(*parts, strict=True)
+    logits, targets, made = zip(*parts, strict=True)
     return (
         torch.cat(logits),
         [ResolvedTarget.join(of_clips) for of_clips in zip(*targets, strict=True)],
-        [torch.cat(of_clips) for of_clips in zip(*grads, strict=True)],
+        [torch.cat(of_clips) for of_clips in zip(*made, strict=True)],
     )
 
 

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aosa_fast.comparators.osa import cuboids
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.flow import FlowFunction, resolve_flow
 from aosa_fast.inputs import Values, bring_clips
-from aosa_fast.methods import Job, Progress, Result, exact, first_order
+from aosa_fast.methods import Job, Progress, Result, compared, exact, first_order
 from aosa_fast.model import Model, evaluating
 from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.provenance import describe
@@ -97,18 +98,34 @@ def explain(
                 vectors = resolve_flow(source, clips.frames, pictures=clips.pictures, compat=bool(config.compat))
             return make_tubes(vectors, config, job.timings)
 
-        with evaluating(model), precision(config.dtype, device), ThreadPoolExecutor(1) as beside:
-            # The flow does not need the gradient, nor the gradient the flow: they may run at once.
-            if _worth_a_thread(source, device):
-                soon = beside.submit(_in_stream(prepare, device))
-            else:
-                soon = Future()
-                soon.set_result(prepare())
-            results = (exact if config.method == "aosa" else first_order)(job, soon)
+        with evaluating(model), precision(config.dtype, device):
+            results = _run(job, prepare, beside=_worth_a_thread(source, device))
         results = [result.to(video.device) for result in results]
+        flow_name = _flow_name(source) if config.has_tubes else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
-        explanations = [_explanation(job, result, clips.frames, _flow_name(source)) for result in results]
+        explanations = [_explanation(job, result, clips.frames, flow_name) for result in results]
     return explanations if isinstance(target, list) else explanations[0]
+
+
+def _run(job: Job, prepare: Callable[[], Tubes], beside: bool) -> list[Result]:
+    """The method's results; `prepare` makes the tubes of those that follow the motion, beside the model if wanted."""
+    config = job.config
+    if config.method == "osa":
+        return exact(job, _done(cuboids(job.video, config)))
+    if not config.has_tubes:
+        return compared(job)
+    run = exact if config.method == "aosa" else first_order
+    if not beside:
+        return run(job, _done(prepare()))
+    # The flow does not need the gradient, nor the gradient the flow: they may run at once.
+    with ThreadPoolExecutor(1) as pool:
+        return run(job, pool.submit(_in_stream(prepare, job.video.device)))
+
+
+def _done(tubes: Tubes) -> Future[Tubes]:
+    soon: Future[Tubes] = Future()
+    soon.set_result(tubes)
+    return soon
 
 
 def _worth_a_thread(source: str | Tensor | NDArray[np.float32] | FlowFunction, device: torch.device) -> bool:

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from torch import nn
+from torch import Tensor, nn
 
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
-from aosa_fast.explanation import UNITS, Explanation
+from aosa_fast.explanation import Explanation
 from aosa_fast.methods import Progress as Report
 from aosa_fast.models import Classifier, load
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import resolve_device
 from aosa_fast.targets import Difference, Target
+from aosa_fast.units import units
 from aosa_fast.video import VideoClip, atomic_path, read_clip
 
 
@@ -153,12 +154,10 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
     check = facts["self_check"]
     seconds = facts["seconds"]
     scores = explanation.scores[0]
-    best = int(scores.argmax())
     lines = {
         "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
-        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {UNITS[explanation.config.score]}",
-        "strongest tube": f"{float(scores[best]):+.4g} of {scores.numel()} tubes, anchor {best}",
-        "never covered": f"{check['uncovered_share'][0]:.1%} of the voxels",
+        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {units(explanation.config)}",
+        **(_tube_lines(scores, check["uncovered_share"][0]) if len(scores) else {}),
         "time": f"{seconds['total']:.2f} s ("
         + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)
         + ")",
@@ -172,6 +171,14 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
         )
     for name, text in lines.items():
         console.print(f"{name:<17} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tube_lines(scores: Tensor, uncovered: float) -> dict[str, str]:
+    best = int(scores.argmax())
+    return {
+        "strongest tube": f"{float(scores[best]):+.4g} of {len(scores)} tubes, anchor {best}",
+        "never covered": f"{uncovered:.1%} of the voxels",
+    }
 
 
 def _source(clip: VideoClip, request: Request) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def saturation(logits: Tensor, target: ResolvedTarget, config: Config) -> list[b
     """
     explained = ResolvedTarget(target.index).pick(logits.softmax(-1))
     saturated: list[bool] = (explained > SATURATED).tolist()
-    if any(saturated) and config.method == "aosa-approx" and config.score == "prob":
+    if any(saturated) and config.method == "aosa-approx" and config.score_name == "prob":
         warnings.warn(
             f"the explained class has probability {float(explained.max()):.6f}: its gradient nearly vanishes; "
             "use score='logit' (--score logit), or method='aosa-path'",

@@ -63,7 +63,7 @@ def occlusion_sweep(
     def step(begin: int, end: int) -> None:
         batch = buffer[: end - begin]
         rows.write(begin, batch)
-        scores.append(class_scores(call_model(model, batch), config.score))
+        scores.append(class_scores(call_model(model, batch), config.score_name))
         finished = end // rows.draws
         if progress and finished > begin // rows.draws:
             progress(finished, len(rows) // rows.draws)

@@ -35,6 +35,20 @@ class Tubes:
         """All of it on `device`."""
         return Tubes(*(part.to(device) for part in (self.tracks, self.alive, self.boxes, self.members)))
 
+    @classmethod
+    def none(cls, clips: int, frames: int, device: torch.device) -> Tubes:
+        """No tubes at all, for methods that know none: N = 0."""
+
+        def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(clips, 0, *shape, dtype=dtype, device=device)
+
+        return cls(
+            empty(frames, 2, dtype=torch.float32),
+            empty(frames, dtype=torch.bool),
+            empty(frames, 4, dtype=torch.int32),
+            empty(1, dtype=torch.int32),
+        )
+
 
 def make_tubes(flow: Tensor, config: Config, timings: Timings) -> Tubes:
     """Tracks anchors along `flow` (B, T-1, H, W, 2) float32 and joins those that move alike.
