@@ -63,7 +63,8 @@ def occlusion_sweep(
     def step(begin: int, end: int) -> None:
         batch = buffer[: end - begin]
         rows.write(begin, batch)
-        scores.append(class_scores(call_model(model, batch), config.score_name))
+        # A copy: the logits may be a view of the buffer that the next batch is written into.
+        scores.append(class_scores(call_model(model, batch), config.score_name).clone())
         finished = end // rows.draws
         if progress and finished > begin // rows.draws:
             progress(finished, len(rows) // rows.draws)

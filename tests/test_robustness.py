@@ -225,3 +225,13 @@ def test_a_numpy_index_is_an_index():
     assert torch.equal(
         explain(make_net(), make_video(), np.int64(2)).scores, explain(make_net(), make_video(), 2).scores
     )
+
+
+def test_logits_that_are_a_view_of_the_input():
+    def view(video: torch.Tensor) -> torch.Tensor:
+        return video[:, 0, 3, 8, 4:9]
+
+    options = {"method": "aosa", "score": "logit", "batch_size": 2}
+    found = explain(view, make_video(), 1, **options).scores
+    assert torch.equal(found, explain(lambda video: view(video).clone(), make_video(), 1, **options).scores)
+    assert found.abs().max() > 0
