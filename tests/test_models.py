@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import torchvision
+from torchvision.models.video import mvit
 
 from aosa_fast.demo import demo_clip_path, demo_truth, to_input
 from aosa_fast.errors import InputError
-from aosa_fast.models import Classifier, Preprocessing, load
+from aosa_fast.models import Classifier, Preprocessing, load, torchvision_models
+from aosa_fast.models.checkpoints import read_state
+from aosa_fast.models.classifier import read_class_names
 from aosa_fast.video import read_clip
 
 
@@ -72,31 +79,231 @@ def test_demo_preprocessing_is_the_one_it_was_trained_with():
         assert classifier.class_names[int(classifier.network(mine).argmax())] == demo_truth()["class_name"]
 
 
-def test_torchvision_checkpoint_file_with_dataparallel_prefix(tmp_path: Path):
-    from torchvision.models import get_model
+# Small clips, as (T, H, W).
+TORCHVISION = {
+    "r3d_18": (3, 24, 32),
+    "mc3_18": (4, 32, 24),
+    "r2plus1d_18": (3, 32, 24),
+    "s3d": (8, 40, 32),
+    "mvit_v1_b": (4, 64, 64),
+    "mvit_v2_s": (4, 64, 64),
+    "swin3d_t": (3, 40, 32),
+}
 
-    torch.manual_seed(0)
-    network = get_model("mc3_18", num_classes=7).eval()
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MViT for 4x64x64 and S3D for any size, which both are built for 224x224 pixels."""
+    made, pooled = mvit._mvit, torchvision.models.video.S3D.forward
+
+    def small_mvit(**options: Any) -> torch.nn.Module:
+        return made(**{**options, "spatial_size": (64, 64), "temporal_size": 4})
+
+    def small_s3d(network: Any, video: torch.Tensor) -> torch.Tensor:
+        network.avgpool = torch.nn.AdaptiveAvgPool3d(1)
+        return pooled(network, video)
+
+    monkeypatch.setattr(mvit, "_mvit", small_mvit)
+    monkeypatch.setattr(torchvision.models.video.S3D, "forward", small_s3d)
+
+
+@pytest.mark.usefixtures("small_networks")
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_family_with_its_own_number_of_classes(name: str, tmp_path: Path):
+    torch.manual_seed(1)
+    network = torchvision.models.get_model(name, num_classes=7).eval()
     path = tmp_path / "mine.pth"
-    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}, "epoch": 3}, path)
-    loaded = load(f"torchvision:mc3_18:{path}")
-    video = torch.randn(1, 3, 4, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(loaded.network(video), network(video))
+    # As torchvision's own training script saves, and with the classifier at the head of the list.
+    state = dict(reversed(network.state_dict().items()))
+    torch.save({"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "epoch": 3}, path)
+    loaded = load(f"torchvision:{name}:{path}")
+    path.unlink()
+    assert isinstance(loaded.network, torch.nn.Module)
+    assert type(loaded.network) is type(network)
+    assert not loaded.network.training
+    weights = loaded.network.state_dict()
+    for key, value in network.state_dict().items():
+        assert torch.equal(weights[key], value), key
     assert loaded.class_names is None
-    assert loaded.preprocessing.crop == (112, 112)
-    with pytest.raises(InputError, match="must fit VideoResNet"):
+    assert loaded.anatomy is not None
+    video = torch.randn(1, 3, *TORCHVISION[name], requires_grad=True)
+    logits = loaded.network(video)
+    with torch.no_grad():
+        assert torch.equal(logits, network(video))
+    assert logits.shape == (1, 7)
+    (gradient,) = torch.autograd.grad(logits[0, 3], video)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models.video))
+def test_torchvision_preprocessing_is_that_of_the_weights(name: str):
+    for entry in torchvision.models.get_model_weights(name):
+        transform = entry.transforms()
+        p = torchvision_models._preprocessing(name, transform)
+        # Frames of a shape that the weights' own transform does not distort, smooth, since it does not antialias.
+        height, width = (360, 480) if name.endswith("_18") else (360, 360)
+        y, x = np.mgrid[:height, :width] / 60
+        frames = np.stack([127 + 60 * np.sin(x + c) + 60 * np.cos(y - c + t) for t in range(2) for c in range(3)])
+        frames = frames.reshape(2, 3, height, width).transpose(0, 2, 3, 1).round().astype(np.uint8)
+        expected = transform(torch.from_numpy(frames.transpose(0, 3, 1, 2)))
+        mine = p.to_input(p.crop_frames(frames))[0]
+        assert mine.shape == expected.shape
+        # Of values from -2 to 2. 112 of 171 columns are half a pixel beside the middle, on one side or the other;
+        # a crop that is 3 pixels off gives 0.2, or 0.09.
+        assert (mine - expected).abs().max() < (0.1 if name.endswith("_18") else 0.03)
+        documented = re.search(r"frame_rate=([\d.]+)`.*`clip_len=(\d+)", entry.meta["_docs"])
+        assert documented
+        assert p.stride == 30 / float(documented[1])
+        assert p.frames == {128: 64}.get(int(documented[2]), int(documented[2]))  # S3D's training, not its test
+
+
+def test_torchvision_downloaded_weights_have_class_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=f"{tmp_path}.*mc3_18-a90a0ba3.pth; download them from https://download.pyt"):
+        load("torchvision:mc3_18")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(torchvision.models.get_model("mc3_18").state_dict(), folder / "mc3_18-a90a0ba3.pth")
+    for spec in ("torchvision:mc3_18", "torchvision:mc3_18:KINETICS400_V1"):
+        loaded = load(spec)
+        assert loaded.class_names is not None
+        assert (loaded.class_names[0], loaded.class_names[-1]) == ("abseiling", "zumba")
+    (folder / "mc3_18-a90a0ba3.pth").unlink()
+    with pytest.raises(InputError, match="must name a checkpoint file, random, or one of KINETICS400_V1"):
+        load("torchvision:mc3_18:KINETICS600")
+
+
+def test_random_weights_are_the_same_each_time_and_draw_nothing():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = load("torchvision:mc3_18:random").network
+    assert torch.equal(torch.rand(3), expected)
+    second = load("torchvision:mc3_18:random").network
+    assert isinstance(first, torch.nn.Module)
+    assert isinstance(second, torch.nn.Module)
+    assert torch.equal(first.get_parameter("fc.weight"), second.get_parameter("fc.weight"))
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path):
+    path = tmp_path / "mine.pth"
+    state = torchvision.models.get_model("mc3_18", num_classes=7).state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    assert load(f"torchvision:mc3_18:{path}").preprocessing.crop == (112, 112)
+    with pytest.raises(InputError, match=r"must fit VideoResNet; .*Missing key"):
         load(f"torchvision:r2plus1d_18:{path}")
+    with pytest.raises(InputError, match=r"must fit SwinTransformer3d; it has no head.weight"):
+        load(f"torchvision:swin3d_t:{path}")
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(InputError, match="must hold a state dict of tensors; got dict"):
+        load(f"torchvision:mc3_18:{path}")
+    torch.save([torch.zeros(2)], path)
+    with pytest.raises(InputError, match="must hold a state dict of tensors; got list"):
+        load(f"torchvision:mc3_18:{path}")
+    with pytest.raises(InputError, match="must be a checkpoint file; there is none"):
+        read_state(str(tmp_path / "none.pth"))
 
 
-def test_a_checkpoint_with_code_is_refused(tmp_path: Path):
+class Evil:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_with_code_is_refused(zipped: bool, tmp_path: Path):
     path = tmp_path / "evil.pth"
-    torch.save({"state_dict": {"a": Path("x")}}, path)
-    with pytest.raises(InputError, match="must be a PyTorch checkpoint of plain tensors"):
+    content = {"state_dict": {"a": torch.zeros(1)}, "extra": Evil(tmp_path / "done")}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        InputError, match=r"must be a PyTorch checkpoint of plain tensors; Unsupported global: GLOBAL getattr$"
+    ):
         load(f"torchvision:r3d_18:{path}")
-    path.write_bytes(b"junk")
-    with pytest.raises(InputError, match="must be a PyTorch checkpoint of plain tensors"):
-        load(f"torchvision:r3d_18:{path}")
+    assert not (tmp_path / "done").exists()
+    torch.load(path, weights_only=False)  # the file does what it was made for
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_checkpoint_is_one_line(zipped: bool, tmp_path: Path):
+    path = tmp_path / "damaged.pth"
+    torch.save(
+        {"state_dict": {"a": torch.arange(8.0), "b": torch.ones(2, 3)}}, path, _use_new_zipfile_serialization=zipped
+    )
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for length in [0, 1, *rng.integers(2, len(whole), 60).tolist()]:
+        path.write_bytes(whole[:length])
+        refused += check_read(path)
+    assert refused == 62
+    for place in rng.integers(0, len(whole), 200).tolist():  # what is flipped may be a weight: that cannot be seen
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        check_read(path)
+
+
+def check_read(path: Path) -> bool:
+    """Whether the file is refused, in one line that names it."""
+    message = ""
+    try:
+        read_state(str(path))
+    except InputError as error:
+        message = str(error)
+    assert message == "" or message.startswith(f"{path}: must ")
+    assert "\n" not in message
+    return message != ""
+
+
+def test_class_names_from_files(tmp_path: Path):
+    def names(name: str, text: str) -> tuple[str, ...]:
+        path = tmp_path / name
+        path.write_text(text)
+        return read_class_names(str(path), 3)
+
+    expected = ("10 metres", "b c", "d")
+    assert names("a.txt", "10 metres\nb c\r\nd\n\n") == expected
+    assert names("classInd.txt", "1 10 metres\n2 b c\n3 d\n") == expected
+    assert names("races.txt", "10 metres\n20 metres\n30 metres\n") == ("10 metres", "20 metres", "30 metres")
+    assert names("a.json", '["10 metres", "b c", "d"]') == expected
+    assert names("index.json", '{"d": 2, "\\"b c\\"": 1, "10 metres": 0}') == expected
+    assert names("annotation.json", '{"labels": ["10 metres", "b c", "d"], "database": {}}') == expected
+    for text in ("[1, 2, 3]", '{"a": 0, "b": 2, "c": 3}', '{"a": true, "b": 0, "c": 2}', "3", '["a", "b", ""]', "null"):
+        with pytest.raises(
+            InputError, match="must name the 3 classes of the network, one per line or in JSON; got none"
+        ):
+            names("a.json", text)
+    with pytest.raises(InputError, match="must name the 3 classes of the network, one per line or in JSON; got 2"):
+        names("a.txt", "a\nb")
+    for bad in ("{", "\udcff"):
+        (tmp_path / "b.json").write_bytes(bad.encode(errors="surrogateescape"))
+        with pytest.raises(InputError, match="must be a readable file of class names"):
+            read_class_names(str(tmp_path / "b.json"), 3)
+    with pytest.raises(InputError, match="must be a readable file of class names"):
+        read_class_names(str(tmp_path / "none.txt"), 3)
+
+
+def test_torchvision_names_file(tmp_path: Path):
+    path, names = tmp_path / "mine.pth", tmp_path / "names.txt"
+    torch.save(torchvision.models.get_model("mc3_18", num_classes=2).state_dict(), path)
+    names.write_text("walk\nrun\n")
+    assert load(f"torchvision:mc3_18:{path}:{names}").class_names == ("walk", "run")
+
+
+@pytest.mark.parametrize(
+    "spec", ["demonstration", "torchvision:", "nothing:r3d_18", "hf:", "resnet3d:", "pytorchvideo:"]
+)
+def test_an_unknown_spec_lists_all(spec: str):
+    with pytest.raises(InputError, match="model must be one of demo, demo-attention, torchvision:NAME.*; got " + spec):
+        load(spec)
+
+
+def test_without_torchvision(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(InputError, match="must have torchvision; it is missing: pip install torchvision"):
+        load("torchvision:r3d_18")
 
 
 def test_a_function_may_return_a_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -109,6 +316,7 @@ def test_a_function_may_return_a_classifier(tmp_path: Path, monkeypatch: pytest.
     made = load("python:own_classifier:make")
     assert isinstance(made, Classifier)
     assert made.class_names == ("a",)
+    assert made.anatomy is None
 
 
 def test_area_averaging_when_smaller():

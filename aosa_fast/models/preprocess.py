@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -72,15 +72,29 @@ class Preprocessing:
         x0, y0, x1, y1 = (round(v) for v in self.source_window(*frames.shape[1:3]))
         return np.ascontiguousarray(frames[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
 
-    def map_boxes(self, boxes: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-        """Boxes (T, 4), (x0, y0, x1, y1) in source pixels, to the model's pixels, grown to whole ones and clipped."""
+    def map_boxes(
+        self, boxes: NDArray[np.integer[Any]] | NDArray[np.floating[Any]], height: int, width: int
+    ) -> NDArray[np.int32]:
+        """Boxes to the model's pixels, grown to whole ones and clipped.
+
+        Args:
+            boxes: (..., 4) of any numbers, (x0, y0, x1, y1) in source pixels, half-open.
+            height: of the source frames.
+            width: likewise.
+
+        Returns:
+            (..., 4) int32; (0, 0, 0, 0) for boxes that are empty (x1 <= x0 or y1 <= y0) or outside of the crop.
+        """
+        boxes = np.asarray(boxes, np.float64)
         x0, y0, x1, y1 = self.source_window(height, width)
         scale = np.array([self.crop[1] / (x1 - x0), self.crop[0] / (y1 - y0)] * 2)
-        moved = (boxes - np.array([x0, y0, x0, y0])) * scale
-        whole = np.concatenate([np.floor(moved[:, :2]), np.ceil(moved[:, 2:])], axis=1)
-        limit = np.array([self.crop[1], self.crop[0]] * 2)
-        clipped: NDArray[np.int32] = np.clip(whole, 0, limit).astype(np.int32)
-        return clipped
+        # Rounded first: a corner that falls on a whole pixel must not grow the box by rounding errors.
+        moved = ((boxes - np.array([x0, y0, x0, y0])) * scale).round(6)
+        whole = np.concatenate([np.floor(moved[..., :2]), np.ceil(moved[..., 2:])], axis=-1)
+        clipped = np.clip(whole, 0, np.array([self.crop[1], self.crop[0]] * 2))
+        empty = (boxes[..., 2:] <= boxes[..., :2]) | (clipped[..., 2:] <= clipped[..., :2])
+        mapped: NDArray[np.int32] = np.where(empty.any(-1, keepdims=True), 0, clipped).astype(np.int32)
+        return mapped
 
     def to_input(self, cropped: NDArray[np.uint8]) -> Tensor:
         """(T, H, W, 3) uint8 frames, already cropped, to (1, 3, T, H, W) float32, normalised."""

@@ -1,0 +1,126 @@
+"""What every data set is: a list of samples that are read one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.data.boxes import Boxes
+from aosa_fast.data.sampling import choose
+from aosa_fast.data.window import read_window
+from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from aosa_fast.models.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip of a data set, not yet read.
+
+    Attributes:
+        id: its name, unique in the data set.
+        path: a video file or a folder of frames; None if the clip is rendered.
+        label: index of its class, or None if that is not known.
+        start: where the part that counts begins: a frame number from 0 (int), or seconds (float); None: at the start.
+        end: where it ends, itself excluded; None: with the video. The window lies in the middle of the part, except
+            that with a `start` and no `end` it begins at the start.
+        boxes: where the objects of the class are, or None if that is not known.
+        seed: what a rendered clip is rendered from.
+    """
+
+    id: str
+    path: str | None
+    label: int | None
+    start: int | float | None = None
+    end: int | float | None = None
+    boxes: Boxes | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What a model is shown of a sample.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, RGB, resized and cropped as the model expects.
+        boxes: (T, M, 4) int32, (x0, y0, x1, y1) in pixels of `frames`, half-open, (0, 0, 0, 0) where there is no
+            box; None if the sample has no annotation. A frame that stands in for a damaged one has no boxes.
+        indices: (T,) int64, place of each frame in the source, from 0.
+        looped: how many frames, at the end, repeat the first ones, because the source is shorter than the window.
+        damaged: packets that could not be decoded.
+        replaced: frames for which a neighbour stands in.
+    """
+
+    frames: NDArray[np.uint8]
+    boxes: NDArray[np.int32] | None
+    indices: NDArray[np.int64]
+    looped: int = 0
+    damaged: int = 0
+    replaced: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A list of labelled clips.
+
+    Attributes:
+        name: what it is called in tables.
+        class_names: by label; None if labels are numbers without names (the model's own), or there are none.
+        samples: the clips.
+        missing: clips that a list names and the disk does not hold, or that have no annotation where one is needed.
+    """
+
+    name: str
+    class_names: tuple[str, ...] | None
+    samples: tuple[Sample, ...]
+    missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, sample: Sample, preprocessing: Preprocessing) -> Clip:
+        """Read the window of a sample that the model sees.
+
+        Sources shorter than the window are looped from their beginning, as the 3-D ResNet tools do. Boxes are those of
+        the frames read, and go through the same resize and crop.
+
+        Raises:
+            VideoError: the file is missing or cannot be read.
+        """
+        if sample.path is None:
+            raise InputError(f"sample {sample.id} must have a path; got None")
+        frames = preprocessing.frames
+        source = read_window(sample.path, frames, preprocessing.stride, sample.start, sample.end)
+        order = np.arange(frames) % len(source.frames)
+        indices = np.array(source.indices, np.int64)[order]
+        boxes = None
+        if sample.boxes is not None:
+            height, width = source.frames.shape[1:3]
+            boxes = preprocessing.map_boxes(sample.boxes.at(indices, height, width), height, width)
+            boxes[np.isin(indices, source.replaced)] = 0
+        return Clip(
+            frames=preprocessing.crop_frames(source.frames)[order],
+            boxes=boxes,
+            indices=indices,
+            looped=frames - len(source.frames),
+            damaged=source.damaged,
+            replaced=len(source.replaced),
+        )
+
+    def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
+        """A seeded random part of the data set; see `aosa_fast.data.sampling.choose`.
+
+        Args:
+            per_class: at most so many samples of each class; None for all.
+            limit: at most so many samples in all, spread evenly over the classes; None for all.
+            seed: another seed, other samples.
+
+        Raises:
+            InputError: a number below 1.
+        """
+        chosen = choose(self.samples, self.class_names, per_class, limit, seed)
+        return replace(self, samples=chosen)

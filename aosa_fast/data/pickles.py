@@ -1,0 +1,167 @@
+"""Read pickles of plain containers and NumPy arrays without running anything that they name."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.errors import InputError
+
+_RULE = "must be a pickle of plain containers and NumPy arrays of numbers"
+
+# Unpickling junk raises all of these; OverflowError and MemoryError for absurd sizes.
+_BROKEN = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    AssertionError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+
+
+def load_plain_pickle(path: str | os.PathLike[str]) -> Any:
+    """Read a pickle, written by Python 2 or 3.
+
+    Containers, strings and numbers need no global name. The names that NumPy's pickles use lead to stand-ins in this
+    module, which check what they are given; not to NumPy, whose own functions trust it. Every other name is refused
+    before it is imported.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or names something else.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: must be readable; got {error.strerror}") from None
+    try:
+        return _Unpickler(io.BytesIO(content), encoding="latin1").load()
+    except _RefusedError as error:
+        raise InputError(f"{path}: {_RULE}; it names {error}") from None
+    except _BROKEN as error:
+        detail = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: {_RULE}, in one piece; got {detail or type(error).__name__}") from None
+
+
+class _RefusedError(Exception):
+    """A global name that is not admitted."""
+
+
+class _Type:
+    """Stands in for numpy.dtype: one kind of number."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not re.fullmatch("[biuf][1248]", code):
+            raise ValueError(f"an array of {code!r}")
+        self.code = code
+        self.order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] not in ("<", ">", "|", "="):
+            raise ValueError(f"byte order {state[1]!r}")
+        self.order = state[1]
+
+    def read(self, data: str | bytes | bytearray, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+        # Never bytes(data): of a number, that makes so many zeros.
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        kind: np.dtype[Any] = np.dtype(self.order + self.code)
+        return np.frombuffer(raw, kind).reshape(shape, order="F" if order == "F" else "C")
+
+
+class _Array(np.ndarray):
+    """Stands in for numpy.ndarray while its state is still to come."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, data = state
+        if not isinstance(kind, _Type):
+            raise TypeError("an array without a type")
+        values = kind.read(data, shape, "F" if fortran else "C")
+        checked: Any = (1, values.shape, values.dtype, False, values.tobytes())
+        super().__setstate__(checked)
+
+
+# Objects without attributes, not functions: a pickle may set attributes of what it has named.
+class _Reconstruct:
+    __slots__ = ()
+
+    def __call__(self, *_: object) -> _Array:
+        return _Array(0)
+
+
+class _FromBuffer:
+    __slots__ = ()
+
+    def __call__(self, data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+        return _Type.read(kind, data, shape, order)
+
+
+class _Scalar:
+    __slots__ = ()
+
+    def __call__(self, kind: _Type, data: str | bytes) -> Any:
+        return _Type.read(kind, data, (1,), "C")[0]
+
+
+class _Encode:
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
+        if encoding not in ("latin1", "latin-1"):
+            raise ValueError(f"encoding {encoding!r}")
+        return text.encode("latin1")
+
+
+class _EmptyBytes:
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
+class _Label:
+    __slots__ = ()
+
+
+_NUMPY: dict[str, dict[str, Any]] = {
+    "multiarray": {"_reconstruct": _Reconstruct(), "scalar": _Scalar()},
+    "numeric": {"_frombuffer": _FromBuffer()},
+}
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Label(),
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _Encode(),
+    **{
+        (f"numpy.{core}.{module}", name): value
+        for core in ("core", "_core")
+        for module, names in _NUMPY.items()
+        for name, value in names.items()
+    },
+    **{
+        (module, name): value
+        for module in ("builtins", "__builtin__")
+        for name, value in {"set": set, "frozenset": frozenset, "bytes": _EmptyBytes()}.items()
+    },
+}
+
+
+# The one written in Python: five bytes can make the one written in C fill 32 GB with its table of seen objects.
+class _Unpickler(pickle._Unpickler):
+    def find_class(self, module: str, name: str, /) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise _RefusedError(f"{module}.{name}") from None

@@ -1,0 +1,127 @@
+"""Rendered clips as a data set: any number of them, each with the boxes of what moves."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aosa_fast.data.dataset import Clip, Dataset, Sample
+from aosa_fast.data.sampling import check_counts
+from aosa_fast.demo import CLASS_NAMES
+from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from aosa_fast.models.preprocess import Preprocessing
+
+DEFAULT_COUNT = 200
+_SEEDS = 1_000_000  # clips that a seed of the data set has for itself
+_SMALLEST = {"size": 16, "distractors": 0, "pan": 0.0, "noise": 0.0}
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedDataset(Dataset):
+    """Clips of `aosa_fast.demo.render`, made when they are read.
+
+    Attributes:
+        options: of `render_clip`: size, distractors, pan, noise.
+        split: "test", or "train", from which the embedded networks come.
+    """
+
+    options: tuple[tuple[str, int | float], ...] = ()
+    split: str = "test"
+
+    def read(self, sample: Sample, preprocessing: Preprocessing) -> Clip:
+        """Render a clip, by default at the model's size; a clip has as many frames as the model sees.
+
+        Raises:
+            InputError: scikit-image is missing, or the model's size is too small to render.
+        """
+        from aosa_fast.demo.render import render_clip
+
+        if sample.seed is None:
+            raise InputError(f"sample {sample.id} must have a seed; got None")
+        options = {"size": preprocessing.size, **dict(self.options)}
+        clip = render_clip(
+            sample.seed,
+            label=sample.label,
+            frames=preprocessing.frames,
+            split=self.split,
+            size=int(options["size"]),
+            distractors=int(options.get("distractors", 3)),
+            pan=options.get("pan", 0.0),
+            noise=options.get("noise", 4.0),
+        )
+        boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
+        return Clip(preprocessing.crop_frames(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
+
+    def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
+        """The first clips of the set; the classes take turns, so that any number of clips is balanced.
+
+        Args:
+            per_class: so many of each class, or None.
+            limit: so many in all, or None; without either, `DEFAULT_COUNT`.
+            seed: not used; the set's own SEED says which clips there are.
+
+        Raises:
+            InputError: a number below 1, or more clips than a set has.
+        """
+        check_counts(per_class, limit)
+        counts = [per_class * len(CLASS_NAMES)] if per_class is not None else []
+        counts += [limit] if limit is not None else []
+        return replace(self, samples=_samples(self.samples[0].seed or 0, min(counts, default=DEFAULT_COUNT)))
+
+
+def open_rendered(rest: str, split: str | None) -> RenderedDataset:
+    """The rendered set.
+
+    Args:
+        rest: "[SEED][:key=value...]". Clips of SEED (default 0) are those of the consecutive seeds from
+            SEED * 1 000 000 on; keys are size, side of the rendered frames in pixels (default: the model's), and pan,
+            noise and distractors as in `aosa_fast.demo.render_clip`.
+        split: "test" (default) or "train", which share no texture.
+
+    Raises:
+        InputError: anything else.
+    """
+    name = f"rendered:{rest}" if rest else "rendered"
+    if split not in (None, "test", "train"):
+        raise InputError(f"split must be test or train for the rendered set; got {split}")
+    parts = rest.split(":") if rest else []
+    seed = 0
+    if parts and re.fullmatch("[0-9]{1,9}", parts[0]):
+        seed = int(parts.pop(0))
+    options: dict[str, int | float] = {}
+    for part in parts:
+        key, _, text = part.partition("=")
+        if key not in _SMALLEST or key in options:
+            raise InputError(
+                f"{name} must be rendered[:SEED][:key=value...], keys {', '.join(_SMALLEST)}; got {part!r}"
+            )
+        options[key] = _number(name, key, text)
+    samples = _samples(seed * _SEEDS, DEFAULT_COUNT)
+    return RenderedDataset(name, CLASS_NAMES, samples, options=tuple(options.items()), split=split or "test")
+
+
+def _samples(first: int, count: int) -> tuple[Sample, ...]:
+    if count > _SEEDS:
+        raise InputError(f"a rendered set must have at most {_SEEDS} clips; got {count}")
+    return tuple(
+        Sample(f"rendered/{seed:07d}", None, seed % len(CLASS_NAMES), seed=seed) for seed in range(first, first + count)
+    )
+
+
+def _number(name: str, key: str, text: str) -> int | float:
+    smallest = _SMALLEST[key]
+    kind = type(smallest)
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not smallest <= value < 1e6:
+        whole = "a whole number" if kind is int else "a number"
+        raise InputError(f"{key} of {name} must be {whole}, at least {smallest}; got {text!r}")
+    return value

@@ -1,0 +1,111 @@
+"""Rows of csv and Parquet files, each of which knows its place for error messages."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aosa_fast.errors import InputError
+
+_LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        place: the file and the line, for messages.
+        values: by column, whose names are in lower case; texts of a csv, anything of a Parquet file. What is empty or
+            missing in the file is missing here.
+    """
+
+    place: str
+    values: dict[str, Any]
+
+    def text(self, column: str) -> str:
+        """The value as text, without spaces around it; empty if there is none."""
+        return str(self.values.get(column, "")).strip()
+
+    def error(self, rule: str) -> InputError:
+        """An error at this row, to be raised."""
+        return InputError(f"{self.place}: {rule}")
+
+
+def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
+    """Read a comma-separated file with a header, in UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, lacks a required column, or has a row of another length than the header.
+    """
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            _check_columns(path, header, required)
+            rows = []
+            for cells in reader:
+                place = f"{path}, line {reader.line_num}"
+                if cells and len(cells) != len(header):
+                    raise InputError(f"{place}: must have {len(header)} fields, as the header; got {len(cells)}")
+                if any(cell.strip() for cell in cells):
+                    rows.append(Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()}))
+            return rows
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: must be comma-separated values; {error}") from None
+    except UnicodeError:
+        raise InputError(f"{path}: must be in UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: must be a file that can be read; got {error.strerror}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
+    """Read a Parquet file.
+
+    Raises:
+        InputError: pyarrow is missing, or the file cannot be read or lacks a required column.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError(f"{path}: a Parquet file must have pyarrow; it is missing: pip install pyarrow") from None
+    try:
+        # Through a buffer, so that a folder and a name with a scheme are files that cannot be read, and nothing else.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    except OSError as error:
+        raise InputError(f"{path}: must be a Parquet file that can be read; got {error.strerror or error}") from None
+    except (pa.ArrowException, ValueError) as error:
+        detail = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: must be a Parquet file in one piece; {detail}") from None
+    header = [name.strip().lower() for name in table.column_names]
+    _check_columns(path, header, required)
+    columns = table.to_pydict().values()
+    rows = []
+    for number, cells in enumerate(zip(*columns, strict=True), 1):
+        values = {name: cell for name, cell in zip(header, cells, strict=True) if not _is_empty(cell)}
+        rows.append(Row(f"{path}, row {number}", values))
+    return rows
+
+
+def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+    lacking = [name for name in required if name not in header]
+    if lacking:
+        got = ", ".join(header) or "none"
+        raise InputError(
+            f"{path}: must have the columns {', '.join(required)}; {', '.join(lacking)} missing, got {got}"
+        )
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: must have each column once; got {twice[0]} twice")
+
+
+def _is_empty(cell: Any) -> bool:
+    # pandas writes what is missing among numbers as NaN.
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())

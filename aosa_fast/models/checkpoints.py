@@ -1,0 +1,137 @@
+"""Checkpoints: weights read from files of plain tensors, without running any code that a file may hold."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from aosa_fast.errors import InputError
+
+# What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, and others.
+CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """A state dict, alone or in one of `CONTAINERS`, without the prefix that DataParallel adds. No code in it is run.
+
+    Args:
+        path: a file that `torch.save` wrote; an optimizer's state and the like beside the weights are left out.
+
+    Returns:
+        Tensors on the CPU by name.
+
+    Raises:
+        InputError: not a file, damaged, or with anything else than plain tensors, numbers and strings in it.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: must be a checkpoint file; there is none")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise InputError(f"{path}: must be a PyTorch checkpoint of plain tensors; {_reason(error)}") from None
+    state = content
+    if isinstance(content, dict):
+        state = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: must hold a state dict of tensors; got {type(content).__name__}")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def fit(build: Callable[[int], nn.Module], state: dict[str, Tensor], source: str) -> nn.Module:
+    """A network with the weights of a checkpoint, and with as many classes as that has.
+
+    Args:
+        build: makes the network for a number of classes. Its last linear or convolutional layer is the classifier.
+        state: from `read_state`.
+        source: the file, for messages.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: the weights are not those of such a network.
+    """
+    with torch.device("meta"):
+        skeleton = build(1)
+    name, _ = _classifying_layer(skeleton)
+    weight = state.get(f"{name}.weight")
+    if weight is None or weight.ndim < 2:
+        raise InputError(f"{source}: must fit {type(skeleton).__name__}; it has no {name}.weight")
+    network = initialised(lambda: build(len(weight)))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise InputError(f"{source}: must fit {type(network).__name__}; {detail[:200]}") from None
+    return network
+
+
+def count_classes(network: nn.Module) -> int:
+    """How many classes a network of `fit` or `initialised` has."""
+    return int(_classifying_layer(network)[1].weight.shape[0])
+
+
+def _classifying_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
+    return [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv3d)][-1]
+
+
+def initialised(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network with its initial weights, those of seed 0, in evaluation mode.
+
+    The caller's random numbers go on as if nothing had been drawn, and the same name gives the same network each time.
+    """
+    with _seeded():
+        return build().eval()
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
+        yield
+
+
+def downloaded(spec: str, url: str) -> str:
+    """Where torch.hub keeps the file of `url`.
+
+    Raises:
+        InputError: it is not there; the message says where it comes from and where it belongs.
+    """
+    path = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
+    if not os.path.isfile(path):
+        raise InputError(f"model={spec} must have its weights at {path}; download them from {url}")
+    return path
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, or its type: messages stay on one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _reason(error: Exception) -> str:
+    """What torch.load found, without its advice to load the file unsafely."""
+    found = re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed global|$)", str(error), re.MULTILINE)
+    return found[1] if found else first_line(error)

@@ -1,0 +1,173 @@
+"""Models in a file of their own: programs of torch.export (.pt2) and of TorchScript.
+
+Such a file is a program. Reading and running it can run any code that its author put there, as `python:` does: take
+only files from people that you trust. (Checkpoints of weights, which the other kinds of model read, run no code.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import zipfile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aosa_fast.errors import InputError
+from aosa_fast.model import call_model
+from aosa_fast.models.checkpoints import UNREADABLE, first_line
+from aosa_fast.models.classifier import KINETICS, Classifier
+from aosa_fast.models.preprocess import Preprocessing
+
+SUFFIXES = (".pt2", ".pt", ".pth", ".ts")
+KEYS = ("frames", "stride", "size", "crop", "mean", "std", "class_names")  # of the JSON file beside a program
+# Calls that behave otherwise in training, and where they say that they are in training.
+TRAINING = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.feature_dropout.default": 2}
+
+
+class ExportedNetwork(nn.Module):
+    """A program of torch.export behind the usual call: any number of clips, whatever batch it was exported with.
+
+    Clips go through in parts of as many as the program takes: a program exported for one clip gets them one by one, and
+    where it wants more than are left, the last clip is repeated and what it gives is left out.
+
+    Attributes:
+        program: the module that torch.export made.
+        shape: (3, T, H, W) that it takes, None where any.
+        batch: fewest and most clips that it takes at a time; most is None for any number.
+    """
+
+    def __init__(self, program: nn.Module, shape: tuple[int | None, ...], batch: tuple[int, int | None]) -> None:
+        super().__init__()
+        self.program = program
+        self.shape = shape
+        self.batch = batch
+        for module in self.modules():
+            module.training = False  # its mode was set when it was exported, and its eval() raises
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Sets nothing: the mode was set when the program was exported."""
+        return self
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Logits (B, n_classes) of a video (B, 3, T, H, W).
+
+        Raises:
+            InputError: the program takes videos of another shape only.
+        """
+        if any(mine not in (None, theirs) for mine, theirs in zip(self.shape, video.shape[1:], strict=True)):
+            wanted = ", ".join("any" if side is None else str(side) for side in self.shape)
+            raise InputError(
+                f"video must be (B, {wanted}), which the program was exported for; got {tuple(video.shape)}"
+            )
+        fewest, most = self.batch
+        rows = []
+        for part in video.split(most or len(video)):
+            missing = max(0, fewest - len(part))
+            full = torch.cat([part, part[-1:].expand(missing, -1, -1, -1, -1)]) if missing else part
+            rows.append(call_model(self.program, full)[: len(part)])
+        return torch.cat(rows)
+
+
+def load_exported(path: str) -> Classifier:
+    """Loads a program, with its preprocessing from the JSON file beside it, FILE.json, where there is one.
+
+    Args:
+        path: what torch.export.save or torch.jit.save wrote, of a network in evaluation mode that maps a float32 tensor
+            (B, 3, T, H, W) to logits (B, n_classes). FILE.json may hold any of `KEYS`, as in `Preprocessing`. Without
+            it frames, size and crop are those of an exported program's input, where that is fixed, and the rest is
+            `KINETICS`. TorchScript does not keep its input's shape.
+
+    Raises:
+        InputError: no such file, one of another kind, damaged, exported in training mode, or with other inputs.
+    """
+    kind = _kind(path)
+    try:
+        with warnings.catch_warnings():
+            # Deprecated, but there are such files.
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            loaded = torch.export.load(path) if kind == "export" else torch.jit.load(path, map_location="cpu").eval()
+    except UNREADABLE as error:
+        raise InputError(f"{path}: must be a program of torch.export or TorchScript; {first_line(error)}") from None
+    network = _network(path, loaded) if kind == "export" else loaded
+    sides = network.shape[1:] if isinstance(network, ExportedNetwork) else (None, None, None)
+    given, names = _description(f"{path}.json") if os.path.isfile(f"{path}.json") else ({}, None)
+    return Classifier(network, _preprocessing(path, sides, given), names)
+
+
+def _kind(path: str) -> str:
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: must be a program of torch.export or TorchScript; there is no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        names = set()
+    if names & {"archive_format", "serialized_exported_program.json"}:  # the second until PyTorch 2.7
+        return "export"
+    if "constants.pkl" in names:
+        return "script"
+    detail = "weights alone go to torchvision:, pytorchvideo: or resnet3d:, with the name of their network"
+    raise InputError(f"{path}: must be a program of torch.export or TorchScript; {detail}")
+
+
+def _network(path: str, exported: torch.export.ExportedProgram) -> ExportedNetwork:
+    for node in exported.graph.nodes:
+        place = TRAINING.get(str(node.target))
+        if place is not None and place < len(node.args) and node.args[place]:
+            raise InputError(f"{path}: must be exported in evaluation mode, after network.eval(); {node.target} is not")
+    inputs = [node for node in exported.graph.nodes if node.name in exported.graph_signature.user_inputs]
+    shape = tuple(inputs[0].meta["val"].shape) if len(inputs) == 1 else ()
+    if len(shape) != 5 or shape[1] != 3:
+        raise InputError(f"{path}: must take one tensor (B, 3, T, H, W); its input is {_described(inputs)}")
+    fixed = tuple(side if isinstance(side, int) else None for side in shape)
+    fewest, most = fixed[0] or 1, fixed[0]
+    if fixed[0] is None:
+        limits = exported.range_constraints.get(shape[0].node.expr)
+        if limits is not None:
+            fewest = max(1, int(limits.lower))
+            most = int(limits.upper) if limits.upper.is_Integer else None
+    return ExportedNetwork(exported.module(), fixed[1:], (fewest, most))
+
+
+def _described(inputs: list[Any]) -> str:
+    return ", ".join(str(tuple(getattr(node.meta.get("val"), "shape", ()))) for node in inputs) or "none"
+
+
+def _description(path: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+    """Preprocessing and class names from the JSON file beside a program."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: must be readable JSON; {first_line(error)}") from None
+    if not isinstance(content, dict) or not set(content) <= set(KEYS):
+        got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: must hold an object with any of {', '.join(KEYS)}; got {got}")
+    names = content.pop("class_names", None)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise InputError(f"{path}: class_names must be a list of names; got {type(names).__name__}")
+    for key, value in content.items():
+        kinds, count = ((int, float), 3) if key in ("mean", "std") else ((int,), 2 if key == "crop" else None)
+        row = value if isinstance(value, list) else [value]
+        if isinstance(value, list) != bool(count) or len(row) != (count or 1) or not all(type(v) in kinds for v in row):
+            wanted = f"a list of {count} numbers" if count else "a whole number"
+            raise InputError(f"{path}: {key} must be {wanted}; got {value}")
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    return given, None if names is None else tuple(names)
+
+
+def _preprocessing(path: str, sides: tuple[int | None, ...], given: dict[str, Any]) -> Preprocessing:
+    frames, height, width = sides
+    values: dict[str, Any] = {"frames": frames or KINETICS.frames, "stride": KINETICS.stride}
+    values |= {"mean": KINETICS.mean, "std": KINETICS.std} | given
+    side = given.get("size", KINETICS.size)
+    values.setdefault("crop", (height, width) if height and width else (side, side))
+    values.setdefault("size", max(values["crop"]))
+    try:
+        return Preprocessing(**values)
+    except InputError as error:
+        raise InputError(f"{path}.json: {error}") from None

@@ -1,0 +1,225 @@
+"""Video classifiers of Hugging Face's transformers, from this machine only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from aosa_fast.errors import InputError
+from aosa_fast.models.anatomy import find_anatomy
+from aosa_fast.models.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from aosa_fast.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What a family's published checkpoints were trained with; mean and std where no file says them."""
+
+    title: str
+    stride: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+# The strides are those of the Kinetics checkpoints: 8 frames of every 32nd, 16 of every 4th, 32 of every 2nd.
+_FAMILIES = {
+    "timesformer": _Family("TimeSformer", 32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    "videomae": _Family("VideoMAE", 4, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vivit": _Family("ViViT", 2, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+# TimeSformer-HR and -L look at the same stretch of a video with more frames.
+_TIMESFORMER_STRIDES = {16: 16, 96: 4}
+_PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
+
+
+class HuggingFace(nn.Module):
+    """One of transformers' video classifiers, with the interface of all others here.
+
+    Attributes:
+        model: the classifier of transformers, which takes (B, T, C, H, W). Its attention stays the fast one that it is
+            built with: rollout computes the matrices from queries and keys.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W), normalised, to logits (B, n_classes).
+
+        Raises:
+            InputError: a clip of another size than the network's position embeddings are for.
+        """
+        config: Any = self.model.config
+        wanted = [config.num_frames, *_both(config.image_size)]
+        sizes = list(video.shape[2:])
+        # TimeSformer stretches its position embeddings to other heights, but takes more frames for more rows.
+        if config.model_type == "timesformer" and len(sizes) == 3 and sizes[1] % _both(config.patch_size)[0] == 0:
+            wanted[1] = sizes[1]
+        if sizes != wanted:
+            raise InputError(
+                f"video must be (B, C, {', '.join(map(str, wanted))}) for this model; got {tuple(video.shape)}"
+            )
+        return self.model(pixel_values=video.transpose(1, 2), return_dict=True).logits
+
+
+def load_huggingface(spec: str, rest: str) -> Classifier:
+    """Loads TimeSformer, VideoMAE or ViViT from a folder, or from the cache of earlier downloads; never from the net.
+
+    Frames are as many as the network takes; their stride is that of the family's Kinetics checkpoints (TimeSformer
+    8 frames of every 32nd, VideoMAE 16 of every 4th, ViViT 32 of every 2nd). Crop, mean and std follow the model's
+    config.json and preprocessor_config.json.
+
+    Args:
+        spec: as the user wrote it, for messages.
+        rest: a folder as `save_pretrained` writes it, or a model's id (facebook/timesformer-base-finetuned-k400).
+
+    Returns:
+        The classifier, whose network is a `HuggingFace` in evaluation mode.
+
+    Raises:
+        InputError: transformers or the files are missing, another kind of model, weights that are not all there.
+    """
+    from aosa_fast.models.classifier import Classifier
+
+    try:
+        from transformers import AutoModelForVideoClassification
+    except ImportError:
+        raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers") from None
+    folder = _folder(spec, rest)
+    kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
+    if kind not in _FAMILIES:
+        known = ", ".join(family.title for family in _FAMILIES.values())
+        raise InputError(f"model={spec} must be one of {known} (model_type {', '.join(_FAMILIES)}); got {kind}")
+    with _quiet():
+        try:
+            model, report = AutoModelForVideoClassification.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            )
+        except Exception as error:  # noqa: BLE001 - what is wrong in a file, transformers says in a dozen ways
+            again = "" if os.path.isdir(rest) else f"; download it again from https://huggingface.co/{rest}"
+            raise InputError(f"{folder}: must hold a {kind} model; {_first_line(error)}{again}") from None
+    # What a file lacks, transformers makes up at random: a pretrained body without a classifier, most often.
+    if report["missing_keys"] or report["mismatched_keys"]:
+        lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+        raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {', '.join(lacking[:3])}")
+    network = HuggingFace(model.float()).eval()
+    if find_anatomy(network) is None:
+        raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
+    return Classifier(network, _preprocessing(folder, model.config), _names(model.config), find_anatomy(network))
+
+
+def _folder(spec: str, rest: str) -> str:
+    if os.path.isdir(rest):
+        folder = rest
+    else:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = snapshot_download(rest, local_files_only=True)
+        except (HFValidationError, LocalEntryNotFoundError):
+            raise InputError(
+                f"model={spec} must be a folder, or a model in the cache of Hugging Face; download it from "
+                f"https://huggingface.co/{rest} (hf download {rest}), or give its folder as hf:FOLDER"
+            ) from None
+    if not os.path.isfile(os.path.join(folder, "config.json")):
+        raise InputError(f"{folder}: must hold config.json and the weights of a transformers model")
+    return folder
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: must be a JSON file; {_first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold an object; got {type(content).__name__}")
+    return content
+
+
+def _preprocessing(folder: str, config: Any) -> Preprocessing:
+    family = _FAMILIES[config.model_type]
+    crop = _both(config.image_size)
+    frames, stride = config.num_frames, family.stride
+    if config.model_type == "timesformer":
+        stride = _TIMESFORMER_STRIDES.get(frames, stride)
+    size, mean, std = family.size * max(crop) // 224, family.mean, family.std
+    path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
+    if path:
+        given = _read_json(path)
+        try:
+            size = _short_side(given.get("size"), size)
+            mean, std = _normalisation(given, config.model_type == "vivit")
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"{path}: must be a preprocessor's file as transformers writes it; {error}") from None
+    return Preprocessing(frames=frames, stride=stride, size=max(size, *crop), crop=crop, mean=mean, std=std)
+
+
+def _normalisation(given: dict[str, Any], vivit: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of pixels in [0, 1] that do what the file says: scale, shift (ViViT's offset), normalise."""
+    scale, shift = 1.0, 0.0
+    if given.get("do_rescale", True):
+        scale = float(given.get("rescale_factor", 1 / 127.5 if vivit else 1 / 255))
+        shift = 1.0 if vivit and given.get("offset", True) else 0.0
+    mean: tuple[float, ...] = (0.0,) * 3
+    std: tuple[float, ...] = (1.0,) * 3
+    if given.get("do_normalize", True):
+        mean, std = (_channels(given.get(name)) for name in ("image_mean", "image_std"))
+    return tuple((m + shift) / (255 * scale) for m in mean), tuple(s / (255 * scale) for s in std)
+
+
+def _channels(values: Any) -> tuple[float, ...]:
+    """One number for all channels, or one each; 0.5 where the file leaves it to transformers."""
+    numbers = values if isinstance(values, list) else [0.5 if values is None else values] * 3
+    if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"image_mean and image_std must be three numbers; got {values}")
+    return tuple(map(float, numbers))
+
+
+def _short_side(size: Any, default: int) -> int:
+    """Files hold a number, {"shortest_edge"}, or {"height", "width"}."""
+    if isinstance(size, dict):
+        sides = [size[name] for name in ("shortest_edge", "height", "width") if name in size]
+        return int(max(sides)) if sides else default
+    return int(size) if isinstance(size, int) else default
+
+
+def _names(config: Any) -> tuple[str, ...] | None:
+    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def _both(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and reports, which are set back afterwards."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

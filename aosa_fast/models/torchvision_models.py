@@ -1,0 +1,69 @@
+"""torchvision's video models."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aosa_fast.errors import InputError
+from aosa_fast.models.checkpoints import count_classes, downloaded, fit, initialised, read_state
+from aosa_fast.models.classifier import Classifier, read_class_names
+from aosa_fast.models.preprocess import Preprocessing
+
+# (frames, stride) per family, for video of 30 frames a second: frame_rate and clip_len of the weights' documentation.
+# S3D was trained on 64 frames, and its accuracy measured on 128; it takes 14 or more.
+SAMPLING = {"r3d": (16, 2), "mc3": (16, 2), "r2plus1d": (16, 2), "s3d": (64, 2), "mvit": (16, 4), "swin3d": (32, 2)}
+
+
+def load_torchvision(spec: str, rest: str) -> Classifier:
+    """Loads one of torchvision's video models.
+
+    Frames are resized by their short side, keeping their proportions. The weights of r3d_18, mc3_18, r2plus1d_18 and
+    s3d were trained on frames resized to 128x171 or 256x256 whatever their shape, which is the same for 4:3 video in
+    the first three; others look narrower to them than in training.
+
+    Args:
+        spec: the whole, for messages.
+        rest: NAME[:WEIGHTS[:NAMES]]. WEIGHTS is a name that torchvision knows (default: its DEFAULT), "random", or a
+            checkpoint file, with as many classes as it has; NAMES is for `read_class_names`.
+
+    Raises:
+        InputError: no torchvision, no such model, weights that are not on this machine or do not fit.
+    """
+    try:
+        from torchvision.models import get_model, get_model_weights, list_models, video
+    except ImportError:
+        raise InputError(f"model={spec} must have torchvision; it is missing: pip install torchvision") from None
+    name, _, weights = rest.partition(":")
+    weights, _, names = weights.partition(":")
+    if name not in list_models(module=video):
+        raise InputError(f"model must be one of torchvision's {', '.join(list_models(module=video))}; got {name}")
+    known = get_model_weights(name)
+    entry: Any = known[weights] if weights in known.__members__ else known.DEFAULT
+    if weights == "random":
+        network = initialised(lambda: get_model(name, weights=None))
+    else:
+        if weights in ("", *known.__members__):
+            weights = downloaded(spec, entry.url)
+        elif not os.path.isfile(weights):
+            choices = ", ".join(known.__members__)
+            raise InputError(f"model={spec} must name a checkpoint file, random, or one of {choices}; got {weights}")
+        network = fit(lambda n: get_model(name, weights=None, num_classes=n), read_state(weights), weights)
+    classes, categories = count_classes(network), tuple(entry.meta["categories"])
+    class_names = categories if classes == len(categories) else None
+    if names:
+        class_names = read_class_names(names, classes)
+    return Classifier(network, _preprocessing(name, entry.transforms()), class_names)
+
+
+def _preprocessing(name: str, transform: Any) -> Preprocessing:
+    frames, stride = SAMPLING.get(name.split("_")[0], (16, 2))
+    height, width = transform.crop_size
+    return Preprocessing(
+        frames=frames,
+        stride=stride,
+        size=min(transform.resize_size),
+        crop=(height, width),
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+from torchvision.models.video.mvit import MSBlockConfig, MViT
+from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+from aosa_fast.demo.network import DemoNet
+from aosa_fast.errors import InputError
+from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
+from aosa_fast.models.token_layout import TokenLayout
+from test_models_huggingface import tiny_clips, tiny_network
+
+VIDEO = (2, 3, 4, 18, 40)  # with patches of (2, 6, 8): T' = 2, H' = 3, W' = 5
+GRID = (2, 3, 5)
+PATCH = (2, 6, 8)
+
+
+def places(clips: int = VIDEO[0], grid: tuple[int, int, int] = GRID) -> Tensor:
+    """(B, 4, T', H', W'): each place says its clip, time, row and column."""
+    return torch.stack(torch.meshgrid(*map(torch.arange, (clips, *grid)), indexing="ij"), 1)
+
+
+def special(rows: int, count: int = 1) -> Tensor:
+    return torch.full((rows, count, 4), -1)
+
+
+@pytest.mark.parametrize("given", [{"patch": PATCH}, {"grid": GRID}], ids=["patch", "grid"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_tokens_lie_where_the_order_says(given: dict[str, Any], count: int):
+    by_hand = [("time-major", (b, t, y, x)) for b, t, y, x in itertools.product(*map(range, (2, *GRID)))]
+    time_major = torch.tensor([place for _, place in by_hand]).reshape(2, -1, 4)
+    patch_major = torch.tensor(
+        [(b, t, y, x) for b, y, x, t in itertools.product(range(2), range(3), range(5), range(2))]
+    ).reshape(2, -1, 4)
+    frames = time_major.reshape(4, 15, 4)
+    outputs = {
+        "time-major": torch.cat([special(2, count), time_major], 1),
+        "patch-major": torch.cat([special(2, count), patch_major], 1),
+        "frames-in-batch": torch.cat([special(4, count), frames], 1),
+    }
+    for order, output in outputs.items():
+        layout = TokenLayout(order, special=count, **given)
+        assert layout.grid_of(VIDEO) == GRID
+        assert torch.equal(layout.to_grid(output, VIDEO), places()), order
+
+
+def test_maps_without_tokens():
+    assert torch.equal(TokenLayout("channels-first").to_grid(places(), VIDEO), places())
+    assert torch.equal(TokenLayout("channels-last").to_grid(places().permute(0, 2, 3, 4, 1), VIDEO), places())
+
+
+def test_gradients_go_through():
+    output = torch.randn(2, 31, 4, requires_grad=True)
+    grid = TokenLayout("patch-major", special=1, patch=PATCH).to_grid(output, VIDEO)
+    grid[1, 2, 1, 2, 3].backward()
+    assert output.grad is not None
+    # Patch 2 * 5 + 3, frame 1 of 2, after the class token.
+    assert torch.nonzero(output.grad).tolist() == [[1, 1 + (2 * 5 + 3) * 2 + 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("order", "shape"),
+    [
+        ("channels-first", (2, 31, 4)),
+        ("channels-first", (1, 4, 2, 3, 5)),
+        ("channels-last", (2, 30, 4)),
+        ("time-major", (2, 30, 4)),
+        ("time-major", (2, 32, 4)),
+        ("time-major", (1, 31, 4)),
+        ("time-major", (2, 31)),
+        ("time-major", (2, 31, 4, 1)),
+        ("patch-major", (2, 30, 4)),
+        ("patch-major", (4, 16, 4)),
+        ("frames-in-batch", (2, 31, 4)),
+        ("frames-in-batch", (4, 15, 4)),
+        ("frames-in-batch", (8, 16, 4)),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(order: str, shape: tuple[int, ...]):
+    with pytest.raises(InputError, match=f"layer's output must be {order}, .*; got") as caught:
+        TokenLayout(order, special=1, patch=PATCH).to_grid(torch.zeros(shape), VIDEO)
+    assert "\n" not in str(caught.value)
+
+
+def test_layouts_that_say_too_little_are_refused():
+    with pytest.raises(InputError, match="order must be one of"):
+        TokenLayout("rows")
+    with pytest.raises(InputError, match="layout must have a patch or a grid for order time-major"):
+        TokenLayout("time-major")
+
+
+# The delta-pixel tests: one patch of one frame of one clip is changed, and exactly its place of the grid must change.
+# What mixes places before the layer is turned off.
+
+
+def changed(
+    network: nn.Module, layer: str, layout: TokenLayout, video: Tensor, where: tuple[Any, ...]
+) -> list[list[int]]:
+    seen: list[Tensor] = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
+    other = video.clone()
+    other[where] += 3 * torch.randn(other[where].shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        network(video)
+        network(other)
+    handle.remove()
+    before, after = (layout.to_grid(output, video.shape) for output in seen)
+    return torch.nonzero((before != after).any(1)).tolist()
+
+
+def silence(*modules: nn.Module) -> None:
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+
+
+def deltas(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    T, H, W = grid
+    return [(0, 0, 0), (T - 1, 0, 0), (0, H - 1, 0), (0, 0, W - 1), (T - 1, H // 2, 1), (T // 2, H - 1, W - 2)]
+
+
+def check_deltas(
+    network: nn.Module,
+    anatomy: Anatomy,
+    video: Tensor,
+    patch: tuple[int, int, int],
+    grid: tuple[int, int, int],
+    part: float = 1.0,
+) -> None:
+    """`part` is how much of the patch's height and width is changed."""
+    assert len(set(grid)) == 3
+    assert tuple(size // side for size, side in zip(video.shape[2:], patch, strict=True)) == grid
+    for t, y, x in deltas(grid):
+        rows = slice(y * patch[1], int((y + part) * patch[1]))
+        columns = slice(x * patch[2], int((x + part) * patch[2]))
+        # One frame of a tubelet is enough.
+        where = (1, slice(None), t * patch[0], rows, columns)
+        assert changed(network, anatomy.layer, anatomy.layout, video, where) == [[1, t, y, x]]
+
+
+HF_PATCHES = {"timesformer": (1, 8, 8), "timesformer-joint": (1, 8, 8), "videomae": (2, 8, 4), "vivit": (2, 8, 4)}
+HF_GRIDS = {"timesformer": (3, 6, 4), "timesformer-joint": (3, 6, 4), "videomae": (4, 3, 10), "vivit": (4, 3, 10)}
+
+
+@pytest.mark.parametrize("family", HF_PATCHES)
+def test_a_patch_of_hugging_face_is_its_token(family: str):
+    network = tiny_network(family, num_hidden_layers=1)
+    if family == "timesformer":
+        silence(network.model.timesformer.encoder.layer[0].temporal_dense)
+    anatomy = find_anatomy(network)
+    assert anatomy is not None
+    assert anatomy.layer.endswith("layernorm_before")
+    check_deltas(network, anatomy, tiny_clips(family), HF_PATCHES[family], HF_GRIDS[family])
+
+
+def test_timesformer_hands_on_patch_by_patch():
+    network = tiny_network("timesformer")
+    layout = TokenLayout("patch-major", special=1, patch=(1, 8, 8))
+    anatomy = Anatomy("model.timesformer.embeddings", layout)
+    check_deltas(network, anatomy, tiny_clips("timesformer"), (1, 8, 8), (3, 6, 4))
+
+
+def tiny_mvit(stride: int = 1) -> MViT:
+    """A patch is (2, 4, 4), and the first of two blocks pools height and width."""
+    torch.manual_seed(0)
+    settings = [
+        MSBlockConfig(2, 8, 8, [3, 3, 3], [3, 3, 3], [1, step, step], [1, 1, 1]) for step in (stride, 1)
+    ]  # fmt: skip
+    network = MViT(
+        (24, 40), 4, settings, residual_pool=False, residual_with_cls_embed=True, rel_pos_embed=False,
+        proj_after_attn=False, num_classes=6, patch_embed_kernel=(2, 4, 4), patch_embed_stride=(2, 4, 4),
+        patch_embed_padding=(0, 0, 0),
+    )  # fmt: skip
+    return network.eval()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_patch_of_mvit_is_its_token(stride: int):
+    network = tiny_mvit(stride)
+    silence(network.blocks[0].attn.project, network.blocks[0].mlp)
+    anatomy = find_anatomy(network)
+    assert anatomy is not None
+    assert anatomy.layer == "blocks.1.norm1"
+    video = torch.randn(2, 3, 4, 24, 40)
+    # The pool takes the maximum of 3 x 3 around every second token: only that one is changed.
+    side = 4 * stride
+    check_deltas(network, anatomy, video, (2, side, side), (2, 24 // side, 40 // side), part=1 / stride)
+
+
+def tiny_swin() -> SwinTransformer3d:
+    torch.manual_seed(0)
+    return SwinTransformer3d([2, 4, 8], 8, [2], [2], [2, 3, 3], num_classes=6).eval()
+
+
+def test_a_patch_of_swin_is_its_place():
+    network = tiny_swin()
+    for block in network.features[0]:
+        silence(block.attn.proj, block.mlp)
+    anatomy = find_anatomy(network)
+    assert anatomy is not None
+    check_deltas(network, anatomy, torch.randn(2, 3, 4, 24, 40), (2, 4, 8), (2, 6, 5))
+
+
+class Patches(nn.Module):
+    """A convolutional network whose cells don't overlap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Conv3d(3, 8, (2, 4, 8), (2, 4, 8)), nn.BatchNorm3d(8))
+        self.head = nn.Linear(8, 6)
+        self.anatomy = Anatomy("layer", TokenLayout("channels-first"))
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.head(self.layer(video).relu_().mean((2, 3, 4)))
+
+
+def test_a_patch_of_a_convolution_is_its_cell_and_a_network_may_say_its_own_anatomy():
+    network = Patches().eval()
+    anatomy = find_anatomy(network)
+    assert anatomy is network.anatomy
+    check_deltas(network, anatomy, torch.randn(2, 3, 4, 24, 40), (2, 4, 8), (2, 6, 5))
+
+
+TINY: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
+    **{family: (lambda f=family: tiny_network(f, 3.0), lambda f=family: tiny_clips(f)) for family in HF_PATCHES},
+    "mvit": (lambda: tiny_mvit(2), lambda: torch.randn(2, 3, 4, 24, 40)),
+    "swin": (tiny_swin, lambda: torch.randn(2, 3, 4, 24, 40)),
+}
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_every_place_of_the_layer_reaches_the_class_score(family: str):
+    network, video = TINY[family][0](), TINY[family][1]()
+    anatomy = find_anatomy(network)
+    assert anatomy is not None
+    seen: list[Tensor] = []
+    network.get_submodule(anatomy.layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    logits = network(video)
+    (grad,) = torch.autograd.grad(logits[:, 1].sum(), seen[0])
+    reached = anatomy.layout.to_grid(grad, video.shape).abs().amax(1)
+    assert reached.min() > 1e-4 * reached.max()
+
+
+# Real networks, without their numbers: on the meta device, only shapes are computed.
+
+
+@contextmanager
+def imported_quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def pytorchvideo_network(name: str) -> nn.Module:
+    with imported_quietly():
+        from pytorchvideo.models import hub
+
+    network: nn.Module = getattr(hub, name)(pretrained=False)
+    if not name.startswith("slowfast"):
+        return network
+    from aosa_fast.models.pytorchvideo_models import PackedPathways
+
+    return PackedPathways(network)
+
+
+FULL = {
+    "r3d_18": ("layer4", (16, 112, 112), (512, 2, 7, 7)),
+    "mc3_18": ("layer4", (16, 112, 112), (512, 16, 7, 7)),
+    "r2plus1d_18": ("layer4", (16, 96, 128), (512, 2, 6, 8)),
+    "s3d": ("features.15", (16, 224, 256), (1024, 2, 7, 8)),
+    "mvit_v1_b": ("blocks.15.norm1", (16, 224, 224), (768, 8, 7, 7)),
+    "mvit_v2_s": ("blocks.15.norm1", (16, 224, 224), (768, 8, 7, 7)),
+    "swin3d_t": ("norm", (16, 224, 192), (768, 8, 7, 6)),
+    "slow_r50": ("blocks.4", (8, 256, 256), (2048, 8, 8, 8)),
+    "c2d_r50": ("blocks.5", (8, 256, 256), (2048, 4, 8, 8)),
+    "i3d_r50": ("blocks.5", (8, 256, 256), (2048, 4, 8, 8)),
+    "r2plus1d_r50": ("blocks.4", (16, 256, 256), (2048, 4, 8, 8)),
+    "x3d_s": ("blocks.4", (13, 182, 182), (192, 13, 6, 6)),
+    "slowfast_r50": ("network.blocks.4.multipathway_blocks.0", (32, 256, 256), (2048, 8, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_layer_of_the_real_networks_gives_the_grid_that_it_should(name: str):
+    layer, sizes, expected = FULL[name]
+    with torch.device("meta"):
+        network = get_model(name) if not name.endswith(("r50", "x3d_s")) else pytorchvideo_network(name)
+        anatomy = find_anatomy(network.eval())
+        assert anatomy is not None
+        assert anatomy.layer == layer
+        assert anatomy.attention is None
+        seen: list[Tensor] = []
+        network.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
+        video = torch.zeros(2, 3, *sizes)
+        with torch.no_grad():
+            assert network(video).shape == (2, 400)
+        assert anatomy.layout.to_grid(seen[0], video.shape).shape == (2, *expected)
+
+
+def test_the_embedded_network():
+    anatomy = find_anatomy(DemoNet())
+    assert anatomy == Anatomy("features", TokenLayout("channels-first"))
+
+
+@pytest.mark.parametrize(
+    ("family", "attention"),
+    [("timesformer", "divided"), ("timesformer-joint", "joint"), ("videomae", "joint"), ("vivit", "joint")],
+)
+def test_the_kind_of_attention(family: str, attention: str):
+    anatomy = find_anatomy(tiny_network(family))
+    assert anatomy is not None
+    assert anatomy.attention == attention
+    assert ".1." in anatomy.layer
+
+
+def test_wrapped_networks_are_looked_into():
+    network = DemoNet()
+    wrapped = nn.DataParallel(torch.compile(network))
+    assert unwrap(wrapped) is network
+    assert find_anatomy(wrapped) == find_anatomy(network)
+
+    class Mine(DemoNet):
+        pass
+
+    assert find_anatomy(Mine()) == find_anatomy(network)
+
+
+def test_unknown_networks_have_none():
+    class VideoResNet(nn.Module):
+        """The name alone is not enough."""
+
+    assert find_anatomy(VideoResNet()) is None
+    assert find_anatomy(nn.Sequential()) is None
+    assert find_anatomy(tiny_network("timesformer", attention_type="space_only")) is None

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import utils
+
+from aosa_fast.errors import InputError
+from aosa_fast.models.huggingface import HuggingFace, load_huggingface
+
+FAMILIES = ("timesformer", "timesformer-joint", "videomae", "vivit")
+
+
+def tiny_config(family: str, **changes: Any) -> Any:
+    """Six classes, T' != H' != W' where the family has it."""
+    common = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    if family.startswith("timesformer"):
+        kind = "joint_space_time" if family.endswith("joint") else "divided_space_time"
+        own = {"image_size": 32, "patch_size": 8, "num_frames": 3, "attention_type": kind}
+        make = transformers.TimesformerConfig
+    elif family == "videomae":
+        own = {"image_size": [24, 40], "patch_size": [8, 4], "num_frames": 8, "tubelet_size": 2}
+        make = transformers.VideoMAEConfig
+    else:
+        own = {"image_size": [24, 40], "tubelet_size": [2, 8, 4], "num_frames": 8}
+        make = transformers.VivitConfig
+    return make(**{**common, **own, "num_labels": 6, **changes})
+
+
+def tiny_network(family: str, sharpness: float = 1.0, seed: int = 0, **changes: Any) -> HuggingFace:
+    """Random weights; `sharpness` scales all of them, so that attention is not the same everywhere."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForVideoClassification.from_config(tiny_config(family, **changes))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name:
+                parameter.copy_(sharpness * 0.1 * torch.randn_like(parameter))
+    return HuggingFace(model).eval()
+
+
+def tiny_clips(family: str, clips: int = 2, seed: int = 1) -> torch.Tensor:
+    """TimeSformer stretches its embeddings to a height that is not the width."""
+    shape = (3, 48, 32) if family.startswith("timesformer") else (8, 24, 40)
+    return torch.randn(clips, 3, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def save(network: HuggingFace, folder: Path) -> Path:
+    bars = utils.logging.is_progress_bar_enabled()
+    utils.logging.disable_progress_bar()
+    network.model.save_pretrained(folder)
+    if bars:
+        utils.logging.enable_progress_bar()
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_gives_the_model_that_was_saved(family: str, tmp_path: Path, no_network: None, capfd: Any):
+    network = tiny_network(family)
+    folder = save(network, tmp_path / "saved")
+    capfd.readouterr()
+    bars, verbosity = utils.logging.is_progress_bar_enabled(), utils.logging.get_verbosity()
+    loaded = load_huggingface(f"hf:{folder}", str(folder))
+    assert capfd.readouterr() == ("", "")
+    assert (utils.logging.is_progress_bar_enabled(), utils.logging.get_verbosity()) == (bars, verbosity)
+    video = tiny_clips(family)
+    with torch.no_grad():
+        # Hugging Face has the frames before the channels.
+        expected = network.model(pixel_values=video.permute(0, 2, 1, 3, 4)).logits
+        assert torch.equal(loaded.network(video), expected)
+        assert expected.std() > 1e-3
+        alone = loaded.network(video[1:])
+    torch.testing.assert_close(alone, expected[1:], rtol=1e-5, atol=1e-6)
+    assert not loaded.network.training
+    assert loaded.class_names is None
+    assert loaded.anatomy is not None
+    assert loaded.preprocessing.frames == video.shape[2]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradient_reaches_every_voxel(family: str):
+    network, video = tiny_network(family), tiny_clips(family).requires_grad_()
+    network(video)[:, 2].sum().backward()
+    assert video.grad is not None
+    assert torch.isfinite(video.grad).all()
+    assert (video.grad != 0).float().mean() > 0.99
+
+
+def test_class_names_are_those_of_the_config(tmp_path: Path):
+    names = {0: "wave", 1: "jump", 2: "sit", 3: "run", 4: "eat", 5: "box"}
+    folder = save(tiny_network("vivit", id2label=names, label2id={v: k for k, v in names.items()}), tmp_path / "a")
+    assert load_huggingface("hf:x", str(folder)).class_names == ("wave", "jump", "sit", "run", "eat", "box")
+
+
+def test_defaults_without_a_preprocessor_file(tmp_path: Path):
+    made = {family: load_huggingface("hf:x", str(save(tiny_network(family), tmp_path / family))) for family in FAMILIES}
+    assert [made[family].preprocessing.stride for family in FAMILIES] == [32, 32, 4, 2]
+    assert made["timesformer"].preprocessing.mean == (0.45, 0.45, 0.45)
+    assert made["videomae"].preprocessing.crop == (24, 40)
+    assert made["videomae"].preprocessing.mean == (0.485, 0.456, 0.406)
+    assert made["vivit"].preprocessing.std == (0.5, 0.5, 0.5)
+    many = save(tiny_network("timesformer", num_frames=16), tmp_path / "hr")
+    assert load_huggingface("hf:x", str(many)).preprocessing.stride == 16
+
+
+@pytest.mark.parametrize(
+    ("family", "processor"),
+    [
+        ("timesformer", {"image_mean": [0.45, 0.4, 0.35], "image_std": [0.2, 0.21, 0.22]}),
+        ("videomae", {}),
+        ("videomae", {"do_normalize": False}),
+        ("videomae", {"do_rescale": False, "image_mean": [99.0, 98.0, 97.0], "image_std": [31.0, 32.0, 33.0]}),
+        ("videomae", {"rescale_factor": 1 / 128}),
+        ("vivit", {}),
+        ("vivit", {"do_normalize": False}),
+        ("vivit", {"offset": False, "rescale_factor": 1 / 255, "image_std": [0.2, 0.3, 0.4]}),
+    ],
+    ids=str,
+)
+def test_input_is_what_the_models_own_processor_gives(family: str, processor: dict[str, Any], tmp_path: Path):
+    folder = save(tiny_network(family), tmp_path / "model")
+    kind = transformers.VivitImageProcessor if family == "vivit" else transformers.VideoMAEImageProcessorPil
+    sizes = {"size": {"shortest_edge": 40}, "crop_size": {"height": 24, "width": 40}}
+    if family == "timesformer":
+        sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    theirs = kind(**sizes, **processor)
+    theirs.save_pretrained(folder)
+    mine = load_huggingface("hf:x", str(folder)).preprocessing
+    assert mine.size == sizes["size"]["shortest_edge"]
+    assert mine.crop == (sizes["crop_size"]["height"], sizes["crop_size"]["width"])
+    frames = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
+    if family == "timesformer":
+        frames = frames[:, :32, :32]
+    expected = torch.as_tensor(np.asarray(theirs(list(frames), return_tensors="np")["pixel_values"]))
+    ours = mine.to_input(mine.crop_frames(frames))
+    torch.testing.assert_close(ours, expected.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_std": "black"},
+        {"image_std": [0.5, 0.5]},
+        {"image_mean": ["a", "b", "c"]},
+        {"rescale_factor": "x"},
+        {"rescale_factor": 0},
+        {"size": {"height": "tall"}},
+    ],
+    ids=str,
+)
+def test_a_wrong_preprocessor_file(wrong: dict[str, Any], tmp_path: Path):
+    folder = save(tiny_network("videomae"), tmp_path / "model")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": 0.5, **wrong}))
+    with pytest.raises(InputError, match=r"preprocessor_config.json: must be a preprocessor's file"):
+        load_huggingface("hf:x", str(folder))
+
+
+@pytest.mark.parametrize("size", [56, {"shortest_edge": 56}, {"height": 56, "width": 56}], ids=str)
+def test_all_ways_to_write_the_size(size: Any, tmp_path: Path):
+    folder = save(tiny_network("videomae"), tmp_path / "model")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))
+    assert load_huggingface("hf:x", str(folder)).preprocessing.size == 56
+
+
+def test_a_model_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"https://huggingface.co/me/tiny .*hf:FOLDER"):
+        load_huggingface("hf:me/tiny", "me/tiny")
+    home = tmp_path / "models--me--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0123abc")
+    save(tiny_network("vivit"), home / "snapshots" / "0123abc")
+    assert load_huggingface("hf:me/tiny", "me/tiny").preprocessing.stride == 2
+    (home / "snapshots" / "0123abc" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"must hold a vivit model; .*download it again from https://huggingface.co/"):
+        load_huggingface("hf:me/tiny", "me/tiny")
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "a/b/c", "no such/model", "/nowhere/at/all"])
+def test_what_is_not_there_says_where_it_comes_from(name: str, no_network: None):
+    with pytest.raises(InputError, match="must be a folder, or a model in the cache") as caught:
+        load_huggingface(f"hf:{name}", name)
+    assert f"https://huggingface.co/{name}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_are_no_such_model(tmp_path: Path):
+    with pytest.raises(InputError, match=r"must hold config.json"):
+        load_huggingface("hf:x", str(tmp_path))
+    config = tmp_path / "config.json"
+    config.write_text("{")
+    with pytest.raises(InputError, match=r"config.json: must be a JSON file"):
+        load_huggingface("hf:x", str(tmp_path))
+    config.write_text("[]")
+    with pytest.raises(InputError, match=r"config.json: must hold an object; got list"):
+        load_huggingface("hf:x", str(tmp_path))
+    config.write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match=r"must be one of TimeSformer, VideoMAE, ViViT .*; got bert"):
+        load_huggingface("hf:x", str(tmp_path))
+    tiny_config("vivit").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="must hold a vivit model; Error no file named"):
+        load_huggingface("hf:x", str(tmp_path))
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"junk")
+        with pytest.raises(InputError, match="must hold a vivit model"):
+            load_huggingface("hf:x", str(tmp_path))
+    shown = json.loads(config.read_text())
+    config.write_text(json.dumps({**shown, "num_frames": "eight"}))
+    with pytest.raises(InputError, match="must hold a vivit model"):
+        load_huggingface("hf:x", str(tmp_path))
+
+
+def test_weights_of_half_precision_become_single(tmp_path: Path):
+    network = tiny_network("vivit")
+    folder = save(HuggingFace(network.model.half()), tmp_path / "half")
+    loaded = load_huggingface("hf:x", str(folder)).network
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_a_body_without_its_classifier_is_refused(tmp_path: Path):
+    network = tiny_network("videomae")
+    folder = save(HuggingFace(network.model.videomae), tmp_path / "body")
+    with pytest.raises(InputError, match=r"must hold all weights of a video classifier; it lacks classifier\.bias"):
+        load_huggingface("hf:x", str(folder))
+    other = save(network, tmp_path / "other")
+    shutil.copy(save(tiny_network("videomae", num_labels=4), tmp_path / "four") / "config.json", other)
+    with pytest.raises(InputError, match="must hold a"):
+        load_huggingface("hf:x", str(other))
+
+
+def test_attention_without_time_is_refused(tmp_path: Path):
+    folder = save(tiny_network("timesformer", attention_type="space_only"), tmp_path / "space")
+    with pytest.raises(InputError, match="attention_type must be divided_space_time or joint_space_time"):
+        load_huggingface("hf:x", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "wanted"),
+    [
+        ("timesformer", (1, 3, 6, 48, 32), r"\(B, C, 3, 48, 32\)"),  # transformers takes twice the frames for rows
+        ("timesformer", (1, 3, 3, 48, 40), r"\(B, C, 3, 48, 32\)"),
+        ("timesformer", (1, 3, 3, 44, 32), r"\(B, C, 3, 32, 32\)"),
+        ("videomae", (1, 3, 8, 40, 24), r"\(B, C, 8, 24, 40\)"),
+        ("vivit", (1, 3, 4, 24, 40), r"\(B, C, 8, 24, 40\)"),
+        ("vivit", (3, 8, 24, 40), r"\(B, C, 8, 24, 40\)"),
+    ],
+)
+def test_clips_of_another_size_are_refused(family: str, shape: tuple[int, ...], wanted: str):
+    with pytest.raises(InputError, match=f"video must be {wanted} for this model; got"):
+        tiny_network(family)(torch.zeros(shape))
+
+
+def test_without_transformers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match="pip install transformers"):
+        load_huggingface("hf:me/tiny", "me/tiny")
