@@ -16,6 +16,7 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 from aosa_fast.demo.network import DemoNet
 from aosa_fast.errors import InputError
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
+from aosa_fast.models.resnet3d import ResNet3D
 from aosa_fast.models.token_layout import TokenLayout
 from test_models_huggingface import tiny_clips, tiny_network
 
@@ -280,6 +281,7 @@ FULL = {
     "mvit_v1_b": ("blocks.15.norm1", (16, 224, 224), (768, 8, 7, 7)),
     "mvit_v2_s": ("blocks.15.norm1", (16, 224, 224), (768, 8, 7, 7)),
     "swin3d_t": ("norm", (16, 224, 192), (768, 8, 7, 6)),
+    "r3d50": ("layer4", (16, 112, 112), (2048, 1, 4, 4)),
     "slow_r50": ("blocks.4", (8, 256, 256), (2048, 8, 8, 8)),
     "c2d_r50": ("blocks.5", (8, 256, 256), (2048, 4, 8, 8)),
     "i3d_r50": ("blocks.5", (8, 256, 256), (2048, 4, 8, 8)),
@@ -293,7 +295,10 @@ FULL = {
 def test_the_layer_of_the_real_networks_gives_the_grid_that_it_should(name: str):
     layer, sizes, expected = FULL[name]
     with torch.device("meta"):
-        network = get_model(name) if not name.endswith(("r50", "x3d_s")) else pytorchvideo_network(name)
+        if name == "r3d50":
+            network: nn.Module = ResNet3D(50, factorised=False, n_classes=400)
+        else:
+            network = pytorchvideo_network(name) if name.endswith(("r50", "x3d_s")) else get_model(name)
         anatomy = find_anatomy(network.eval())
         assert anatomy is not None
         assert anatomy.layer == layer
@@ -309,6 +314,25 @@ def test_the_layer_of_the_real_networks_gives_the_grid_that_it_should(name: str)
 def test_the_embedded_network():
     anatomy = find_anatomy(DemoNet())
     assert anatomy == Anatomy("features", TokenLayout("channels-first"))
+
+
+def test_a_patch_of_the_embedded_network_with_attention_is_its_token():
+    from aosa_fast.demo.attention import PREPROCESSING, DemoAttention
+
+    torch.manual_seed(0)
+    network = DemoAttention().eval()
+    anatomy = find_anatomy(network)
+    assert anatomy is not None
+    assert anatomy.attention == "divided"
+    assert anatomy.layer == f"blocks.{len(network.blocks) - 1}.norm_space"
+    video = torch.randn(2, 3, PREPROCESSING.frames, *PREPROCESSING.crop)
+    T, H, W = anatomy.layout.grid_of(video.shape)
+    silence(*(part for block in network.blocks for part in (block.attend_time, block.attend_space)))
+    frames, high, wide = (size // cells for size, cells in zip(video.shape[2:], (T, H, W), strict=True))
+    for t, y, x in deltas((T, H, W)):
+        rows, columns = slice(y * high, (y + 1) * high), slice(x * wide, (x + 1) * wide)
+        where = (1, slice(None), t * frames, rows, columns)
+        assert changed(network, anatomy.layer, anatomy.layout, video, where) == [[1, t, y, x]]
 
 
 @pytest.mark.parametrize(

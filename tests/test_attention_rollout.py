@@ -111,6 +111,54 @@ def test_divided_attention_is_the_product_of_dense_matrices():
         assert expected.max() > 1.5 * expected.mean()
 
 
+def test_divided_attention_of_the_embedded_network():
+    from aosa_fast.demo.attention import PREPROCESSING, DemoAttention
+
+    torch.manual_seed(0)
+    network = DemoAttention().eval()
+    inputs: dict[str, list[Tensor]] = {"time": [], "space": []}
+    for block in network.blocks:
+        for kind, attend in (("time", block.attend_time), ("space", block.attend_space)):
+            with torch.no_grad():
+                attend.qkv.weight.mul_(3)
+            attend.qkv.register_forward_hook(lambda _m, given, _o, kind=kind: inputs[kind].append(given[0]))
+    video = torch.randn(1, 3, PREPROCESSING.frames, *PREPROCESSING.crop)
+    saliency = attention_rollout(network, video, ROLLOUT, resolver("pred"))[2][0]
+    frames, high, wide = network.grid
+    patches = high * wide
+    tokens = 1 + frames * patches
+
+    def rolled(attend: Any, given: Tensor, places: list[list[int]]) -> Tensor:
+        """(A + I) / 2 over all tokens, time-major, where row i of the batch has the tokens `places[i]`."""
+        dim, heads = given.shape[-1], attend.heads
+        total = torch.zeros(tokens, tokens)
+        for row, group in zip(given, places, strict=True):
+            for head in range(heads):
+                part = slice(head * dim // heads, (head + 1) * dim // heads)
+                query, key = (
+                    row @ attend.qkv.weight[i * dim : (i + 1) * dim][part].T
+                    + attend.qkv.bias[i * dim : (i + 1) * dim][part]
+                    for i in range(2)
+                )
+                matrix = torch.softmax(torch.einsum("id,jd->ij", query, key) / (dim / heads) ** 0.5, 1)
+                total[torch.tensor(group)[:, None], torch.tensor(group)] += matrix / heads
+        if places[0][0] == 0:
+            total[0] /= len(places)  # the class token is in every frame, and its mean goes on
+        total += torch.eye(tokens)
+        return total / total.sum(1, keepdim=True)
+
+    in_time = [[1 + t * patches + p for t in range(frames)] for p in range(patches)]
+    in_space = [[0, *(1 + t * patches + p for p in range(patches))] for t in range(frames)]
+    row = torch.eye(tokens)[0]
+    with torch.no_grad():
+        for i in reversed(range(len(network.blocks))):
+            row = row @ rolled(network.blocks[i].attend_space, inputs["space"][i], in_space)
+            row = row @ rolled(network.blocks[i].attend_time, inputs["time"][i], in_time)
+    expected = stretched(row[1:].reshape(1, frames, high, wide).numpy(), tuple(video.shape[2:]))
+    np.testing.assert_allclose(saliency, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert expected.max() > 1.2 * expected.mean()
+
+
 @pytest.mark.parametrize("family", ["timesformer-joint", "videomae", "vivit"])
 def test_joint_attention_is_the_product_of_the_networks_own_matrices(family: str):
     network, video = tiny_network(family, SHARP, num_hidden_layers=3), tiny_clips(family)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,19 @@ def test_attention_without_time_is_refused(tmp_path: Path):
 def test_clips_of_another_size_are_refused(family: str, shape: tuple[int, ...], wanted: str):
     with pytest.raises(InputError, match=f"video must be {wanted} for this model; got"):
         tiny_network(family)(torch.zeros(shape))
+
+
+def test_a_folder_named_kernels_is_not_taken_for_the_package(tmp_path: Path):
+    folder = save(tiny_network("vivit"), tmp_path / "model")
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("raise ImportError('not the package')")
+    program = (
+        "import sys; from aosa_fast.models.huggingface import load_huggingface;"
+        f"print(type(load_huggingface('hf:x', {str(folder)!r}).network).__name__, 'kernels' in sys.modules)"
+    )
+    # With -c, the working directory is the first place where modules are looked for.
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("HuggingFace False\n", "")
 
 
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch):

@@ -18,6 +18,8 @@ from aosa_fast.targets import ResolvedTarget
 
 Comparator = Callable[[Model, Tensor, Config, Resolve], tuple[Tensor, list[ResolvedTarget], list[Tensor]]]
 
+# Those that call the model many times, in batches of their own.
+MANY_PASSES = ("smoothgrad", "step", "integrated-gradients")
 _HOMES = {
     "grad-cam": ("grad_cam", "grad_cam"),
     "smoothgrad": ("gradients", "smoothgrad"),

@@ -10,35 +10,8 @@ from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.fills import content_hash
 from aosa_fast.gradients import Resolve
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import Model, clean_logits
 from aosa_fast.targets import ResolvedTarget
-
-
-def clean_logits(model: Model, video: Tensor, config: Config) -> Tensor:
-    """The model's answer to the clips as they are.
-
-    Args:
-        model: see `call_model`.
-        video: (B, C, T, H, W) float32; it is not written to.
-        config: gives `dtype` and `batch_size`.
-
-    Returns:
-        (B, n_classes) float32, without a graph.
-
-    Raises:
-        InputError: as `call_model`, or one clip does not fit into the GPU's memory.
-    """
-    dtype, layout = input_format(model, config.dtype)
-    parts = []
-
-    def add(begin: int, end: int) -> None:
-        # A copy: a model that normalises in place must not change the caller's clip.
-        clips = video[begin:end].to(dtype=dtype, memory_format=layout, copy=True)
-        parts.append(call_model(model, clips))
-
-    with torch.no_grad():
-        BatchSize(config.batch_size, video.device).run(len(video), add)
-    return torch.cat(parts)
 
 
 def random_map(
@@ -82,6 +55,6 @@ def _bell(size: int) -> Tensor:
 def _same_for_all(
     model: Model, video: Tensor, config: Config, resolve: Resolve, saliency: Tensor
 ) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    logits = clean_logits(model, video, config)
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
     targets = resolve(logits)
     return logits, targets, [saliency.clone(memory_format=torch.contiguous_format).to(video.device) for _ in targets]

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from aosa_fast.batching import BatchSize
-from aosa_fast.comparators.baselines import clean_logits
 from aosa_fast.config import Config
 from aosa_fast.fills import content_hash
 from aosa_fast.gradients import Resolve, input_gradients
-from aosa_fast.model import Model
+from aosa_fast.model import Model, clean_logits
 from aosa_fast.targets import ResolvedTarget
 
 Found = tuple[Tensor, list[ResolvedTarget], list[Tensor]]
@@ -126,7 +125,7 @@ def _mean_gradients(
     Batches go on from one clip to the next. A sample is a forward and a backward per target.
     """
     batches = BatchSize(config.batch_size, video.device)
-    logits = clean_logits(model, video, config)
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
     targets = resolve(logits)
     means = [torch.zeros_like(video) for _ in targets]
 

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from aosa_fast.batching import BatchSize
-from aosa_fast.comparators.baselines import clean_logits
 from aosa_fast.comparators.step_mask import LEVELS, SmoothMask, blur_frames, blur_pyramid
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.gradients import Resolve
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import Model, call_model, clean_logits, input_format
 from aosa_fast.targets import ResolvedTarget
 
 VOLUME_WEIGHT, VOLUME_GROWTH = 300.0, 1.0008668
@@ -49,7 +48,7 @@ def step(
         InputError: as `call_model`; the model is not differentiable by its input, or one clip does not fit into the
             GPU's memory.
     """
-    logits = clean_logits(model, video, config)
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
     targets = resolve(logits)
     search = _Search(model, video, config, targets)
     batches = BatchSize(config.batch_size, video.device)

@@ -132,7 +132,7 @@ def _pytorchvideo(network: nn.Module, prefix: str) -> Anatomy | None:
 
 
 def _demo_attention(network: nn.Module) -> Anatomy:
-    layout = TokenLayout("time-major", special=1, grid=_three(_part(network, "grid")))
+    layout = TokenLayout("frames-in-batch", special=1, grid=_three(_part(network, "grid")))
     return Anatomy(f"blocks.{len(_part(network, 'blocks')) - 1}.norm_space", layout, "divided")
 
 

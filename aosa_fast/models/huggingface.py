@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -91,16 +94,16 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     """
     from aosa_fast.models.classifier import Classifier
 
-    try:
-        from transformers import AutoModelForVideoClassification
-    except ImportError:
-        raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers") from None
+    if find_spec("transformers") is None:
+        raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers")
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
     if kind not in _FAMILIES:
         known = ", ".join(family.title for family in _FAMILIES.values())
         raise InputError(f"model={spec} must be one of {known} (model_type {', '.join(_FAMILIES)}); got {kind}")
-    with _quiet():
+    with _no_other_kernels(), _quiet():
+        from transformers import AutoModelForVideoClassification
+
         try:
             model, report = AutoModelForVideoClassification.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
@@ -202,6 +205,23 @@ def _names(config: Any) -> tuple[str, ...] | None:
 
 def _both(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+@contextmanager
+def _no_other_kernels() -> Iterator[None]:
+    """Hides a folder named kernels in the working directory, which transformers would take for the package it knows."""
+    modules: dict[str, Any] = sys.modules
+    try:
+        hide = not version("kernels")
+    except PackageNotFoundError:
+        hide = "kernels" not in modules
+    if hide:
+        modules["kernels"] = None
+    try:
+        yield
+    finally:
+        if hide:
+            del modules["kernels"]
 
 
 @contextmanager
