@@ -1,13 +1,10 @@
-"""The command line: `aosa-fast explain CLIP` and `aosa-fast demo`. torch is loaded only when there is work to do."""
+"""The command line, `aosa-fast`. torch is loaded only when there is work to do."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +12,8 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from aosa_fast import cli_evaluation
+from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.version import __version__
@@ -28,13 +27,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_PANEL = {"what": "What is explained", "how": "How it is explained", "clip": "Which frames", "out": "Output",
-          "other": "What the comparators know"}  # fmt: skip
-
-
-def _option(help: str, panel: str, **settings: Any) -> Any:
-    return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
 
 
 def _version(wanted: bool) -> None:
@@ -52,72 +44,38 @@ def _root(
     pass
 
 
-_SHOWN: dict[str, Callable[[Any], str]] = {"box": str, "areas": lambda areas: ",".join(map(str, areas))}
-_METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
-
-
-def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Adds an option for every field of Config, so that the two cannot drift apart."""
-    own = inspect.signature(function, eval_str=True)
-    parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    for field in dataclasses.fields(Config):
-        choices = field.metadata["choices"]
-        kind = {"int": int, "float": float}.get(str(field.type).split(" |")[0], str)
-        default = _SHOWN[field.name](field.default) if field.name in _SHOWN else field.default
-        if field.name in _SHOWN:
-            kind = str
-        option = _option(
-            field.metadata["help"],
-            field.metadata["panel"],
-            metavar="|".join(choices) if choices else _METAVARS.get(field.name),
-            show_default=default is not None,
-        )
-        parameters.append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[kind if default is not None else kind | None, option],
-            )
-        )
-    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    function.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in keyword}
-    return function
-
-
 @app.command(no_args_is_help=True)
-@_with_config_options
+@with_config_options()
 def explain(
     clip: Annotated[
         Path, typer.Argument(metavar="CLIP", help="A video (mp4, mkv, avi, mov, webm, gif ...) or a folder of frames.")
     ],
     model: Annotated[
         str,
-        _option("demo, torchvision:NAME[:WEIGHTS], or python:PACKAGE.MODULE:FUNCTION.", "what", metavar="SPEC"),
+        option(MODELS, "what", metavar="SPEC"),
     ] = "demo",
     device: Annotated[
         str,
-        _option("Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "how", metavar="auto|cpu|cuda[:N]"),
+        option(DEVICE_HELP, "how", metavar=DEVICES),
     ] = "auto",
     target: Annotated[
         list[str],
-        _option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
+        option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
     ] = ["pred"],  # noqa: B006 - typer reads it, nothing writes it
     minus: Annotated[
         str | None,
-        _option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
+        option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
     ] = None,
-    frames: Annotated[int | None, _option("How many frames. Default: what the model expects.", "clip")] = None,
-    frame_stride: Annotated[int | None, _option("Step between frames. Default: the model's.", "clip")] = None,
+    frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None,
+    frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None,
     start: Annotated[
-        str, _option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
+        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
     ] = "center",
     size: Annotated[
-        int | None, _option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
+        int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
     ] = None,
-    out: Annotated[Path | None, _option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
-    fps: Annotated[float, _option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
+    out: Annotated[Path | None, option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
+    fps: Annotated[float, option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
     **options: Any,
 ) -> None:
     """Explain what a classifier sees in CLIP: writes an overlay video, a contact sheet and the raw result.
@@ -137,7 +95,7 @@ def explain(
     Exit codes: 0 done, 2 bad argument or input.
     """
     # What is wrong here is said before torch is loaded.
-    config = Config(**{**options, "box": _box(options["box"]), "areas": _areas(options["areas"])})
+    config = read_config(options)
     from aosa_fast.run import Request, run_explain
 
     request = Request(
@@ -159,8 +117,8 @@ def explain(
 
 @app.command()
 def demo(
-    out: Annotated[Path, _option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
-    method: Annotated[str, _option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path|...")] = "aosa",
+    out: Annotated[Path, option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
+    method: Annotated[str, option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path|...")] = "aosa",
 ) -> None:
     """Explain the embedded clip with the embedded model, and say how much of the map lies on the moving object."""
     # The embedded network sees 64 x 64 pixels: a finer grid and a smaller box than the paper's for 112 x 112.
@@ -170,19 +128,7 @@ def demo(
     run_demo(config, out, Console(), Console(stderr=True))
 
 
-def _box(text: str) -> int | tuple[int, int]:
-    parts = text.lower().split("x")
-    if not all(part.strip().isdigit() for part in parts) or len(parts) > 2:
-        raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
-    sides = [int(part) for part in parts]
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def _areas(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"areas must be shares between 0 and 1, such as 0.05,0.1,0.15; got {text}") from None
+cli_evaluation.register(app)
 
 
 def main() -> None:

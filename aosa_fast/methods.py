@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aosa_fast.batching import BatchSize
-from aosa_fast.comparators import Comparator, find_comparator
+from aosa_fast.batching import FIRST, BatchSize
+from aosa_fast.comparators import MANY_PASSES, Comparator, find_comparator
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.fills import channel_fill, make_fill
@@ -19,7 +19,7 @@ from aosa_fast.gradients import input_gradients, path_gradients
 from aosa_fast.inputs import Values
 from aosa_fast.kernels.field import field_scores
 from aosa_fast.maps import make_map
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import Model, clean_logits
 from aosa_fast.selfcheck import exact_check
 from aosa_fast.sweep import occlusion_sweep
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target, target_of_clips
@@ -81,7 +81,7 @@ def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     config, video = job.config, job.video
     batches = BatchSize(config.batch_size, video.device)
     with job.timings("model"):
-        logits = _clean_logits(job, batches)
+        logits = clean_logits(job.model, video, batches, config.dtype)
     clean = class_scores(logits, config.score_name)
     targets = job.resolve(logits)
     fill = make_fill(video, config, job.mean, job.std)
@@ -155,7 +155,9 @@ def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTa
         if job.progress:
             job.progress(end, len(job.video))
 
-    BatchSize(job.config.batch_size, job.video.device).run(len(job.video), add)
+    # What such a method takes at once says nothing of what a clip takes: a fixed number of clips.
+    wanted = job.config.batch_size or (FIRST if job.config.method in MANY_PASSES and job.video.is_cuda else 0)
+    BatchSize(wanted, job.video.device).run(len(job.video), add)
     logits, targets, made = zip(*parts, strict=True)
     return (
         torch.cat(logits),
@@ -167,7 +169,7 @@ def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTa
 def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
     """Like `_gradients`, with the mean gradient on the way to the fill, clip by clip."""
     config, clips = job.config, len(job.video)
-    logits = _clean_logits(job, BatchSize(config.batch_size, job.video.device))
+    logits = clean_logits(job.model, job.video, BatchSize(config.batch_size, job.video.device), config.dtype)
     targets = job.resolve(logits)
     batches = BatchSize(config.batch_size, job.video.device)
     parts = [
@@ -183,20 +185,6 @@ def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget
         for b in range(clips)
     ]
     return logits, targets, [torch.cat(grads) for grads in zip(*parts, strict=True)]
-
-
-def _clean_logits(job: Job, batches: BatchSize) -> Tensor:
-    dtype, layout = input_format(job.model, job.config.dtype)
-    parts = []
-
-    def add(begin: int, end: int) -> None:
-        # A copy: a model that normalises in place must not change the user's clip.
-        clips = job.video[begin:end].to(dtype=dtype, memory_format=layout, copy=True)
-        parts.append(call_model(job.model, clips))
-
-    with torch.no_grad():
-        batches.run(len(job.video), add)
-    return torch.cat(parts)
 
 
 def _shifted(progress: Progress | None, clip: int, clips: int) -> Progress | None:

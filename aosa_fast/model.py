@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from aosa_fast.batching import BatchSize
 from aosa_fast.errors import InputError
 
 Model = nn.Module | Callable[[Tensor], Any]
@@ -45,6 +46,34 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
     if not torch.isfinite(logits).all():
         raise InputError(f"model must return finite logits; got {int((~torch.isfinite(logits)).sum())} NaN or infinite")
     return logits.to(batch.device, torch.float32)  # a function may hide a model that is elsewhere
+
+
+def clean_logits(model: Model, video: Tensor, batches: BatchSize, dtype: str | None = None) -> Tensor:
+    """The logits of whole clips, a batch at a time.
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32, on the model's device; not written to.
+        batches: clips per forward.
+        dtype: as in `Config`.
+
+    Returns:
+        (B, n_classes) float32.
+
+    Raises:
+        InputError: as `call_model`.
+    """
+    own, layout = input_format(model, dtype)
+    parts = []
+
+    def add(begin: int, end: int) -> None:
+        # Copies: a model may normalise its input in place, and what it returns may be a view of it.
+        batch = video[begin:end].to(dtype=own, memory_format=layout, copy=True)
+        parts.append(call_model(model, batch).clone())
+
+    with torch.no_grad():
+        batches.run(len(video), add)
+    return torch.cat(parts)
 
 
 def input_format(model: Model, dtype: str | None = None) -> tuple[torch.dtype, torch.memory_format]:

@@ -23,6 +23,7 @@ from aosa_fast.flow import FlowFunction, resolve_flow
 from aosa_fast.inputs import Values, bring_clips
 from aosa_fast.methods import Job, Progress, Result, compared, exact, first_order
 from aosa_fast.model import Model, evaluating
+from aosa_fast.models.classifier import Classifier
 from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.provenance import describe
 from aosa_fast.targets import Target
@@ -31,11 +32,11 @@ from aosa_fast.tubes import Tubes, make_tubes
 
 
 @overload
-def explain(model: Model, video: Tensor, target: Target = ..., **options: Any) -> Explanation: ...
+def explain(model: Model | Classifier, video: Tensor, target: Target = ..., **options: Any) -> Explanation: ...
 @overload
-def explain(model: Model, video: Tensor, target: list[Target], **options: Any) -> list[Explanation]: ...
+def explain(model: Model | Classifier, video: Tensor, target: list[Target], **options: Any) -> list[Explanation]: ...
 def explain(
-    model: Model,
+    model: Model | Classifier,
     video: Tensor,  # (B, C, T, H, W), or (B, T, H, W, 3) uint8
     target: Target | list[Target] = "pred",
     *,
@@ -50,8 +51,11 @@ def explain(
 ) -> Explanation | list[Explanation]:
     """Shows which voxels of a clip a video classifier's score rests on, by occlusion along the motion (AOSA).
 
+    Or by one of the methods that AOSA is compared with.
+
     Args:
-        model: maps (B, C, T, H, W) to logits (B, n_classes), or to an object with `.logits`. It is left as it was.
+        model: maps (B, C, T, H, W) to logits (B, n_classes), or to an object with `.logits`. It is left as it was. Or
+            what `aosa_fast.models.load` returns, which also gives mean, std and class names where they are not given.
         video: (B, C, T, H, W) float32, normalised as the model expects; or pictures (B, T, H, W, 3) uint8, RGB, which
             go to the model's device as they are and are normalised there by `mean` and `std`. It is never written to.
             The work is done where the model is, on a CPU or a CUDA device; results come back to where `video` is.
@@ -76,6 +80,11 @@ def explain(
         InputError: an argument, or what the model returns, breaks a rule; the message names it.
         TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
     """
+    if isinstance(model, Classifier):
+        if mean is None and std is None:
+            mean, std = model.preprocessing.mean, model.preprocessing.std
+        class_names = model.class_names if class_names is None else class_names
+        model = model.network
     if isinstance(flow, str):
         options["flow"] = flow
     config = Config(**options) if config is None else replace(config, **options)

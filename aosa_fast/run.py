@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from torch import Tensor, nn
 
 from aosa_fast.config import Config
@@ -23,10 +19,10 @@ from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
-from aosa_fast.methods import Progress as Report
 from aosa_fast.models import Classifier, load
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import resolve_device
+from aosa_fast.progress import show_progress
 from aosa_fast.targets import Difference, Target
 from aosa_fast.units import units
 from aosa_fast.video import VideoClip, atomic_path, read_clip
@@ -66,7 +62,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     targets: list[Target] = [
         target if request.minus is None else Difference(target, request.minus) for target in request.targets or ["pred"]
     ]
-    with _progress(errors, f"{request.config.method} on {request.clip.name}") as report:
+    with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
         explanations = explain(
             classifier.network,
             torch.from_numpy(cropped[None]),
@@ -197,21 +193,3 @@ def _source(clip: VideoClip, request: Request) -> dict[str, Any]:
 
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def _progress(console: Console, title: str) -> Iterator[Report]:
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
-        bar.update(task, completed=bar.tasks[0].total or 1, total=bar.tasks[0].total or 1)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aosa_fast.comparators.baselines import centre_blob, clean_logits, random_map
+from aosa_fast.batching import BatchSize
+from aosa_fast.comparators.baselines import centre_blob, random_map
 from aosa_fast.config import Config
 from aosa_fast.fills import content_hash
+from aosa_fast.model import clean_logits
 from aosa_fast.targets import resolve_target
 
 
@@ -89,7 +91,7 @@ def test_the_blob_is_in_the_centre_of_every_frame():
 
 def test_clean_logits_take_the_models_own_dtype():
     net = Net().double()
-    logits = clean_logits(net, make_video(), Config())
+    logits = clean_logits(net, make_video(), BatchSize(0, torch.device("cpu")))
     assert logits.dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(logits, net(make_video().double()).float())

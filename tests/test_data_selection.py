@@ -103,7 +103,7 @@ def test_the_rendered_set() -> None:
     assert (sample.id, sample.seed, sample.label, sample.path) == ("rendered/0000013", 13, 1, None)
     p = preprocessing(5, crop=(40, 40))
     clip = dataset.read(sample, p)
-    expected = render_clip(13, label=1, frames=5, size=40)
+    expected = render_clip(13, label=1, frames=5, size=40, distractors=6, spread=0.35)
     assert np.array_equal(clip.frames, expected.frames)
     assert clip.boxes is not None
     assert (clip.boxes.shape, clip.boxes.dtype) == ((5, 1, 4), np.int32)
@@ -113,11 +113,13 @@ def test_the_rendered_set() -> None:
 
 
 def test_a_rendered_set_with_options() -> None:
-    dataset = open_dataset("rendered:2:size=80:pan=0.4:noise=9:distractors=5")
+    dataset = open_dataset("rendered:2:size=80:pan=0.4:noise=9:distractors=5:spread=0.1")
     sample = dataset.samples[0]
     assert sample.id == "rendered/2000000"
     clip = dataset.read(sample, preprocessing(3, crop=(30, 40)))
-    expected = render_clip(2_000_000, label=sample.label, frames=3, size=80, pan=0.4, noise=9.0, distractors=5)
+    expected = render_clip(
+        2_000_000, label=sample.label, frames=3, size=80, pan=0.4, noise=9.0, distractors=5, spread=0.1
+    )
     # Half the size, and 5 rows cut above and below.
     for box, other in zip(clip.boxes[:, 0].tolist(), expected.boxes.tolist(), strict=True):  # type: ignore[index]
         x0, y0, x1, y1 = other
@@ -125,7 +127,7 @@ def test_a_rendered_set_with_options() -> None:
         assert box == by_hand
     assert clip.frames.shape == (3, 30, 40, 3)
     train = open_dataset("rendered:2", split="train").read(sample, preprocessing(3, crop=(40, 40)))
-    same = render_clip(2_000_000, label=sample.label, frames=3, size=40, split="train")
+    same = render_clip(2_000_000, label=sample.label, frames=3, size=40, split="train", distractors=6, spread=0.35)
     assert np.array_equal(train.frames, same.frames)
 
 

@@ -231,11 +231,51 @@ def test_three_steps_of_training_write_a_loadable_file(tmp_path, capsys):
     assert json.loads(torch.load(out, weights_only=True)["meta"])["steps"] == 3
 
 
+def test_recipes_are_taken_where_the_command_does_not_say_otherwise(tmp_path):
+    out = tmp_path / "plain.pt"
+    short = ["--steps", "1", "--clips-per-step", "2", "--test-clips", "1", "--out", str(out)]
+    for more, occlusion, spread in (([], True, 0.17), (["--no-occlusion", "--spread", "0.3"], False, 0.3)):
+        train_module.main([*short, *more])
+        meta = json.loads(torch.load(out, weights_only=True)["meta"])
+        assert (meta["network"], meta["occlusion"], meta["spread"]) == ("conv", occlusion, spread)
+
+
+def test_without_occlusion_training_clips_are_as_rendered():
+    # The last of 10 steps: with occlusion, the first three have none either.
+    batches = {}
+    for occlusion in (True, False):
+        config = train_module.TrainConfig(occlusion=occlusion, steps=10, clips_per_step=12)
+        batches[occlusion] = train_module._batch(config, 9)
+    (hidden, uneven), (shown, even) = batches[True], batches[False]
+    assert torch.allclose(even.amax(1), torch.full((12,), 0.9 + 0.1 / 6))
+    assert int((uneven.amax(1) < 0.5).sum()) >= 1
+    grey = (shown == 0).all(1).flatten(1).float().mean(1)
+    assert grey.max() < 0.01
+    assert 2 <= int(((hidden == 0).all(1).flatten(1).float().mean(1) > 0.01).sum()) <= 11
+
+
+def test_spread_widens_the_paths_of_training_clips(monkeypatch):
+    asked = []
+
+    def record(seed: int, *, spread: float, **options: object) -> object:
+        asked.append(spread)
+        return render_clip(seed, spread=spread, **options)
+
+    monkeypatch.setattr(train_module, "render_clip", record)
+    for spread, least, most in ((0.17, 0.17, 0.17), (0.1, 0.1, 0.1), (0.35, 0.17, 0.35)):
+        asked.clear()
+        train_module._batch(train_module.TrainConfig(occlusion=False, spread=spread, steps=1, clips_per_step=8), 0)
+        assert least <= min(asked) <= max(asked) <= most
+    assert max(asked) > 0.25
+
+
 def test_a_bad_training_option_exits_with_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train_module.main(["--steps", "0", "--out", str(tmp_path / "w.pt")])
     assert stop.value.code == 2
     assert "steps must be at least 1; got 0" in capsys.readouterr().err
+    with pytest.raises(InputError, match="network must be one of conv, attention; got mlp"):
+        train_module.TrainConfig("mlp")
 
 
 def test_the_clip_can_be_written_again(tmp_path, capsys):

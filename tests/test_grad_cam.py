@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aosa_fast import Difference
+from aosa_fast import Difference, explain
 from aosa_fast.comparators.grad_cam import grad_cam
 from aosa_fast.config import Config
 from aosa_fast.demo.network import load_demo_network, to_input
 from aosa_fast.demo.render import render_clip
 from aosa_fast.errors import InputError
-from aosa_fast.models.anatomy import find_anatomy
+from aosa_fast.models import Classifier, Preprocessing
+from aosa_fast.models.anatomy import Anatomy, find_anatomy
+from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.precision import precision
 from aosa_fast.targets import ResolvedTarget, Target, resolve_target
 from test_models_huggingface import tiny_clips, tiny_network
@@ -370,3 +372,23 @@ def test_other_refusals():
     after = config(layer="model.vivit.layers.1.mlp.fc1")
     with pytest.raises(InputError, match=r"grad-cam doesn't know the layout of model.vivit.layers.1.mlp.fc1"):
         grad_cam(broken, tiny_clips("vivit"), after, resolver(1))
+
+
+def test_a_classifier_may_say_the_anatomy_of_a_network_of_ones_own():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(2)
+            self.first = nn.Conv3d(3, 5, 3, padding=1)
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, video: torch.Tensor) -> torch.Tensor:
+            return self.head(self.first(video).relu().mean((2, 3, 4)))
+
+    preprocessing = Preprocessing(frames=4, stride=1, size=9, crop=(9, 9), mean=(0, 0, 0), std=(1, 1, 1))
+    video = torch.randn(2, 3, 4, 9, 11, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(InputError, match="layer must be given for grad-cam with Own"):
+        explain(Classifier(Own(), preprocessing), video, 1, method="grad-cam")
+    known = Classifier(Own(), preprocessing, anatomy=Anatomy("first", TokenLayout("channels-first")))
+    named = explain(Own(), video, 1, method="grad-cam", layer="first").saliency
+    assert torch.equal(explain(known, video, 1, method="grad-cam").saliency, named)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_COUNT = 200
 _SEEDS = 1_000_000  # clips that a seed of the data set has for itself
-_SMALLEST = {"size": 16, "distractors": 0, "pan": 0.0, "noise": 0.0}
+_SMALLEST = {"size": 16, "distractors": 0, "pan": 0.0, "noise": 0.0, "spread": 0.0}
+# Harder than the embedded clip: with paths near the middle, a blob in the middle of the frame did as well as Grad-CAM.
+_DEFAULTS = {"distractors": 6, "pan": 0.0, "noise": 4.0, "spread": 0.35}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class RenderedDataset(Dataset):
     """Clips of `aosa_fast.demo.render`, made when they are read.
 
     Attributes:
-        options: of `render_clip`: size, distractors, pan, noise.
+        options: of `render_clip`: size, distractors, pan, noise, spread.
         split: "test", or "train", from which the embedded networks come.
     """
 
@@ -44,16 +46,17 @@ class RenderedDataset(Dataset):
 
         if sample.seed is None:
             raise InputError(f"sample {sample.id} must have a seed; got None")
-        options = {"size": preprocessing.size, **dict(self.options)}
+        options = {"size": preprocessing.size, **_DEFAULTS, **dict(self.options)}
         clip = render_clip(
             sample.seed,
             label=sample.label,
             frames=preprocessing.frames,
             split=self.split,
             size=int(options["size"]),
-            distractors=int(options.get("distractors", 3)),
-            pan=options.get("pan", 0.0),
-            noise=options.get("noise", 4.0),
+            distractors=int(options["distractors"]),
+            pan=options["pan"],
+            noise=options["noise"],
+            spread=options["spread"],
         )
         boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
         return Clip(preprocessing.crop_frames(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
@@ -80,8 +83,8 @@ def open_rendered(rest: str, split: str | None) -> RenderedDataset:
 
     Args:
         rest: "[SEED][:key=value...]". Clips of SEED (default 0) are those of the consecutive seeds from
-            SEED * 1 000 000 on; keys are size, side of the rendered frames in pixels (default: the model's), and pan,
-            noise and distractors as in `aosa_fast.demo.render_clip`.
+            SEED * 1 000 000 on; keys are size, side of the rendered frames in pixels (default: the model's), and
+            distractors (6), spread (0.35), pan (0) and noise (4) as in `aosa_fast.demo.render_clip`.
         split: "test" (default) or "train", which share no texture.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A small classifier and a clip with a known right explanation, both shipped with the package.
+"""Two small classifiers and a clip with a known right explanation, all shipped with the package.
 
 The six classes differ only by the motion of one object, so the right explanation is that object's boxes
 (`demo_truth()["boxes"]`). Importing this module loads neither torch nor scikit-image.
@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from aosa_fast.demo.attention import DemoAttention, load_demo_attention
     from aosa_fast.demo.network import DemoNet, load_demo_network, to_input
     from aosa_fast.demo.render import RenderedClip, render_clip
 
 __all__ = [
     "CLASS_NAMES",
+    "DemoAttention",
     "DemoNet",
     "RenderedClip",
     "demo_clip_path",
     "demo_truth",
+    "load_demo_attention",
     "load_demo_network",
     "render_clip",
     "to_input",
@@ -32,6 +35,8 @@ CLASS_NAMES: tuple[str, ...] = ("left", "right", "up", "down", "clockwise", "cou
 
 _HERE = Path(__file__).parent
 _LAZY = {
+    "DemoAttention": "attention",
+    "load_demo_attention": "attention",
     "DemoNet": "network",
     "load_demo_network": "network",
     "to_input": "network",

@@ -117,7 +117,7 @@ def hide(video: torch.Tensor, boxes: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def evaluate(net: DemoNet, seeds: Sequence[int], size: int = SIZE, occlude: str = "") -> np.ndarray:
+def evaluate(net: nn.Module, seeds: Sequence[int], size: int = SIZE, occlude: str = "") -> np.ndarray:
     """Probabilities on unseen clips.
 
     Args:
@@ -140,7 +140,7 @@ def evaluate(net: DemoNet, seeds: Sequence[int], size: int = SIZE, occlude: str 
     return np.stack(rows)
 
 
-def report(net: DemoNet, clips: int = 300) -> dict[str, float]:
+def report(net: nn.Module, clips: int = 300) -> dict[str, float]:
     """Accuracy on unseen clips, confidence, and what hiding the object or a distractor does.
 
     Args:

@@ -21,6 +21,7 @@ from aosa_fast.demo.textures import BANK_SIDE, IMAGES, SPLITS, crop, paste, samp
 from aosa_fast.errors import InputError
 from aosa_fast.video.writer import atomic_path, write_video
 
+SPREAD = 0.17
 _HEADINGS = ((-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # left, right, up, down; y points down
 
 
@@ -43,18 +44,19 @@ class RenderedClip:
     static_boxes: np.ndarray
 
 
-def motion_path(label: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+def motion_path(label: int, frames: int, rng: np.random.Generator, spread: float = SPREAD) -> np.ndarray:
     """Centre of a moving object over time; the middle of the path has the same distribution for all classes.
 
     Args:
         label: index into `CLASS_NAMES`.
         frames: T.
         rng: source of randomness; draws the same numbers for every label.
+        spread: how far the middle of the path is from that of the frame, at most, in sides of the frame.
 
     Returns:
         (T, 2) float64, `(x, y)` in sides of the frame.
     """
-    middle = rng.uniform(0.33, 0.67, 2)
+    middle = 0.5 + spread * rng.uniform(-1, 1, 2)
     travel, radius, turns, phase = rng.uniform((0.36, 0.14, 0.85, 0), (0.52, 0.19, 1.1, 2 * np.pi))
     u = (np.arange(frames) + 0.5) / frames - 0.5
     if label < len(_HEADINGS):
@@ -89,6 +91,7 @@ def render_clip(
     noise: float = 4.0,
     pan: float = 0.0,
     moving: bool = True,
+    spread: float = SPREAD,
 ) -> RenderedClip:
     """Render one clip; the same seed is the same scene at every size, and the same bytes at the same size.
 
@@ -102,6 +105,8 @@ def render_clip(
         noise: standard deviation of the sensor noise, grey levels of 255.
         pan: way of the camera over the clip, in sides of the frame.
         moving: False leaves the moving object out of the picture (and its boxes in).
+        spread: how far from the middle of the frame the moving object's path may lie, in sides of the frame. Beyond
+            the default it leaves the frame for a part of some clips.
 
     Returns:
         The clip and its ground truth.
@@ -115,7 +120,7 @@ def render_clip(
     drawn = int(rng.integers(len(CLASS_NAMES)))
     label = drawn if label is None else label
     background = int(rng.integers(len(IMAGES)))
-    path = motion_path(label, frames, rng)
+    path = motion_path(label, frames, rng, spread)
     heading = rng.uniform(0, 2 * np.pi)
     way = pan * ((np.arange(frames) + 0.5) / frames - 0.5)[:, None] * np.array([np.cos(heading), np.sin(heading)])
     # In whole sixteenths of the frame, so that the backdrop has the same scale at every size.

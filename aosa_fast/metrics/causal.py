@@ -17,7 +17,7 @@ from aosa_fast.fills import blur
 from aosa_fast.inputs import upload
 from aosa_fast.metrics.protocol import Curve, Overall, Protocol, find_protocol
 from aosa_fast.metrics.similarity import Map, read_map
-from aosa_fast.model import Model, call_model, evaluating, input_format
+from aosa_fast.model import Model, call_model, clean_logits, evaluating, input_format
 from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
 
@@ -121,21 +121,6 @@ def check_video(video: Tensor) -> None:
         raise InputError(f"video must have shape (B, C, T, H, W), nothing empty; got {tuple(video.shape)}")
     if not torch.isfinite(video).all():
         raise InputError("video must be finite; got NaN or infinity")
-
-
-def clean_logits(model: Model, video: Tensor, batches: BatchSize, dtype: str | None = None) -> Tensor:
-    """(B, n_classes) float32 of whole clips (B, C, T, H, W), which are where the model is."""
-    own, layout = input_format(model, dtype)
-    parts = []
-
-    def add(begin: int, end: int) -> None:
-        # A copy: a model that normalises in place must not change the user's clip.
-        batch = video[begin:end].to(dtype=own, memory_format=layout, copy=True)
-        parts.append(call_model(model, batch))
-
-    with torch.no_grad():
-        batches.run(len(video), add)
-    return torch.cat(parts)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from aosa_fast.batching import BatchSize
 from aosa_fast.errors import InputError
 from aosa_fast.inputs import upload
-from aosa_fast.metrics.causal import check_video, clean_logits
+from aosa_fast.metrics.causal import check_video
 from aosa_fast.metrics.similarity import Map, read_map, spearman, ssim
+from aosa_fast.model import clean_logits
 from aosa_fast.precision import model_device
 from aosa_fast.targets import Difference, ResolvedTarget, Target, resolve_target
 

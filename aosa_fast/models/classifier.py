@@ -30,13 +30,22 @@ class Classifier:
         network: maps (B, C, T, H, W) to logits, in evaluation mode.
         preprocessing: from frames to its input.
         class_names: by index, or None.
-        anatomy: its layer for Grad-CAM, the layout of that layer's tokens, and its attention; None if not known.
+        anatomy: its layer for Grad-CAM, the layout of that layer's tokens, and its attention; None if not known. Given
+            for a network of a family that is not known, it is left on the network as its attribute `anatomy`, where
+            the methods look for it.
     """
 
     network: nn.Module | Callable[[Tensor], Any]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
     anatomy: Anatomy | None = None
+
+    def __post_init__(self) -> None:
+        if self.anatomy is not None and isinstance(self.network, nn.Module):
+            from aosa_fast.models.anatomy import find_anatomy
+
+            if find_anatomy(self.network) is None:
+                self.network.anatomy = self.anatomy  # type: ignore[assignment]
 
 
 def read_class_names(path: str, count: int) -> tuple[str, ...]:

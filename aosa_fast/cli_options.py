@@ -1,0 +1,97 @@
+"""Options that commands share: those of `Config`, and how they are read. torch is not loaded here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+
+_PANEL = {
+    "what": "What is explained",
+    "data": "Which clips",
+    "how": "How it is explained",
+    "clip": "Which frames",
+    "out": "Output",
+    "other": "What the comparators know",
+}
+MODELS = (
+    "demo, demo-attention, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, pytorchvideo:NAME[:WEIGHTS], "
+    "resnet3d:NAME:FILE, python:PACKAGE.MODULE:FUNCTION, or a .pt2 or TorchScript file."
+)
+DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
+
+_SHOWN: dict[str, Callable[[Any], str]] = {"box": str, "areas": lambda areas: ",".join(map(str, areas))}
+_METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
+
+
+def option(help: str, panel: str, **settings: Any) -> Any:
+    """An option in one of the help's panels."""
+    return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
+
+
+def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds an option for every field of Config but those named, so that the two cannot drift apart."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True)
+        parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        parameters += [_parameter(field) for field in dataclasses.fields(Config) if field.name not in without]
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        function.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in keyword}
+        return function
+
+    return decorate
+
+
+def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
+    choices = field.metadata["choices"]
+    kind: Any = {"int": int, "float": float}.get(str(field.type).split(" |")[0], str)
+    default = field.default
+    if field.name in _SHOWN:
+        kind, default = str, _SHOWN[field.name](default)
+    described = option(
+        field.metadata["help"],
+        field.metadata["panel"],
+        metavar="|".join(choices) if choices else _METAVARS.get(field.name),
+        show_default=default is not None,
+    )
+    wanted: Any = kind if default is not None else kind | None
+    annotation = Annotated[wanted, described]
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def read_config(options: dict[str, Any]) -> Config:
+    """The config of a command's options.
+
+    Raises:
+        InputError: an option out of its range or not to be read.
+    """
+    read: dict[str, Callable[[str], Any]] = {"box": read_box, "areas": _areas}
+    return Config(**{name: read[name](value) if name in read else value for name, value in options.items()})
+
+
+def read_box(text: str) -> int | tuple[int, int]:
+    """The side of a box, or its height and width, pixels.
+
+    Raises:
+        InputError: neither 16 nor 16x24.
+    """
+    parts = text.lower().split("x")
+    if not all(part.strip().isdigit() for part in parts) or len(parts) > 2:
+        raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
+    sides = [int(part) for part in parts]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _areas(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"areas must be shares between 0 and 1, such as 0.05,0.1,0.15; got {text}") from None

@@ -1,0 +1,173 @@
+"""The curves of deletion and insertion, mean over clips, as a picture (paper IV-B)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aosa_fast.errors import InputError
+from aosa_fast.evaluation.bootstrap import Estimate, Floats, curve_intervals, interval
+from aosa_fast.evaluation.table import BASELINES, Row, rows_by_method
+from aosa_fast.video.writer import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PANELS = (
+    ("deletion_curve", "Deletion ↓", "voxels removed, most salient first (%)", -1),
+    ("insertion_curve", "Insertion into the blurred clip ↑", "voxels put back, most salient first (%)", 1),
+    ("insertion_fill_curve", "Insertion into the fill ↑", "voxels put back, most salient first (%)", 1),
+)
+# Okabe and Ito's palette, which colour-blind eyes can tell apart, without the yellow, which is faint on white.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.2, 1.2, 1.2)), (0, (1.1, 1.1)))
+_GREYS: dict[str, tuple[str, Any]] = {"random": ("#6e6e6e", (0, (2.2, 1.8))), "centre": ("#9c9c9c", (0, (6, 2.5)))}
+_LONGEST = 34  # characters of a method's name in the legend
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    method: str
+    mean: Floats
+    low: Floats
+    high: Floats
+    area: Estimate
+
+
+def plot_curves(rows: Sequence[Row], methods: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Draw the mean curves of all methods with 95 % bootstrap bands and their areas, as PNG.
+
+    One panel each for deletion, insertion into the blurred clip, and insertion into the fill; those without data are
+    left out. The legend is sorted by area, the best first, `random` and `centre` last.
+
+    Args:
+        rows: one per clip and method, see `table.summarise`, with `deletion_curve`, `insertion_curve` and
+            `insertion_fill_curve`: lists of scores at equal steps from 0 to 100 % of the voxels; any may be missing.
+        methods: which to draw, in the order of their colours; 14 can be told apart well.
+        path: the file, ending in .png, replaced if it exists.
+
+    Raises:
+        InputError: matplotlib is missing, no curves, curves of different lengths in one panel or not finite, or the
+            file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("curves must have matplotlib; it is missing: pip install matplotlib") from None
+    if not os.fspath(path).lower().endswith(".png"):
+        raise InputError(f"{os.fspath(path)}: must end in .png")
+    found = [(panel, lines) for panel in _PANELS if (lines := _lines(rows, methods, *panel[::3]))]
+    if not found:
+        raise InputError(
+            f"rows must have curves of {', '.join(methods)}; got none of {', '.join(p[0] for p in _PANELS)}"
+        )
+    styles = _styles(methods)
+    entries = max(len(lines) for _, lines in found)
+    legend = 0.3 + 0.2 * entries  # inches, as all that follows
+    figure = Figure(figsize=(0.45 + 4.3 * len(found), 4.1 + legend), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    low, high = _limits([line for _, lines in found for line in lines])
+    for i, ((_, title, label, _), lines) in enumerate(found):
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes(((0.7 + 4.3 * i) / width, (0.65 + legend) / height, 3.75 / width, 3.1 / height))
+        _draw(axes, lines, styles)
+        axes.set(title=title, xlabel=label, xlim=(0, 100), ylim=(low, high))
+        if i == 0:
+            axes.set_ylabel("score of the class, mean over clips")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _lines(rows: Sequence[Row], methods: Sequence[str], key: str, better: int) -> list[_Line]:
+    """The methods that have this curve, best area first, baselines last."""
+    own = rows_by_method(rows)
+    lines: list[_Line] = []
+    for method in methods:
+        curves = [_curve(row, key) for row in own.get(method, {}).values()]
+        known = [curve for curve in curves if curve is not None]
+        if not known:
+            continue
+        length = len(lines[0].mean) if lines else len(known[0])
+        for curve in known:
+            if len(curve) != length or length < 2 or not np.isfinite(curve).all():
+                raise InputError(
+                    f"{key} must be finite, of one length for all clips, at least 2; got {len(curve)} and {length} "
+                    f"values for {method}"
+                )
+        table = np.stack(known)
+        areas = (table[:, 1:] + table[:, :-1]).mean(1) / 2
+        lines.append(_Line(method, *curve_intervals(table), interval(areas)))
+    return sorted(lines, key=lambda line: (_base(line.method) in BASELINES, -better * line.area.mean))
+
+
+def _curve(row: Row, key: str) -> Floats | None:
+    value = row.get(key)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return np.asarray(value, np.float64).reshape(-1)
+
+
+def _styles(methods: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Colour and dashes of each method, the same in all panels."""
+    ranked = [method for method in methods if _base(method) not in BASELINES]
+    styles = {
+        method: (_COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)])
+        for i, method in enumerate(ranked)
+    }
+    return styles | {method: _GREYS[_base(method)] for method in methods if _base(method) in BASELINES}
+
+
+def _limits(lines: Sequence[_Line]) -> tuple[float, float]:
+    """One scale for all panels, from 0, since their areas are compared."""
+    low = min(0.0, *(float(line.low.min()) for line in lines))
+    high = max(1e-9, *(float(line.high.max()) for line in lines))
+    room = 0.04 * (high - low)
+    return low - room * (low < 0), high + room
+
+
+def _draw(axes: Axes, lines: Sequence[_Line], styles: dict[str, tuple[str, Any]]) -> None:
+    handles = []
+    for line in lines:
+        color, dashes = styles[line.method]
+        at = np.linspace(0, 100, len(line.mean))
+        rank = 1 if _base(line.method) in BASELINES else 2
+        axes.fill_between(at, line.low, line.high, color=color, alpha=0.13, linewidth=0, zorder=rank)
+        handles += axes.plot(at, line.mean, color=color, linestyle=dashes, linewidth=1.7, zorder=rank + 2)
+    most = max(line.area.n for line in lines)
+    texts = [
+        f"{line.area.text(3)}   {_short(line.method)}" + (f" ({line.area.n} clips)" if line.area.n < most else "")
+        for line in lines
+    ]
+    axes.grid(color="#e4e4e8", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = axes.legend(
+        handles,
+        texts,
+        title="area ± half of the 95 % interval",
+        loc="upper left",
+        bbox_to_anchor=(-0.03, -0.175),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=8.5,
+        title_fontsize=8.5,
+        handlelength=3.4,
+        alignment="left",
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ in a name is no formula
+
+
+def _short(method: str) -> str:
+    line = " ".join(method.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+def _base(method: str) -> str:
+    return method.partition(":")[0]

@@ -1,0 +1,93 @@
+"""What is evaluated: methods by name, with options of their own, such as aosa:partners=0 or step@24."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aosa_fast.config import METHODS, Config
+from aosa_fast.errors import InputError
+
+# The order of the paper's tables, then what it does not have.
+DEFAULT_METHODS = (
+    "grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path", "gradient", "input-x-gradient",
+    "integrated-gradients", "random", "centre",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A row of the tables.
+
+    Attributes:
+        name: as the user wrote it, without the number of clips.
+        config: every choice.
+        clips: how many of the first clips it is run on; None for all.
+    """
+
+    name: str
+    config: Config
+    clips: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """A hash of the choices: what is recorded under one name must come from one config."""
+        text = json.dumps(self.config.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def split_names(texts: Sequence[str]) -> list[str]:
+    """Names that are repeated options, or separated by commas or spaces within one."""
+    return [name for text in texts for name in text.replace(",", " ").split()]
+
+
+def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
+    """Reads METHOD[@CLIPS][:FIELD=VALUE[:FIELD=VALUE...]].
+
+    Args:
+        texts: the methods, each with the fields of `Config` in which it differs from `base`.
+        base: what holds for all of them; its fill, score and steps are given to those methods only that do not choose
+            their own.
+
+    Raises:
+        InputError: an unknown method or field, a value out of range, a method twice.
+    """
+    entries: list[Entry] = []
+    for text in texts:
+        head, _, options = text.partition(":")
+        method, at, count = head.partition("@")
+        if at and not (count.isdigit() and int(count) > 0):
+            raise InputError(f"methods must have a number of clips after @, such as {method}@24; got {text}")
+        if method not in METHODS:
+            raise InputError(f"methods must be among {', '.join(METHODS)}; got {method}")
+        changes = dict(_field(part, text) for part in options.split(":") if part)
+        name = method + (f":{options}" if options else "")
+        if any(entry.name == name for entry in entries):
+            raise InputError(f"methods must differ; got {name} twice")
+        entries.append(Entry(name, dataclasses.replace(base, method=method, **changes), int(count) if at else None))
+    if not entries:
+        raise InputError("methods must name at least one; got none")
+    return entries
+
+
+def _field(text: str, whole: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    fields = {field.name: field for field in dataclasses.fields(Config) if field.name != "method"}
+    if not equals or name not in fields:
+        raise InputError(f"methods must have options FIELD=VALUE of {', '.join(fields)}; got {text!r} in {whole}")
+    kind = str(fields[name].type)
+    try:
+        if name == "box":
+            sides = tuple(int(side) for side in value.split("x"))
+            return name, sides[0] if len(sides) == 1 else sides
+        if name == "areas":
+            return name, tuple(float(area) for area in value.split("+"))
+        if kind.startswith("int"):
+            return name, int(value)
+        return name, float(value) if kind.startswith("float") else value
+    except ValueError:
+        raise InputError(f"methods must have numbers where the option is one; got {text!r} in {whole}") from None

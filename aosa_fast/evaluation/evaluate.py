@@ -1,0 +1,218 @@
+"""Every method on every clip of a data set: rows, tables and curves, in a folder that a later run goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from aosa_fast.errors import InputError
+from aosa_fast.evaluation.entries import Entry
+from aosa_fast.evaluation.journal import Journal, Row
+from aosa_fast.evaluation.measure import Item, Settings, measure
+from aosa_fast.models import Classifier
+from aosa_fast.version import __version__
+
+if TYPE_CHECKING:
+    from aosa_fast.data import Dataset, Sample
+
+Report = Callable[[int, int, str], None]  # (blocks done, blocks in all, what is done now)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        rows: one per clip and method, in the order of the data and then of the methods; plain types.
+        entries: the methods.
+        identity: the data, model and settings that the values depend on.
+    """
+
+    rows: list[Row]
+    entries: list[Entry]
+    identity: dict[str, Any]
+
+
+def evaluate(
+    dataset: Dataset,
+    classifier: Classifier,
+    entries: Sequence[Entry],
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    model_name: str = "",
+    report: Report | None = None,
+) -> Evaluation:
+    """Explains clips with several methods and measures the maps.
+
+    Clips are read, explained and measured in blocks of `settings.block`, and each block is on the disk before the next
+    begins: interrupted, it goes on where it stopped, to the same values. Methods and clips may be added later: only
+    what is missing is computed. A clip that cannot be read has rows with its error, and stops nothing.
+
+    Args:
+        dataset: the clips; with labels, unless the target is the prediction.
+        classifier: the model.
+        entries: the methods.
+        out: folder for the journal.
+        settings: metrics, target, size of the blocks.
+        model_name: how the model was called, for the record.
+        report: called before each block of a method.
+
+    Returns:
+        All rows.
+
+    Raises:
+        InputError: labels that the model does not know, a folder that holds another evaluation, a method that cannot
+            explain this model at all.
+    """
+    settings = settings or Settings()
+    labels = _labels(dataset, classifier, settings)
+    identity = _identity(dataset, classifier, settings, model_name)
+    journal = Journal(out, identity)
+    try:
+        for entry in entries:
+            journal.check(entry.name, entry.identity)
+        blocks = [dataset.samples[i : i + settings.block] for i in range(0, len(dataset.samples), settings.block)]
+        work = _Work(dataset, classifier, settings, labels, journal)
+        todo = [
+            [entry for entry in entries if work.missing(entry, number, block)] for number, block in enumerate(blocks)
+        ]
+        done, count = 0, sum(map(len, todo))
+        for number, missing in enumerate(todo):
+            items, errors = work.read(blocks[number]) if missing else ([], [])
+            for entry in missing:
+                if report:
+                    report(done, count, f"{entry.name}, clip {number * settings.block + 1} of {len(dataset.samples)}")
+                work.run(entry, number, items, errors)
+                done += 1
+        rows = [row for entry in entries for row in work.rows(entry, blocks)]
+    finally:
+        journal.close()
+    place = {sample.id: i for i, sample in enumerate(dataset.samples)}
+    return Evaluation(sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    dataset: Dataset
+    classifier: Classifier
+    settings: Settings
+    labels: dict[int, int] | None
+    journal: Journal
+
+    def missing(self, entry: Entry, number: int, block: Sequence[Sample]) -> bool:
+        begin = number * self.settings.block
+        if entry.clips is not None and begin >= entry.clips:
+            return False
+        found = self.journal.blocks.get((entry.name, number))
+        # The last block of a run with fewer clips was shorter: it is made again, whole.
+        return found is None or [row["clip"] for row in found] != [sample.id for sample in block]
+
+    def read(self, block: Sequence[Sample]) -> tuple[list[Item], list[Row]]:
+        """The clips of a block that can be read, and rows with the errors of the others."""
+        items, errors = [], []
+        for sample in block:
+            label = sample.label
+            if label is not None and self.labels is not None:
+                label = self.labels.get(label)
+            try:
+                if label is None and self.settings.target == "label":
+                    raise InputError(f"{sample.id}: must have a label; it has none")
+                items.append(Item(sample, self.dataset.read(sample, self.classifier.preprocessing), label))
+            except (InputError, OSError) as error:
+                errors.append(_failed(sample, label, error))
+        return items, errors
+
+    def run(self, entry: Entry, number: int, items: list[Item], errors: list[Row]) -> None:
+        """Measures a block, and records it."""
+        rows = [{**row, "method": entry.name} for row in errors]
+        try:
+            rows += measure(self.classifier, items, entry, self.settings) if items else []
+        except InputError:
+            if not any(recorded["status"] == "ok" for recorded in self._recorded(entry)):
+                raise  # not the clip's fault, as far as is known: nothing has worked yet
+            rows += [self._alone(entry, item) for item in items]
+        place = {sample.id: i for i, sample in enumerate(self.dataset.samples)}
+        rows.sort(key=lambda row: place[row["clip"]])
+        self.journal.add(entry.name, entry.identity, number, rows)
+
+    def _alone(self, entry: Entry, item: Item) -> Row:
+        try:
+            return measure(self.classifier, [item], entry, self.settings)[0]
+        except InputError as error:
+            return {**_failed(item.sample, item.label, error), "method": entry.name}
+
+    def _recorded(self, entry: Entry) -> Iterator[Row]:
+        return (row for (name, _), rows in self.journal.blocks.items() if name == entry.name for row in rows)
+
+    def rows(self, entry: Entry, blocks: Sequence[Sequence[Sample]]) -> list[Row]:
+        chosen: list[Row] = []
+        for number in range(len(blocks)):
+            if entry.clips is None or number * self.settings.block < entry.clips:
+                chosen += self.journal.blocks[entry.name, number]
+        return chosen[: entry.clips]
+
+
+def _failed(sample: Sample, label: int | None, error: Exception) -> Row:
+    return {
+        "clip": sample.id,
+        "path": sample.path,
+        "label": label,
+        "status": "error",
+        "error": " ".join(str(error).split()),
+    }
+
+
+def _labels(dataset: Dataset, classifier: Classifier, settings: Settings) -> dict[int, int] | None:
+    """The model's index of each class of the data that a clip has; None where labels are the model's own indices.
+
+    Where the predictions are explained, classes that the model does not know are left out.
+    """
+    from aosa_fast.data import match_labels
+
+    if not dataset.class_names:
+        if settings.target == "label" and all(sample.label is None for sample in dataset.samples):
+            raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
+        return None
+    used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
+    names = [dataset.class_names[label] for label in used]
+    if classifier.class_names is None:
+        return {label: label for label in used}  # nothing tells otherwise
+    try:
+        return dict(zip(used, match_labels(names, classifier.class_names), strict=True))
+    except InputError:
+        if settings.target == "label":
+            raise
+        return {}
+
+
+def _identity(dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str) -> dict[str, Any]:
+    facts = {**asdict(settings), "metrics": list(settings.metrics)}
+    return {
+        "format": 1,
+        "data": dataset.name,
+        "model": model_name or type(classifier.network).__name__,
+        "weights": _weights_hash(classifier.network),
+        "preprocessing": json.loads(json.dumps(asdict(classifier.preprocessing))),
+        "settings": facts,
+        "version": __version__,
+    }
+
+
+def _weights_hash(network: Any) -> str | None:
+    """SHA-256 over names and values of the weights, its first 16 digits; None of what is no module."""
+    if not isinstance(network, nn.Module):
+        return None
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

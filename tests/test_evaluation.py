@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from aosa_fast import Config, InputError, explain
+from aosa_fast.evaluation import Settings, evaluate, parse_entries, write_results
+from aosa_fast.evaluation.entries import split_names
+from aosa_fast.evaluation.journal import FILE
+from aosa_fast.metrics import box_iou, box_share, causal_metrics, energy_pointing, spatial_pointing
+from aosa_fast.models import Classifier
+from evaluation_cases import CLASSES, PREPROCESSING, Memory, Net, classifier, memory
+
+BASE = Config(stride=5, box=6)
+METHODS = ["aosa-approx", "aosa:partners=0", "random"]
+SETTINGS = Settings(block=3, radius=2.0)
+
+
+def run(out, methods=METHODS, data=None, settings=SETTINGS, report=None, model=None):
+    entries = parse_entries(methods, BASE)
+    return evaluate(data or memory(), model or classifier(), entries, out, settings, report=report)
+
+
+def values(evaluation):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in evaluation.rows]
+
+
+def test_rows_hold_what_the_metrics_say(tmp_path):
+    found = run(tmp_path)
+    assert [(row["clip"], row["method"]) for row in found.rows] == [(str(i), m) for i in range(7) for m in METHODS]
+    data, model = memory(), classifier()
+    for begin, end in ((0, 3), (3, 6), (6, 7)):  # the blocks
+        clips = [data.read(sample, PREPROCESSING) for sample in data.samples[begin:end]]
+        pictures = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+        video = torch.cat([PREPROCESSING.to_input(clip.frames) for clip in clips])
+        target = torch.tensor([sample.label for sample in data.samples[begin:end]])
+        for place, config in enumerate(({}, {"method": "aosa", "partners": 0}, {"method": "random"})):
+            maps = explain(model, pictures, target, stride=5, box=6, **config).saliency
+            causal = causal_metrics(model.network, video, maps, target)
+            boxes = [clip.boxes for clip in clips]
+            pointing = spatial_pointing(maps, boxes, radius=2.0)
+            for b in range(end - begin):
+                row = found.rows[(begin + b) * 3 + place]
+                assert row["overall"] == float(causal["aosa-28"].area[b])
+                assert row["overall_fill"] == float(causal["aosa-28-fill"].area[b])
+                assert row["insertion_fill_curve"] == causal["aosa-28-fill"].insertion.scores[b].tolist()
+                assert row["deletion"] == float(causal["aosa-28"].deletion.area[b])
+                assert (row["spt_hits"], row["spt_frames"]) == (float(pointing.hits[b]), int(pointing.frames[b]))
+                energy = float(energy_pointing(maps, boxes)[b])  # NaN: nothing in the map is positive
+                assert row["energy"] == (None if math.isnan(energy) else pytest.approx(energy))
+                assert row["energy_chance"] == pytest.approx(float(box_share(maps, boxes)[b]))
+                assert row["iou"] == pytest.approx(float(box_iou(maps, boxes)[b]))
+                assert row["target"] == row["label"] == (begin + b) % 3
+                assert row["status"] == "ok"
+                assert row["seconds"] > 0
+    assert len({row["overall"] for row in found.rows}) > 15
+
+
+@pytest.mark.parametrize("stop", range(9))
+def test_an_interrupted_run_goes_on_to_the_same_values(tmp_path, stop):
+    whole = values(run(tmp_path / "whole"))
+
+    def interrupt(done, total, what):
+        assert total == 9
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", report=interrupt)
+    lines = (tmp_path / "parts" / FILE).read_text().splitlines()
+    assert len(lines) == 1 + stop
+    asked = []
+    again = run(tmp_path / "parts", report=lambda done, total, what: asked.append(total))
+    assert asked == [9 - stop] * (9 - stop)
+    assert json.dumps(values(again)) == json.dumps(whole)
+    assert (tmp_path / "parts" / FILE).read_text().splitlines()[: 1 + stop] == lines
+
+
+def test_a_line_cut_short_is_written_again(tmp_path):
+    whole = values(run(tmp_path))
+    path = tmp_path / FILE
+    content = path.read_bytes()
+    last = content.rstrip(b"\n").rfind(b"\n") + 1
+    for length in (last + 1, (last + len(content)) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert json.dumps(values(run(tmp_path))) == json.dumps(whole)
+        assert len(path.read_bytes().splitlines()) == 10
+
+
+def test_what_is_there_is_not_computed_again(tmp_path):
+    model = classifier()
+    run(tmp_path, model=model)
+    calls = model.network.calls
+    assert calls > 0
+    run(tmp_path, model=model)
+    assert model.network.calls == calls
+
+
+def test_methods_and_clips_may_be_added_later(tmp_path):
+    run(tmp_path, methods=["random@3"], data=memory(3))
+    asked = []
+    found = run(tmp_path, methods=["random", "centre@4"], report=lambda done, total, what: asked.append(what))
+    assert asked == [
+        "centre, clip 1 of 7", "random, clip 4 of 7", "centre, clip 4 of 7", "random, clip 7 of 7",
+    ]  # fmt: skip
+    assert [row["clip"] for row in found.rows if row["method"] == "centre"] == ["0", "1", "2", "3"]
+    fresh = run(tmp_path / "fresh", methods=["random", "centre@4"])
+    assert values(found) == values(fresh)
+
+
+def test_a_block_that_was_shorter_is_made_again(tmp_path):
+    run(tmp_path, methods=["random"], data=memory(5))
+    assert values(run(tmp_path, methods=["random"])) == values(run(tmp_path / "fresh", methods=["random"]))
+
+
+def test_clips_that_cannot_be_read_are_reported_and_skipped(tmp_path):
+    found = run(tmp_path, data=memory(7, broken=("0", "4", "6")))
+    for row in found.rows:
+        if row["clip"] in ("0", "4", "6"):
+            assert row["status"] == "error"
+            assert row["error"] == f"{row['clip']}: must be a video; it is none"
+        else:
+            assert row["status"] == "ok"
+    assert len(found.rows) == 21
+    files = write_results(found, tmp_path, "the command")
+    assert "3 clips left out: 0 (0: must be a video; it is none); 4 (" in files["table"].read_text()
+
+
+def test_a_model_that_fails_on_some_clips_fails_on_those_only(tmp_path):
+    class Picky(Net):
+        def forward(self, video):
+            if (video.mean((1, 2, 3, 4)) > 2).any():
+                raise InputError("video must be darker")
+            return super().forward(video)
+
+    class Bright(Memory):
+        def read(self, sample, preprocessing):
+            clip = super().read(sample, preprocessing)
+            if sample.id == "4":
+                clip.frames[:] = 255
+            return clip
+
+    found = run(
+        tmp_path,
+        methods=["random"],
+        data=Bright("memory", CLASSES, memory().samples),
+        model=Classifier(Picky().eval(), PREPROCESSING, CLASSES),
+    )
+    assert [row["status"] for row in found.rows] == ["ok"] * 4 + ["error"] + ["ok"] * 2
+    assert found.rows[4]["error"] == "video must be darker"
+
+
+def test_a_method_that_cannot_explain_the_model_stops_the_run(tmp_path):
+    with pytest.raises(InputError, match="attention-rollout"):
+        run(tmp_path, methods=["random", "attention-rollout"])
+    assert len((tmp_path / FILE).read_text().splitlines()) == 2  # the random map of the first block is kept
+
+
+def test_another_run_is_refused(tmp_path):
+    run(tmp_path, methods=["random"])
+    before = (tmp_path / FILE).read_bytes()
+    other = Classifier(Net().eval(), PREPROCESSING, CLASSES)
+    with torch.no_grad():
+        other.network.head.bias += 1
+    for change, word in (
+        ({"model": other}, "weights"),
+        ({"settings": Settings(block=2, radius=2.0)}, "settings"),
+        ({"data": type(memory())("else", CLASSES, memory().samples)}, "data"),
+    ):
+        with pytest.raises(InputError, match=f"must hold the same {word}; it holds "):
+            run(tmp_path, methods=["random"], **change)
+    with pytest.raises(InputError, match="must hold random with the same options; it holds it with others"):
+        evaluate(memory(), classifier(), parse_entries(["random"], Config(stride=6)), tmp_path, SETTINGS)
+    assert (tmp_path / FILE).read_bytes() == before
+    (tmp_path / FILE).write_text("nonsense\n")
+    with pytest.raises(InputError, match="must be a record of an evaluation; line 1 is not"):
+        run(tmp_path)
+
+
+def test_predictions_need_no_labels(tmp_path):
+    data = memory()
+    bare = type(data)("memory", None, tuple(type(s)(s.id, None, None) for s in data.samples))
+    with pytest.raises(InputError, match=r"^memory: must have labels, or be evaluated with target=pred; it has none$"):
+        run(tmp_path / "a", data=bare)
+    found = run(tmp_path / "b", data=bare, settings=Settings(block=3, target="pred"))
+    assert all(row["target"] == row["prediction"] and row["label"] is None for row in found.rows)
+
+
+def test_labels_are_matched_by_name(tmp_path):
+    data = memory()
+    turned = type(data)("memory", ("Walk", "sit", "STAND"), data.samples)
+    found = run(tmp_path, methods=["random"], data=turned)
+    assert [row["label"] for row in found.rows] == [(2, 0, 1)[i % 3] for i in range(7)]
+
+
+def test_taylor_and_sanity(tmp_path):
+    settings = Settings(metrics=("taylor", "sanity"), block=3, taylor_tubes=4)
+    found = run(tmp_path, methods=["aosa-approx", "aosa-path", "random"], settings=settings, data=memory(3))
+    for row in found.rows:
+        assert len(row["sanity_stages"]) == len(row["sanity_spearman"]) == len(row["sanity_ssim"]) >= 2
+        if row["method"] == "random":
+            assert row["sanity_spearman"] == pytest.approx([1.0] * len(row["sanity_stages"]))
+            assert "taylor_error" not in row
+        else:
+            assert row["taylor_error"] > 0
+            assert row["sanity_stages"][0] == "trained"
+            assert row["sanity_spearman"][0] == pytest.approx(1.0)
+            assert min(row["sanity_spearman"]) < 0.9999
+    text = write_results(found, tmp_path, "c")["table"].read_text()
+    assert "## First-order scores of tubes against exact ones" in text
+    assert "## Sanity check" in text
+
+
+def test_results_can_be_read_without_us(tmp_path):
+    import pyarrow.parquet
+
+    found = run(tmp_path)
+    files = write_results(found, tmp_path, "aosa-fast evaluate memory")
+    table = pyarrow.parquet.read_table(files["rows"])
+    for read, row in zip(table.to_pylist(), found.rows, strict=True):
+        assert {name: value for name, value in read.items() if value is not None} == {
+            name: value for name, value in row.items() if value is not None
+        }
+    assert json.loads(table.schema.metadata[b"aosa_fast"])["model"] == "Net"
+    configs = json.loads(table.schema.metadata[b"configs"])
+    assert configs["aosa:partners=0"]["partners"] == 0
+    text = files["table"].read_text()
+    assert "`aosa-fast evaluate memory`" in text
+    assert "7 clips, seed 0" in text
+    assert files["curves"].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_entries():
+    first, second, third = parse_entries(
+        ["aosa:partners=0:aggregate=mean", "step@24:areas=0.05+0.1:steps=7", "osa:box=4x6:noise=0.5"], BASE
+    )
+    assert (first.config.method, first.config.partners, first.config.aggregate) == ("aosa", 0, "mean")
+    assert (first.config.stride, first.clips, first.name) == (5, None, "aosa:partners=0:aggregate=mean")
+    assert (second.name, second.clips, second.config.areas) == ("step:areas=0.05+0.1:steps=7", 24, (0.05, 0.1))
+    assert (third.config.box, third.config.noise) == ((4, 6), 0.5)
+    assert len({first.identity, second.identity, third.identity}) == 3
+    assert split_names(["a,b c", "d"]) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "methods must be among "),
+        ("aosa@", "methods must have a number of clips after @, such as aosa@24; got aosa@"),
+        ("aosa@0", "methods must have a number of clips after @"),
+        ("aosa:partners", "methods must have options FIELD=VALUE of "),
+        ("aosa:method=osa", "methods must have options FIELD=VALUE of "),
+        ("aosa:partners=many", "methods must have numbers where the option is one; got 'partners=many' in aosa:"),
+        ("aosa:partners=-1", "partners must be at least 0; got -1"),
+    ],
+)
+def test_wrong_entries(text, message):
+    with pytest.raises(InputError) as caught:
+        parse_entries([text], BASE)
+    assert str(caught.value).startswith(message)
+
+
+def test_entries_must_differ():
+    with pytest.raises(InputError, match=r"^methods must differ; got random twice$"):
+        parse_entries(["random", "random@3"], BASE)
+    with pytest.raises(InputError, match=r"^methods must name at least one; got none$"):
+        parse_entries([], BASE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": ()}, "metrics must be among deletion, pointing, taylor, sanity; got none"),
+        ({"metrics": ("speed",)}, "metrics must be among deletion, pointing, taylor, sanity; got speed"),
+        ({"target": "best"}, "target must be label or pred; got best"),
+        ({"block": 0}, "block must be at least 1; got 0"),
+        ({"radius": -1.0}, "radius must be at least 0; got -1.0"),
+    ],
+)
+def test_wrong_settings(change, message):
+    with pytest.raises(InputError) as caught:
+        Settings(**change)
+    assert str(caught.value) == message
