@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command(no_args_is_help=True)(compare)
 
 
-@with_config_options(without=("method", "stride", "box", "check", "seed"))
+@with_config_options(without=("method", "stride", "box", "check", "seed", "samples", "compat"))
 def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA)] = "rendered",
     model: Annotated[str, option(MODELS, "what", metavar="SPEC")] = "demo",
@@ -50,7 +50,9 @@ def evaluate(
     split: Annotated[str | None, option("Which split of the data, such as test01.", "data")] = None,
     limit: Annotated[int | None, option("How many clips. Default: all; 200 of the rendered.", "data", min=1)] = None,
     per_class: Annotated[int | None, option("How many clips of each class.", "data", min=1)] = None,
-    seed: Annotated[int, option("Of the choice of clips, and of all that is random.", "data", min=0)] = 0,
+    seed: Annotated[
+        int, option("Of the choice of clips (of rendered:SEED its own), and of all else that is random.", "data", min=0)
+    ] = 0,
     device: Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)] = "auto",
     stride: Annotated[
         int | None, option("Distance of the anchors, pixels. Default: 8 for 112 pixels, scaled.", "how", min=1)
@@ -63,6 +65,7 @@ def evaluate(
         float | None, option("Radius of the pointing game. Default: 7 for 112 pixels, scaled.", "how", min=0)
     ] = None,
     block: Annotated[int, option("Clips explained together.", "how", min=1)] = 4,
+    retry: Annotated[bool, option("Try clips again that failed in an earlier run.", "data")] = False,
     out: Annotated[Path, option("Folder for the results; a later run goes on there.", "out", metavar="DIR")] = Path(
         "out/evaluate"
     ),
@@ -74,7 +77,7 @@ def evaluate(
 
     aosa-fast evaluate                                          the rendered clips and the embedded model
 
-    aosa-fast evaluate ucf101-24:UCF-101 --annotations pyannot.pkl --model resnet3d:r3d50:FILE --per-class 10
+    aosa-fast evaluate ucf101-24:UCF-101 --annotations pyannot.pkl --model resnet3d:r3d50:FILE:classInd.txt
 
     aosa-fast evaluate clips.csv --model torchvision:r3d_18 --methods "aosa-approx,aosa-approx:relu=none,random"
 
@@ -86,8 +89,8 @@ def evaluate(
 
     request = EvaluationRequest(
         data=data, model=model, methods=methods or [], metrics=metrics, target=target, annotations=annotations,
-        split=split, limit=limit, per_class=per_class, seed=seed, device=device, radius=radius_px, block=block, out=out,
-        stride=stride, box=box, config=read_config({**options, "seed": seed}),
+        split=split, limit=limit, per_class=per_class, seed=seed, device=device, radius=radius_px, block=block,
+        retry=retry, out=out, stride=stride, box=box, config=read_config({**options, "seed": seed}),
     )  # fmt: skip
     run_evaluate(request, Console(), Console(stderr=True))
 
@@ -103,14 +106,19 @@ def reproduce(
             metavar="[COLUMN=]SPEC",
         ),
     ] = None,
-    methods: Annotated[list[str] | None, option(f"{_METHODS} Default: the table's.", "what", metavar="METHODS")] = None,
+    methods: Annotated[
+        list[str] | None,
+        option(f"{_METHODS} Default: the table's, aosa-path, random and centre.", "what", metavar="METHODS"),
+    ] = None,
     annotations: Annotated[str | None, option("As in evaluate.", "data")] = None,
     split: Annotated[str | None, option("As in evaluate.", "data")] = None,
     limit: Annotated[
         int | None, option("How many clips. Default: all; 200 of the rendered; 3 for V.", "data", min=1)
     ] = None,
     per_class: Annotated[int | None, option("How many clips of each class.", "data", min=1)] = None,
-    seed: Annotated[int, option("Of the choice of clips, and of all that is random.", "data", min=0)] = 0,
+    seed: Annotated[
+        int, option("Of the choice of clips (of rendered:SEED its own), and of all else that is random.", "data", min=0)
+    ] = 0,
     device: Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)] = "auto",
     out: Annotated[Path | None, option("Folder. Default: out/table-TABLE.", "out", metavar="DIR")] = None,
 ) -> None:
@@ -120,7 +128,7 @@ def reproduce(
 
     [bold]Example[/bold]
 
-    aosa-fast reproduce I --data ucf101:UCF-101 --split test01 --model R3D=resnet3d:r3d50:FILE
+    aosa-fast reproduce I --data ucf101:UCF-101 --split test01 --model R3D=resnet3d:r3d50:FILE:classInd.txt
     """
     from aosa_fast.run_evaluation import ReproduceRequest, run_reproduce
 
@@ -131,12 +139,15 @@ def reproduce(
     run_reproduce(request, Console(), Console(stderr=True))
 
 
-@with_config_options(without=("method", "stride", "box", "check"))
+@with_config_options(without=("method", "stride", "box", "check", "samples", "compat"))
 def compare(
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video or a folder of frames.")],
     model: Annotated[str, option(MODELS, "what", metavar="SPEC")] = "demo",
     methods: Annotated[
-        list[str] | None, option(f"{_METHODS} Default: those of the paper.", "what", metavar="METHODS")
+        list[str] | None,
+        option(
+            f"{_METHODS} Default: grad-cam, osa, smoothgrad, aosa, aosa-approx, aosa-path.", "what", metavar="METHODS"
+        ),
     ] = None,
     target: Annotated[
         str, option("The class to explain: pred, an index, or a name.", "what", metavar="CLASS")

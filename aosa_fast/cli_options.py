@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.config import Config
-from aosa_fast.errors import InputError
+from aosa_fast.config import Config, read_areas, read_box
 
 _PANEL = {
     "what": "What is explained",
@@ -22,7 +21,7 @@ _PANEL = {
 }
 MODELS = (
     "demo, demo-attention, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, pytorchvideo:NAME[:WEIGHTS], "
-    "resnet3d:NAME:FILE, python:PACKAGE.MODULE:FUNCTION, or a .pt2 or TorchScript file."
+    "resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or a .pt2 or TorchScript file."
 )
 DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
 
@@ -73,25 +72,5 @@ def read_config(options: dict[str, Any]) -> Config:
     Raises:
         InputError: an option out of its range or not to be read.
     """
-    read: dict[str, Callable[[str], Any]] = {"box": read_box, "areas": _areas}
+    read: dict[str, Callable[[str], Any]] = {"box": read_box, "areas": read_areas}
     return Config(**{name: read[name](value) if name in read else value for name, value in options.items()})
-
-
-def read_box(text: str) -> int | tuple[int, int]:
-    """The side of a box, or its height and width, pixels.
-
-    Raises:
-        InputError: neither 16 nor 16x24.
-    """
-    parts = text.lower().split("x")
-    if not all(part.strip().isdigit() for part in parts) or len(parts) > 2:
-        raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
-    sides = [int(part) for part in parts]
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def _areas(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"areas must be shares between 0 and 1, such as 0.05,0.1,0.15; got {text}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -237,3 +238,27 @@ class Config:
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         used = {"fill": self.fill_name, "score": self.score_name, "steps": self.step_count or None}
         return {**plain, **used, "box": list(self.box_size), "areas": list(self.areas)}
+
+
+def read_box(text: str) -> int | tuple[int, int]:
+    """The side of a box, or its height and width, pixels, as written: 16 or 16x24.
+
+    Raises:
+        InputError: neither.
+    """
+    if not re.fullmatch("[0-9]+(x[0-9]+)?", text.lower().replace(" ", "")):
+        raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
+    sides = [int(part) for part in text.lower().split("x")]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def read_areas(text: str, separator: str = ",") -> tuple[float, ...]:
+    """The areas of STEP, as written: 0.05,0.1.
+
+    Raises:
+        InputError: something else than numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.split(separator))
+    except ValueError:
+        raise InputError(f"areas must be shares between 0 and 1, such as 0.05{separator}0.1; got {text}") from None

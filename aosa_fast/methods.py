@@ -167,7 +167,7 @@ def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTa
 
 
 def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Like `_gradients`, with the mean gradient on the way to the fill, clip by clip."""
+    """Like `_in_batches`, with the mean gradient on the way to the fill, clip by clip."""
     config, clips = job.config, len(job.video)
     logits = clean_logits(job.model, job.video, BatchSize(config.batch_size, job.video.device), config.dtype)
     targets = job.resolve(logits)

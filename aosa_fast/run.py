@@ -56,7 +56,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
-    _check_folder(request.out)
+    check_folder(request.out)
     cropped = preprocessing.crop_frames(clip.frames)
     display = preprocessing.display_frames(clip.frames)
     targets: list[Target] = [
@@ -119,7 +119,7 @@ def _classifier(request: Request) -> Classifier:
     return replace(classifier, network=network, preprocessing=replace(classifier.preprocessing, **changes))
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """Finds out before minutes of work whether the results can be written, without making anything yet."""
     existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     try:

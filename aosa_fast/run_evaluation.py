@@ -11,24 +11,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from aosa_fast.cli_options import read_box
-from aosa_fast.config import Config
+from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation import DEFAULT_METHODS, Evaluation, Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.paper import TABLES
-from aosa_fast.evaluation.reproduce import RADIUS, RADIUS_SIDE, Column, reproduce
+from aosa_fast.evaluation.reproduce import RADIUS, SIDE, Column, reproduce
+from aosa_fast.evaluation.results import check_libraries
 from aosa_fast.models import Classifier, load
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import resolve_device
 from aosa_fast.progress import show_progress
+from aosa_fast.run import check_folder
 from aosa_fast.units import units
 from aosa_fast.video import atomic_path, read_clip, write_image
 from aosa_fast.video.comparison import comparison_sheet
 
-STRIDE, BOX, SIDE = 8, 16, 112  # the paper's, and the side of the input that they are for, pixels
-RENDERED_CLIPS = 200
+STRIDE, BOX = 8, 16  # the paper's, for inputs of `SIDE` pixels
 TIMED_CLIPS = 3
 COMPARED = ("grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path")
 EMBEDDED = ("demo", "demo-attention")
@@ -51,6 +51,7 @@ class EvaluationRequest:
     device: str
     radius: float | None
     block: int
+    retry: bool
     out: Path
     stride: int | None
     box: str | None
@@ -100,10 +101,12 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
     settings = Settings(
         metrics=tuple(split_names([request.metrics])), target=request.target, block=request.block, seed=request.seed
     )
+    check_folder(request.out)
+    check_libraries()
     dataset = _dataset(request)
     classifier = _classifier(request.model, request.device)
     config = _scaled(request.config, classifier, request.stride, request.box)
-    radius = RADIUS * min(classifier.preprocessing.crop) / RADIUS_SIDE if request.radius is None else request.radius
+    radius = RADIUS * min(classifier.preprocessing.crop) / SIDE if request.radius is None else request.radius
     entries = parse_entries(split_names(request.methods) or DEFAULT_METHODS, config)
     with show_progress(errors, f"{dataset.name}, {len(dataset)} clips") as report:
         evaluation = evaluate(
@@ -113,6 +116,7 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
             request.out,
             replace(settings, radius=radius),
             model_name=request.model,
+            retry=request.retry,
             report=report,
         )
     files = write_results(evaluation, request.out, _command())
@@ -134,6 +138,7 @@ def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) 
         raise InputError(f"table must be I to VII, or 1 to 7; got {request.table}")
     table = TABLES[name]
     out = request.out or Path("out") / f"table-{name}"
+    check_folder(out)
     if name == "V" and not (request.limit or request.per_class):
         request = replace(request, limit=TIMED_CLIPS)
     dataset = _dataset(request)
@@ -170,6 +175,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
     """
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"out must end in .png or .jpg; got {request.out}")
+    check_folder(request.out.parent)
     classifier = _classifier(request.model, request.device)
     preprocessing = classifier.preprocessing
     clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
@@ -201,9 +207,8 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
 
 def _dataset(request: EvaluationRequest | ReproduceRequest) -> Dataset:
     dataset = open_dataset(request.data, annotations=request.annotations, split=request.split)
-    limit = request.limit
-    if limit is None and request.per_class is None and request.data.split(":")[0] == "rendered":
-        limit = RENDERED_CLIPS  # it has no end of its own
+    # All clips too in the drawn order, of which any smaller number is the beginning: clips can be added later.
+    limit = len(dataset) if request.limit is None and request.per_class is None else request.limit
     return dataset.select(request.per_class, limit, request.seed)
 
 

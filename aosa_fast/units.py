@@ -20,4 +20,9 @@ _UNITS = {
 
 def units(config: Config) -> str:
     """The unit of the maps of a method, in a few words: the drop of the score for all that occlude."""
-    return _UNITS.get(config.method, "drop of the {noun}").format(noun=_NOUNS[config.score_name])
+    text = _UNITS.get(config.method, "drop of the {noun}")
+    if config.method == "step" and len(config.areas) > 1:
+        text = "share of the voxel that is kept, summed over areas, over its largest value"
+    elif config.aggregate == "eq2" and config.method not in _UNITS:
+        text = "{noun} where tubes are hidden elsewhere"
+    return text.format(noun=_NOUNS[config.score_name])

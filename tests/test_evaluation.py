@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from aosa_fast import Config, InputError, explain
 from aosa_fast.evaluation import Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
-from aosa_fast.evaluation.journal import FILE
+from aosa_fast.evaluation.journal import FILE, Journal
 from aosa_fast.metrics import box_iou, box_share, causal_metrics, energy_pointing, spatial_pointing
 from aosa_fast.models import Classifier
 from evaluation_cases import CLASSES, PREPROCESSING, Memory, Net, classifier, memory
@@ -181,6 +184,81 @@ def test_another_run_is_refused(tmp_path):
         run(tmp_path)
 
 
+def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
+    first = Journal(tmp_path, {"format": 1})
+    with pytest.raises(InputError, match=r"must not be in use; another run writes to its journal.jsonl"):
+        Journal(tmp_path, {"format": 1})
+    first.close()
+    Journal(tmp_path, {"format": 1}).close()
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", "3", '{"entry": 1}'])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_line_that_is_none_of_ours(tmp_path, line, place):
+    run(tmp_path, methods=["random"])
+    lines = (tmp_path / FILE).read_text().splitlines()
+    lines[place] = line
+    (tmp_path / FILE).write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=f"must be a record of an evaluation; line {place + 1} is not"):
+        run(tmp_path, methods=["random"])
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, {"format": 1})
+    before = (tmp_path / FILE).read_bytes()
+    write = os.write
+
+    def full(file, content):
+        if len(content) < 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, content[:20])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(InputError, match="must have room on the disk; No space left on device"):
+        journal.add("random", "c", 0, [{"clip": "0"}])
+    journal.close()
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_what_was_changed_is_measured_again(tmp_path):
+    run(tmp_path, methods=["random"])
+    data = memory()
+    other = type(data)("memory", CLASSES, tuple(replace(s, label=(s.label + (s.id == "4")) % 3) for s in data.samples))
+    asked = []
+    found = run(tmp_path, methods=["random"], data=other, report=lambda done, total, what: asked.append(what))
+    assert asked == ["random, clip 4 of 7"]
+    assert [row["label"] for row in found.rows] == [0, 1, 2, 0, 2, 2, 0]
+
+
+def test_clips_that_failed_are_tried_again_if_wanted(tmp_path):
+    broken, whole = memory(7, broken=("4",)), memory(7)
+    run(tmp_path, methods=["random"], data=broken)
+    assert [row["status"] for row in run(tmp_path, methods=["random"]).rows].count("error") == 1
+    entries = parse_entries(["random"], BASE)
+    again = evaluate(whole, classifier(), entries, tmp_path, SETTINGS, retry=True)
+    assert values(again) == values(run(tmp_path / "fresh", methods=["random"]))
+
+
+def test_a_model_without_class_names_must_have_as_many_classes(tmp_path):
+    nameless = Classifier(Net().eval(), PREPROCESSING)
+    assert [row["label"] for row in run(tmp_path / "a", methods=["random"], model=nameless).rows] == [
+        0, 1, 2, 0, 1, 2, 0,
+    ]  # fmt: skip
+    data = type(memory())("memory", ("sit", "walk"), tuple(replace(s, label=s.label % 2) for s in memory().samples))
+    rule = "model must have class names for memory, which has 2 classes; it has 3 without names"
+    with pytest.raises(InputError, match=rule):
+        run(tmp_path / "b", methods=["random"], data=data, model=nameless)
+    found = run(tmp_path / "c", data=data, model=nameless, settings=Settings(block=3, target="pred"))
+    assert all(row["label"] is None and row["status"] == "ok" for row in found.rows)
+
+
+def test_one_bad_clip_at_the_start_is_not_the_methods_fault(tmp_path):
+    data = memory()
+    wild = type(data)("memory", None, (replace(data.samples[0], label=99), *data.samples[1:]))
+    found = run(tmp_path, methods=["random"], data=wild)
+    assert [row["status"] for row in found.rows] == ["error"] + ["ok"] * 6
+
+
 def test_predictions_need_no_labels(tmp_path):
     data = memory()
     bare = type(data)("memory", None, tuple(type(s)(s.id, None, None) for s in data.samples))
@@ -188,6 +266,9 @@ def test_predictions_need_no_labels(tmp_path):
         run(tmp_path / "a", data=bare)
     found = run(tmp_path / "b", data=bare, settings=Settings(block=3, target="pred"))
     assert all(row["target"] == row["prediction"] and row["label"] is None for row in found.rows)
+    known = type(data)("memory", ("sit", "swim", "walk"), data.samples)
+    found = run(tmp_path / "c", methods=["random"], data=known, settings=Settings(block=3, target="pred"))
+    assert [row["label"] for row in found.rows] == [0, None, 2, 0, None, 2, 0]
 
 
 def test_labels_are_matched_by_name(tmp_path):
@@ -252,6 +333,8 @@ def test_entries():
         ("nonsense", "methods must be among "),
         ("aosa@", "methods must have a number of clips after @, such as aosa@24; got aosa@"),
         ("aosa@0", "methods must have a number of clips after @"),
+        ("aosa@\u00b2", "methods must have a number of clips after @"),
+        ("aosa:box=big", "box must be a side or HEIGHTxWIDTH in pixels"),
         ("aosa:partners", "methods must have options FIELD=VALUE of "),
         ("aosa:method=osa", "methods must have options FIELD=VALUE of "),
         ("aosa:partners=many", "methods must have numbers where the option is one; got 'partners=many' in aosa:"),
@@ -267,6 +350,8 @@ def test_wrong_entries(text, message):
 def test_entries_must_differ():
     with pytest.raises(InputError, match=r"^methods must differ; got random twice$"):
         parse_entries(["random", "random@3"], BASE)
+    with pytest.raises(InputError, match=r"^methods must differ; got aosa:partners=0 twice$"):
+        parse_entries(["aosa::partners=0", "aosa:partners=0:"], BASE)
     with pytest.raises(InputError, match=r"^methods must name at least one; got none$"):
         parse_entries([], BASE)
 
@@ -277,8 +362,9 @@ def test_entries_must_differ():
         ({"metrics": ()}, "metrics must be among deletion, pointing, taylor, sanity; got none"),
         ({"metrics": ("speed",)}, "metrics must be among deletion, pointing, taylor, sanity; got speed"),
         ({"target": "best"}, "target must be label or pred; got best"),
-        ({"block": 0}, "block must be at least 1; got 0"),
-        ({"radius": -1.0}, "radius must be at least 0; got -1.0"),
+        ({"block": 0}, "block must be at least 1, and finite; got 0"),
+        ({"radius": float("inf")}, "radius must be at least 0, and finite; got inf"),
+        ({"radius": -1.0}, "radius must be at least 0, and finite; got -1.0"),
     ],
 )
 def test_wrong_settings(change, message):

@@ -90,7 +90,7 @@ def open_rendered(rest: str, split: str | None) -> RenderedDataset:
     Raises:
         InputError: anything else.
     """
-    name = f"rendered:{rest}" if rest else "rendered"
+    name = (f"rendered:{rest}" if rest else "rendered") + (" (train)" if split == "train" else "")
     if split not in (None, "test", "train"):
         raise InputError(f"split must be test or train for the rendered set; got {split}")
     parts = rest.split(":") if rest else []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aosa_fast.config import METHODS, Config
+from aosa_fast.config import METHODS, Config, read_areas, read_box
 from aosa_fast.errors import InputError
 
 # The order of the paper's tables, then what it does not have.
@@ -60,12 +61,13 @@ def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
     for text in texts:
         head, _, options = text.partition(":")
         method, at, count = head.partition("@")
-        if at and not (count.isdigit() and int(count) > 0):
+        if at and not re.fullmatch("[1-9][0-9]*", count):
             raise InputError(f"methods must have a number of clips after @, such as {method}@24; got {text}")
         if method not in METHODS:
             raise InputError(f"methods must be among {', '.join(METHODS)}; got {method}")
-        changes = dict(_field(part, text) for part in options.split(":") if part)
-        name = method + (f":{options}" if options else "")
+        parts = [part for part in options.split(":") if part]
+        changes = dict(_field(part, text) for part in parts)
+        name = ":".join([method, *parts])
         if any(entry.name == name for entry in entries):
             raise InputError(f"methods must differ; got {name} twice")
         entries.append(Entry(name, dataclasses.replace(base, method=method, **changes), int(count) if at else None))
@@ -82,12 +84,13 @@ def _field(text: str, whole: str) -> tuple[str, Any]:
     kind = str(fields[name].type)
     try:
         if name == "box":
-            sides = tuple(int(side) for side in value.split("x"))
-            return name, sides[0] if len(sides) == 1 else sides
+            return name, read_box(value)
         if name == "areas":
-            return name, tuple(float(area) for area in value.split("+"))
+            return name, read_areas(value, "+")  # commas part methods
         if kind.startswith("int"):
             return name, int(value)
         return name, float(value) if kind.startswith("float") else value
+    except InputError:
+        raise
     except ValueError:
         raise InputError(f"methods must have numbers where the option is one; got {text!r} in {whole}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from aosa_fast.batching import BatchSize
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import Entry
 from aosa_fast.evaluation.journal import Journal, Row
 from aosa_fast.evaluation.measure import Item, Settings, measure
+from aosa_fast.model import clean_logits, evaluating
 from aosa_fast.models import Classifier
+from aosa_fast.precision import model_device
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -33,11 +37,13 @@ class Evaluation:
         rows: one per clip and method, in the order of the data and then of the methods; plain types.
         entries: the methods.
         identity: the data, model and settings that the values depend on.
+        missing: clips that the data's lists name, and that are not there.
     """
 
     rows: list[Row]
     entries: list[Entry]
     identity: dict[str, Any]
+    missing: int = 0
 
 
 def evaluate(
@@ -48,6 +54,7 @@ def evaluate(
     settings: Settings | None = None,
     *,
     model_name: str = "",
+    retry: bool = False,
     report: Report | None = None,
 ) -> Evaluation:
     """Explains clips with several methods and measures the maps.
@@ -63,6 +70,7 @@ def evaluate(
         out: folder for the journal.
         settings: metrics, target, size of the blocks.
         model_name: how the model was called, for the record.
+        retry: whether blocks with clips that failed are made again; else their errors stay.
         report: called before each block of a method.
 
     Returns:
@@ -80,7 +88,7 @@ def evaluate(
         for entry in entries:
             journal.check(entry.name, entry.identity)
         blocks = [dataset.samples[i : i + settings.block] for i in range(0, len(dataset.samples), settings.block)]
-        work = _Work(dataset, classifier, settings, labels, journal)
+        work = _Work(dataset, classifier, settings, labels, journal, retry)
         todo = [
             [entry for entry in entries if work.missing(entry, number, block)] for number, block in enumerate(blocks)
         ]
@@ -96,7 +104,7 @@ def evaluate(
     finally:
         journal.close()
     place = {sample.id: i for i, sample in enumerate(dataset.samples)}
-    return Evaluation(sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity)
+    return Evaluation(sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity, dataset.missing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,22 +114,30 @@ class _Work:
     settings: Settings
     labels: dict[int, int] | None
     journal: Journal
+    retry: bool
 
     def missing(self, entry: Entry, number: int, block: Sequence[Sample]) -> bool:
         begin = number * self.settings.block
         if entry.clips is not None and begin >= entry.clips:
             return False
         found = self.journal.blocks.get((entry.name, number))
-        # The last block of a run with fewer clips was shorter: it is made again, whole.
-        return found is None or [row["clip"] for row in found] != [sample.id for sample in block]
+        if found is None or (self.retry and any(row["status"] == "error" for row in found)):
+            return True
+        # The last block of a run with fewer clips was shorter, and a manifest may have been changed since: such blocks
+        # are made again, whole.
+        return [row.get("sample") for row in found] != [_sample_hash(s, self.label(s)) for s in block]
+
+    def label(self, sample: Sample) -> int | None:
+        """The model's index of a clip's class."""
+        if sample.label is None or self.labels is None:
+            return sample.label
+        return self.labels.get(sample.label)
 
     def read(self, block: Sequence[Sample]) -> tuple[list[Item], list[Row]]:
         """The clips of a block that can be read, and rows with the errors of the others."""
         items, errors = [], []
         for sample in block:
-            label = sample.label
-            if label is not None and self.labels is not None:
-                label = self.labels.get(label)
+            label = self.label(sample)
             try:
                 if label is None and self.settings.target == "label":
                     raise InputError(f"{sample.id}: must have a label; it has none")
@@ -136,11 +152,16 @@ class _Work:
         try:
             rows += measure(self.classifier, items, entry, self.settings) if items else []
         except InputError:
-            if not any(recorded["status"] == "ok" for recorded in self._recorded(entry)):
-                raise  # not the clip's fault, as far as is known: nothing has worked yet
-            rows += [self._alone(entry, item) for item in items]
-        place = {sample.id: i for i, sample in enumerate(self.dataset.samples)}
+            alone = [self._alone(entry, item) for item in items]
+            worked = any(row["status"] == "ok" for row in (*alone, *self._recorded(entry)))
+            if not worked:
+                raise  # not the clips' fault, as far as is known: nothing has worked yet
+            rows += alone
+        begin, end = number * self.settings.block, (number + 1) * self.settings.block
+        place = {sample.id: i for i, sample in enumerate(self.dataset.samples[begin:end])}
         rows.sort(key=lambda row: place[row["clip"]])
+        hashes = {sample.id: _sample_hash(sample, self.label(sample)) for sample in self.dataset.samples[begin:end]}
+        rows = [{**row, "sample": hashes[row["clip"]]} for row in rows]
         self.journal.add(entry.name, entry.identity, number, rows)
 
     def _alone(self, entry: Entry, item: Item) -> Row:
@@ -182,15 +203,43 @@ def _labels(dataset: Dataset, classifier: Classifier, settings: Settings) -> dic
             raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
         return None
     used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
-    names = [dataset.class_names[label] for label in used]
     if classifier.class_names is None:
-        return {label: label for label in used}  # nothing tells otherwise
-    try:
+        count, wanted = _class_count(classifier), len(dataset.class_names)
+        if count == wanted:
+            return {label: label for label in used}  # in the same order, as far as can be known
+        if settings.target == "pred":
+            return {}
+        raise InputError(
+            f"model must have class names for {dataset.name}, which has {wanted} classes; it has {count} without names"
+        )
+    if settings.target == "label":
+        names = [dataset.class_names[label] for label in used]
         return dict(zip(used, match_labels(names, classifier.class_names), strict=True))
-    except InputError:
-        if settings.target == "label":
-            raise
-        return {}
+    matched = {}
+    for label in used:
+        with suppress(InputError):
+            matched[label] = match_labels([dataset.class_names[label]], classifier.class_names)[0]
+    return matched
+
+
+def _class_count(classifier: Classifier) -> int:
+    """How many classes the model has, found by asking it."""
+    preprocessing = classifier.preprocessing
+    black = torch.zeros(1, 3, preprocessing.frames, *preprocessing.crop)
+    clip = black.to(model_device(classifier.network, black.device))
+    with evaluating(classifier.network):
+        return clean_logits(classifier.network, clip, BatchSize(1, clip.device)).shape[1]
+
+
+def _sample_hash(sample: Sample, label: int | None) -> str:
+    """All that a row depends on beside the settings, but the file's content: its path, part, class and boxes."""
+    digest = hashlib.sha256(
+        repr((sample.path, label, sample.start, sample.end, sample.seed)).encode("utf-8", "replace")
+    )
+    if sample.boxes is not None:
+        for values in (sample.boxes.frames, sample.boxes.tracks, sample.boxes.corners):
+            digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _identity(dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str) -> dict[str, Any]:

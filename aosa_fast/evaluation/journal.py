@@ -9,6 +9,11 @@ from typing import Any
 
 from aosa_fast.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, two runs in one folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 Row = dict[str, Any]
 FILE = "journal.jsonl"
 
@@ -27,20 +32,25 @@ class Journal:
             identity: what the values depend on; an earlier run must have had the same.
 
         Raises:
-            InputError: the folder holds another run, or cannot be written.
+            InputError: the folder holds another run, is in use by one, or cannot be written.
         """
         self.path = folder / FILE
         self.blocks: dict[tuple[str, int], list[Row]] = {}
         self._configs: dict[str, str] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._length = self._read(identity) if self.path.exists() else 0
-            self._file = open(self.path, "ab")  # noqa: SIM115 - open as long as the run
-            self._file.truncate(self._length)  # a line that an earlier run did not finish
-            if not self._length:
-                self._write({"identity": identity})
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise InputError(f"{folder}: must be a folder that can be written; {error.strerror}") from None
+        try:
+            self._lock(folder)
+            self._length = self._read(identity)
+            os.ftruncate(self._file, self._length)  # a line that an earlier run did not finish
+            if not self._length:
+                self._write({"identity": identity})
+        except BaseException:
+            self.close()
+            raise
 
     def check(self, entry: str, config: str) -> None:
         """Refuses an entry that is recorded with another config.
@@ -57,21 +67,35 @@ class Journal:
         Raises:
             InputError: the disk is full.
         """
-        try:
-            self._write({"entry": entry, "config": config, "block": block, "rows": rows})
-        except OSError as error:
-            raise InputError(f"{self.path}: must have room on the disk; {error.strerror}") from None
+        self._write({"entry": entry, "config": config, "block": block, "rows": rows})
         self._configs[entry] = config
         self.blocks[entry, block] = rows
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        os.close(self._file)
+
+    def _lock(self, folder: Path) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: must not be in use; another run writes to its {FILE}") from None
+        except OSError:
+            pass  # some network file systems have no locks
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        content = json.dumps(line, allow_nan=False).encode() + b"\n"
+        try:
+            done = 0
+            while done < len(content):  # a disk that gets full takes a part
+                done += os.write(self._file, content[done:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._length)
+            raise InputError(f"{self.path}: must have room on the disk; {error.strerror}") from None
+        self._length += len(content)
 
     def _read(self, identity: dict[str, Any]) -> int:
         """Takes in all whole lines, and returns how many bytes they have."""
@@ -82,22 +106,21 @@ class Journal:
                     break
                 try:
                     line = json.loads(raw)
-                except ValueError:
-                    raise InputError(
-                        f"{self.path}: must be a record of an evaluation; line {number + 1} is not"
-                    ) from None
+                    if number == 0:
+                        before = dict(line["identity"])
+                    else:
+                        self._configs[line["entry"]] = line["config"]
+                        self.blocks[line["entry"], line["block"]] = line["rows"]
+                except (ValueError, TypeError, KeyError):
+                    rule = f"must be a record of an evaluation; line {number + 1} is not"
+                    raise InputError(f"{self.path}: {rule}") from None
                 if number == 0:
-                    _compare(self.path.parent, line.get("identity"), identity)
-                else:
-                    self._configs[line["entry"]] = line["config"]
-                    self.blocks[line["entry"], line["block"]] = line["rows"]
+                    _compare(self.path.parent, before, identity)
                 length += len(raw)
         return length
 
 
-def _compare(folder: Path, before: Any, now: dict[str, Any]) -> None:
-    if not isinstance(before, dict):
-        raise InputError(f"{folder}: must be empty or hold an evaluation; its {FILE} is none")
+def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from aosa_fast.data import Clip, Sample
 
 METRICS = ("deletion", "pointing", "taylor", "sanity")
-_PROTOCOLS = {"aosa-28": "", "aosa-28-fill": "_fill"}
+PROTOCOL_SUFFIXES = {"aosa-28": "", "aosa-28-fill": "_fill"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Settings:
         if self.target not in ("label", "pred"):
             raise InputError(f"target must be label or pred; got {self.target}")
         for name, least in (("radius", 0), ("taylor_tubes", 2), ("block", 1), ("seed", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} must be at least {least}; got {getattr(self, name)}")
+            if not least <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be at least {least}, and finite; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -163,18 +164,20 @@ def _causal(rows: list[Row], classifier: Classifier, video: Tensor, found: Expla
         video,
         found.saliency,
         found.target.index,
-        protocols=tuple(_PROTOCOLS),
+        protocols=tuple(PROTOCOL_SUFFIXES),
         batch_size=config.batch_size,
         dtype=config.dtype,
     )
-    for name, suffix in _PROTOCOLS.items():
+    for name, suffix in PROTOCOL_SUFFIXES.items():
         result = results[name]
         for b, row in enumerate(rows):
             row[f"insertion{suffix}"] = float(result.insertion.area[b])
             row[f"overall{suffix}"] = float(result.area[b])
             row[f"insertion{suffix}_curve"] = result.insertion.scores[b].tolist()
-            row["deletion"] = float(result.deletion.area[b])
-            row["deletion_curve"] = result.deletion.scores[b].tolist()
+    shared = results["aosa-28"].deletion  # the protocols delete alike
+    for b, row in enumerate(rows):
+        row["deletion"] = float(shared.area[b])
+        row["deletion_curve"] = shared.scores[b].tolist()
 
 
 def _pointing(rows: list[Row], items: Sequence[Item], saliency: Tensor, settings: Settings) -> None:

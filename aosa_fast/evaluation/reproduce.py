@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, VideoError
 from aosa_fast.evaluation.bootstrap import Estimate, interval, ratio_interval
 from aosa_fast.evaluation.entries import Entry, parse_entries
 from aosa_fast.evaluation.evaluate import Report, evaluate
 from aosa_fast.evaluation.journal import Row
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
+from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
-from aosa_fast.pipeline import explain
 
 # Beyond the paper: its own rows would say little without a map that knows nothing, and AOSA-path is a row like others.
 ADDED = ("aosa-path", "random", "centre")
-RADIUS, RADIUS_SIDE = 7.0, 112  # of the pointing game's disk, and the side it is meant for, pixels
+RADIUS, OSA_STRIDE, SIDE = (
+    7.0,
+    8,
+    112,
+)  # of the pointing game's disk and of OSA, and the side they are meant for, pixels
+HALF = ":half-stride"
 _HEADINGS = {
     "deletion": "deletion", "insertion": "insertion", "overall": "over-all", "spt": "S-PT", "seconds": "seconds",
     "overall_fill": "over-all (fill)",
 }  # fmt: skip
-# Of STEP's iterations so many are timed: they all take the same.
-_TIMED_STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,30 @@ class Column:
     dataset: Dataset
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A column of results.
+
+    Attributes:
+        cells: by method, an estimate for each quantity; None where there is none.
+        note: settings and clips.
+    """
+
+    cells: dict[str, list[Estimate | None]]
+    note: str
+
+
 def settings_of(table: Table, column: Column, settings: Settings) -> tuple[Config, Settings]:
     """The paper's settings for a model, scaled to its input's side where that is another than the paper's."""
     side = min(column.classifier.preprocessing.crop)
     scale = side / table.side[column.paper]
     config = Config(
-        stride=max(1, round(table.stride[column.paper] * scale)), box=max(1, round(table.box[column.paper] * scale))
+        stride=max(1, round(table.stride[column.paper] * scale)),
+        box=max(1, round(table.box[column.paper] * scale)),
+        seed=settings.seed,
     )
     metrics = ("pointing",) if table.quantities == ("spt",) else ("deletion", "pointing")
-    return config, dataclasses.replace(settings, metrics=metrics, radius=RADIUS * side / RADIUS_SIDE)
+    return config, dataclasses.replace(settings, metrics=metrics, radius=RADIUS * side / SIDE)
 
 
 def reproduce(
@@ -88,26 +104,52 @@ def reproduce(
         Markdown.
 
     Raises:
-        InputError: as `evaluate`.
+        InputError: as `evaluate`; S-PT of data without boxes.
     """
     rows = tuple(methods) or table.methods + tuple(name for name in ADDED if name not in table.methods)
-    if table.quantities == ("seconds",):
-        measured = [_timed(table, column, rows, settings, report) for column in columns]
-        quantities: tuple[str, ...] = table.quantities
-    else:
-        quantities = table.quantities
-        if "overall" in quantities or "insertion" in quantities:
-            quantities = (*quantities, "overall_fill")
-        measured = []
-        for column in columns:
-            config, own = settings_of(table, column, settings)
-            entries = [entry for entry in parse_entries(rows, config) if _possible(entry, column)]
-            folder = out / "".join(c if c.isalnum() else "-" for c in column.name)
-            found = evaluate(
-                column.dataset, column.classifier, entries, folder, own, model_name=column.name, report=report
-            )
-            measured.append({entry.name: _cells(found.rows, entry, quantities, own.seed) for entry in entries})
-    return _markdown(table, columns, [row.partition("@")[0] for row in rows], quantities, measured)
+    timed = table.quantities == ("seconds",)
+    quantities = table.quantities
+    if "overall" in quantities or "insertion" in quantities:
+        quantities = (*quantities, "overall_fill")
+    names: list[str] = []
+    measured = []
+    for column in columns:
+        config, own = settings_of(table, column, settings)
+        entries = _entries(rows, config, column)
+        names = [entry.name for entry in entries]
+        entries = [entry for entry in entries if _possible(entry, column)]
+        note = f"{column.name}: anchors every {config.stride} pixels, boxes of {config.box}, "
+        if timed:
+            seconds, note_of_times = time_methods(column.classifier, column.dataset, entries, report)
+            measured.append(Measured({name: [value] for name, value in seconds.items()}, note + note_of_times))
+            continue
+        _check_boxes(table, column)
+        folder = out / _folder(column.name)
+        found = evaluate(column.dataset, column.classifier, entries, folder, own, model_name=column.name, report=report)
+        cells = {entry.name: _cells(found.rows, entry.name, quantities, own.seed) for entry in entries}
+        clips = {row["clip"]: row["status"] for row in found.rows}
+        note += (
+            f"radius {own.radius:g} pixels; {len(clips)} clips, {sum(s == 'error' for s in clips.values())} left out"
+        )
+        measured.append(Measured(cells, f"{note}; seed {own.seed}"))
+    return _markdown(table, columns, names, quantities, measured)
+
+
+def _entries(rows: Sequence[str], config: Config, column: Column) -> list[Entry]:
+    """The rows as methods; OSA keeps the step that it has in all of the paper, and half-stride is Table V's s = 4."""
+    osa_stride = max(1, round(OSA_STRIDE * min(column.classifier.preprocessing.crop) / SIDE))
+    made: list[Entry] = []
+    for row in rows:
+        (entry,) = parse_entries([row.replace(HALF, "")], config)
+        if HALF in row:
+            half = dataclasses.replace(entry.config, stride=max(1, round(config.stride / 2)))
+            entry = dataclasses.replace(entry, name=entry.name + HALF, config=half)
+        if entry.config.method == "osa" and "stride=" not in entry.name:
+            entry = dataclasses.replace(entry, config=dataclasses.replace(entry.config, stride=osa_stride))
+        if any(other.name == entry.name for other in made):
+            raise InputError(f"methods must differ; got {entry.name} twice")
+        made.append(entry)
+    return made
 
 
 def _possible(entry: Entry, column: Column) -> bool:
@@ -119,9 +161,31 @@ def _possible(entry: Entry, column: Column) -> bool:
     return anatomy is not None and anatomy.attention is not None
 
 
-def _cells(rows: Sequence[Row], entry: Entry, quantities: Sequence[str], seed: int) -> list[Estimate | float | None]:
-    own = [row for row in rows if row["method"] == entry.name and row["status"] == "ok"]
-    cells: list[Estimate | float | None] = []
+def _check_boxes(table: Table, column: Column) -> None:
+    """Finds out before hours of work whether the one thing that is asked for can be measured."""
+    if table.quantities != ("spt",):
+        return
+    for sample in column.dataset.samples:
+        try:
+            boxes = column.dataset.read(sample, column.classifier.preprocessing).boxes
+        except VideoError:
+            continue
+        if boxes is None:
+            raise InputError(f"{column.dataset.name}: must have boxes for table {table.number}; it has none")
+        return
+
+
+def _folder(name: str) -> str:
+    """A folder's name for a model's, which may be a path of any length."""
+    plain = "".join(c if c.isalnum() else "-" for c in name)
+    return (
+        plain if len(plain) < 60 and plain == name else f"{plain[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )
+
+
+def _cells(rows: Sequence[Row], name: str, quantities: Sequence[str], seed: int) -> list[Estimate | None]:
+    own = [row for row in rows if row["method"] == name and row["status"] == "ok"]
+    cells: list[Estimate | None] = []
     for quantity in quantities:
         key = "spt_frames" if quantity == "spt" else quantity
         have = [row for row in own if row.get(key) is not None]
@@ -135,84 +199,40 @@ def _cells(rows: Sequence[Row], entry: Entry, quantities: Sequence[str], seed: i
     return cells
 
 
-def _timed(
-    table: Table, column: Column, methods: Sequence[str], settings: Settings, report: Report | None
-) -> dict[str, list[Estimate | float | None]]:
-    """Median seconds per map, one clip at a time; a first run of each method is not counted."""
-    config, _ = settings_of(table, column, settings)
-    clips, refused = [], []
-    for sample in column.dataset.samples:
-        try:
-            clips.append(torch.from_numpy(column.dataset.read(sample, column.classifier.preprocessing).frames[None]))
-        except InputError as error:
-            refused.append(str(error))
-    if not clips:
-        raise InputError(refused[0] if refused else f"{column.dataset.name}: must have at least one clip; got none")
-    seconds: dict[str, list[Estimate | float | None]] = {}
-    for number, name in enumerate(methods):
-        plain, half, _ = name.partition(":half-stride")
-        (entry,) = parse_entries([plain], config)
-        if not _possible(entry, column):
-            continue
-        chosen = entry.config
-        if half:
-            chosen = dataclasses.replace(chosen, stride=max(1, round(config.stride / 2)))
-        factor = 1.0
-        if chosen.method == "step":
-            factor = max(1.0, chosen.step_count / _TIMED_STEPS)
-            chosen = dataclasses.replace(chosen, steps=min(chosen.step_count, _TIMED_STEPS))
-        if report:
-            report(number, len(methods), name)
-        times = []
-        for clip in (clips[0], *clips):
-            start = time.perf_counter()
-            _explain(column.classifier, clip, chosen)
-            times.append((time.perf_counter() - start) * factor)
-        seconds[name] = [statistics.median(times[1:])]
-    return seconds
-
-
-def _explain(classifier: Classifier, clip: torch.Tensor, config: Config) -> None:
-    mean, std = classifier.preprocessing.mean, classifier.preprocessing.std
-    explain(classifier.network, clip, config=config, mean=mean, std=std)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def _markdown(
     table: Table,
     columns: Sequence[Column],
     methods: Sequence[str],
     quantities: Sequence[str],
-    measured: Sequence[dict[str, list[Estimate | float | None]]],
+    measured: Sequence[Measured],
 ) -> str:
     paper = " / ".join(_HEADINGS[name] for name in table.quantities)
     mine = " / ".join(_HEADINGS[name] for name in quantities)
+    how = (
+        "median, and half of the range" if quantities == ("seconds",) else "mean ± half of the 95 % bootstrap interval"
+    )
     heads = [f"paper: {model}, {table.data}" for model in table.models]
     heads += [f"measured: {column.name}, {column.dataset.name}" for column in columns]
     lines = [
         f"# Table {table.number}: {table.title}",
         "",
-        f"Paper: {paper}. Measured: {mine}"
-        + ("." if table.quantities == ("seconds",) else ", mean ± half of the 95 % bootstrap interval over clips."),
+        f"Paper: {paper}. Measured: {mine}, {how} over clips.",
         "",
         "| method | " + " | ".join(heads) + " |",
         "| --- |" + " --- |" * len(heads),
     ]
+    most = max((cell.n for m in measured for cells in m.cells.values() for cell in cells if cell), default=0)
     for name in methods:
         known = table.values.get(name, ((None,) * len(table.quantities),) * len(table.models))
-        cells = [_numbers(values) for values in known]
-        cells += [_estimates(column.get(name)) for column in measured]
+        cells = [_numbers(values) for values in known] + [
+            _estimates(column.cells.get(name), most) for column in measured
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    notes = [table.note] if table.note else []
-    if any(column.name.startswith("demo") or "rendered" in column.dataset.name for column in columns):
+    notes = [column.note + "." for column in measured] + ([table.note] if table.note else [])
+    if any("demo" in column.name or column.dataset.name.startswith("rendered") for column in columns):
         notes.append("Other networks and other data than the paper's: only the order of the methods can be compared.")
-    if table.quantities == ("seconds",):
-        notes.append(
-            f"Median over the clips, one at a time, on {torch.get_num_threads()} threads of the CPU"
-            + (f" or {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
-            + f"; STEP is timed for {_TIMED_STEPS} iterations and scaled to all."
-        )
+    if table.number == "VII":
+        notes.append("The paper has S-PT from UCF101-24 and the rest from UCF101; here both are from the same clips.")
     return "\n".join(lines) + "".join(f"\n\n{note}" for note in notes) + "\n"
 
 
@@ -220,9 +240,9 @@ def _numbers(values: Sequence[Number]) -> str:
     return "-" if all(value is None for value in values) else " / ".join(f"{value:.3f}" for value in values)
 
 
-def _estimates(cells: Sequence[Estimate | float | None] | None) -> str:
+def _estimates(cells: Sequence[Estimate | None] | None, most: int) -> str:
     if cells is None:
         return "-"
-    return " / ".join(
-        "-" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells
-    )
+    text = " / ".join("-" if cell is None else str(cell) for cell in cells)
+    count = max((cell.n for cell in cells if cell), default=0)
+    return text if count == most else f"{text} (n = {count})"

@@ -1,0 +1,73 @@
+"""Seconds per map, method by method (paper, Table V)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import torch
+
+from aosa_fast.config import Config
+from aosa_fast.data import Dataset
+from aosa_fast.errors import InputError
+from aosa_fast.evaluation.bootstrap import Estimate
+from aosa_fast.evaluation.entries import Entry
+from aosa_fast.evaluation.evaluate import Report
+from aosa_fast.models import Classifier
+from aosa_fast.pipeline import explain
+from aosa_fast.precision import model_device
+
+# Of STEP's iterations so many are timed: they all take the same.
+_TIMED_STEPS = 40
+
+
+def time_methods(
+    classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], report: Report | None = None
+) -> tuple[dict[str, Estimate | None], str]:
+    """Times every method on the same clips, one clip at a time; the first run of each is not counted.
+
+    Args:
+        classifier: the model.
+        dataset: the clips; all of them are held in memory.
+        entries: the methods; with `clips`, on so many of the clips.
+        report: called before each method.
+
+    Returns:
+        By name, the median of the clips' seconds, with the shortest and the longest as its ends; and a note for the
+        reader.
+
+    Raises:
+        InputError: none of the clips can be read, or a method cannot explain the model.
+    """
+    clips, refused = [], []
+    for sample in dataset.samples:
+        try:
+            clips.append(torch.from_numpy(dataset.read(sample, classifier.preprocessing).frames[None]))
+        except InputError as error:
+            refused.append(str(error))
+    if not clips:
+        raise InputError(refused[0] if refused else f"{dataset.name}: must have at least one clip; got none")
+    seconds: dict[str, Estimate | None] = {}
+    for number, entry in enumerate(entries):
+        if report:
+            report(number, len(entries), entry.name)
+        seconds[entry.name] = _time(classifier, clips[: entry.clips], entry.config)
+    device = model_device(classifier.network, torch.device("cpu"))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return seconds, f"on {where}, {len(clips)} clips one at a time; STEP from {_TIMED_STEPS} of its iterations"
+
+
+def _time(classifier: Classifier, clips: Sequence[torch.Tensor], config: Config) -> Estimate:
+    factor = 1.0
+    if config.method == "step" and config.step_count > _TIMED_STEPS:
+        factor = config.step_count / _TIMED_STEPS
+        config = dataclasses.replace(config, steps=_TIMED_STEPS)
+    times = []
+    for clip in (clips[0], *clips):
+        start = time.perf_counter()
+        explain(classifier, clip, config=config)  # the results come back, so a GPU is done
+        times.append((time.perf_counter() - start) * factor)
+    times = sorted(times[1:])
+    middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
+    return Estimate(middle, times[0], times[-1], len(times))
