@@ -126,7 +126,7 @@ BAD_OPTIONS = {
     "fill shape": ({"fill": torch.zeros(5)}, r"^fill must broadcast to \(1, 3, 4, 32, 40\); got \(5,\)$"),
     "black": ({"fill": "black"}, r"^fill=black must come with the mean and std .*; got none$"),
     "score": ({"score": "softmax"}, r"^score must be one of prob, logit, logprob, margin; got softmax$"),
-    "method": ({"method": "osa"}, r"^method must be one of aosa-approx, aosa, aosa-path; got osa$"),
+    "method": ({"method": "lime"}, r"^method must be one of aosa-approx, aosa, aosa-path, grad-cam, .*; got lime$"),
     "stride": ({"stride": 64}, r"^stride must be at most 63 for frames of 32x40; got 64$"),
     "box": ({"box": 0}, r"^box must be at least 1; got 0$"),
     "samples": ({"samples": 2}, r"^samples must be 0 unless .*; got samples=2, method=aosa-approx, fill=None$"),

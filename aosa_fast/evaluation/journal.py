@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from aosa_fast.errors import InputError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # not on Windows: there, two runs in one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
 FILE = "journal.jsonl"
@@ -76,8 +75,8 @@ class Journal:
         os.close(self._file)
 
     def _lock(self, folder: Path) -> None:
-        if fcntl is None:
-            return
+        if sys.platform == "win32":
+            return  # there, two runs in one folder are not kept apart
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
