@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from aosa_fast.batching import BatchSize
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import Entry
+from aosa_fast.evaluation.identity import describe_run, match_classes, sample_hash
 from aosa_fast.evaluation.journal import Journal, Row
 from aosa_fast.evaluation.measure import Item, Settings, measure
-from aosa_fast.model import clean_logits, evaluating
 from aosa_fast.models import Classifier
-from aosa_fast.precision import model_device
-from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
     from aosa_fast.data import Dataset, Sample
@@ -81,8 +72,8 @@ def evaluate(
             explain this model at all.
     """
     settings = settings or Settings()
-    labels = _labels(dataset, classifier, settings)
-    identity = _identity(dataset, classifier, settings, model_name)
+    labels = match_classes(dataset, classifier, settings)
+    identity = describe_run(dataset, classifier, settings, model_name)
     journal = Journal(out, identity)
     try:
         for entry in entries:
@@ -125,7 +116,7 @@ class _Work:
             return True
         # The last block of a run with fewer clips was shorter, and a manifest may have been changed since: such blocks
         # are made again, whole.
-        return [row.get("sample") for row in found] != [_sample_hash(s, self.label(s)) for s in block]
+        return [row.get("sample") for row in found] != [sample_hash(s, self.label(s)) for s in block]
 
     def label(self, sample: Sample) -> int | None:
         """The model's index of a clip's class."""
@@ -160,7 +151,7 @@ class _Work:
         begin, end = number * self.settings.block, (number + 1) * self.settings.block
         place = {sample.id: i for i, sample in enumerate(self.dataset.samples[begin:end])}
         rows.sort(key=lambda row: place[row["clip"]])
-        hashes = {sample.id: _sample_hash(sample, self.label(sample)) for sample in self.dataset.samples[begin:end]}
+        hashes = {sample.id: sample_hash(sample, self.label(sample)) for sample in self.dataset.samples[begin:end]}
         rows = [{**row, "sample": hashes[row["clip"]]} for row in rows]
         self.journal.add(entry.name, entry.identity, number, rows)
 
@@ -189,79 +180,3 @@ def _failed(sample: Sample, label: int | None, error: Exception) -> Row:
         "status": "error",
         "error": " ".join(str(error).split()),
     }
-
-
-def _labels(dataset: Dataset, classifier: Classifier, settings: Settings) -> dict[int, int] | None:
-    """The model's index of each class of the data that a clip has; None where labels are the model's own indices.
-
-    Where the predictions are explained, classes that the model does not know are left out.
-    """
-    from aosa_fast.data import match_labels
-
-    if not dataset.class_names:
-        if settings.target == "label" and all(sample.label is None for sample in dataset.samples):
-            raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
-        return None
-    used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
-    if classifier.class_names is None:
-        count, wanted = _class_count(classifier), len(dataset.class_names)
-        if count == wanted:
-            return {label: label for label in used}  # in the same order, as far as can be known
-        if settings.target == "pred":
-            return {}
-        raise InputError(
-            f"model must have class names for {dataset.name}, which has {wanted} classes; it has {count} without names"
-        )
-    if settings.target == "label":
-        names = [dataset.class_names[label] for label in used]
-        return dict(zip(used, match_labels(names, classifier.class_names), strict=True))
-    matched = {}
-    for label in used:
-        with suppress(InputError):
-            matched[label] = match_labels([dataset.class_names[label]], classifier.class_names)[0]
-    return matched
-
-
-def _class_count(classifier: Classifier) -> int:
-    """How many classes the model has, found by asking it."""
-    preprocessing = classifier.preprocessing
-    black = torch.zeros(1, 3, preprocessing.frames, *preprocessing.crop)
-    clip = black.to(model_device(classifier.network, black.device))
-    with evaluating(classifier.network):
-        return clean_logits(classifier.network, clip, BatchSize(1, clip.device)).shape[1]
-
-
-def _sample_hash(sample: Sample, label: int | None) -> str:
-    """All that a row depends on beside the settings, but the file's content: its path, part, class and boxes."""
-    digest = hashlib.sha256(
-        repr((sample.path, label, sample.start, sample.end, sample.seed)).encode("utf-8", "replace")
-    )
-    if sample.boxes is not None:
-        for values in (sample.boxes.frames, sample.boxes.tracks, sample.boxes.corners):
-            digest.update(values.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _identity(dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str) -> dict[str, Any]:
-    facts = {**asdict(settings), "metrics": list(settings.metrics)}
-    return {
-        "format": 1,
-        "data": dataset.name,
-        "model": model_name or type(classifier.network).__name__,
-        "weights": _weights_hash(classifier.network),
-        "preprocessing": json.loads(json.dumps(asdict(classifier.preprocessing))),
-        "settings": facts,
-        "version": __version__,
-    }
-
-
-def _weights_hash(network: Any) -> str | None:
-    """SHA-256 over names and values of the weights, its first 16 digits; None of what is no module."""
-    if not isinstance(network, nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        if isinstance(value, torch.Tensor):
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
