@@ -86,10 +86,7 @@ def path_gradients(
 
     def add(begin: int, end: int) -> None:
         clips = torch.lerp(video, fill, points[begin:end].reshape(-1, 1, 1, 1, 1))
-        repeated = [
-            ResolvedTarget(t.index.expand(len(clips)), None if t.minus is None else t.minus.expand(len(clips)))
-            for t in targets
-        ]
+        repeated = [target.take([0] * len(clips)) for target in targets]
         _, _, grads = input_gradients(model, clips, config, lambda _: repeated)
         for mean, grad in zip(means, grads, strict=True):
             mean += grad.sum(0, keepdim=True) / config.step_count

@@ -64,14 +64,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     ]
     with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
         explanations = explain(
-            classifier.network,
-            torch.from_numpy(cropped[None]),
-            targets,
-            config=request.config,
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-            class_names=classifier.class_names,
-            progress=report,
+            classifier, torch.from_numpy(cropped[None]), targets, config=request.config, progress=report
         )
     for explanation in explanations:
         explanation.metadata["source"] = _source(clip, request)
@@ -106,7 +99,7 @@ def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tup
 
 
 def _classifier(request: Request) -> Classifier:
-    classifier = load(request.model)
+    classifier = load_on(request.model, request.device)
     changes: dict[str, Any] = {}
     if request.frames is not None:
         changes["frames"] = request.frames
@@ -114,9 +107,16 @@ def _classifier(request: Request) -> Classifier:
         changes["stride"] = request.frame_stride
     if request.size is not None:
         changes["size"], changes["crop"] = request.size, (request.size, request.size)
-    device = resolve_device(request.device)
-    network = classifier.network.to(device) if isinstance(classifier.network, nn.Module) else classifier.network
-    return replace(classifier, network=network, preprocessing=replace(classifier.preprocessing, **changes))
+    return replace(classifier, preprocessing=replace(classifier.preprocessing, **changes))
+
+
+def load_on(spec: str, device: str) -> Classifier:
+    """The model of a --model option, on the device of a --device option."""
+    classifier = load(spec)
+    where = resolve_device(device)
+    if not isinstance(classifier.network, nn.Module):
+        return classifier
+    return replace(classifier, network=classifier.network.to(where))
 
 
 def check_folder(out: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
@@ -17,18 +16,17 @@ from aosa_fast.errors import InputError
 from aosa_fast.evaluation import DEFAULT_METHODS, Evaluation, Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.paper import TABLES
-from aosa_fast.evaluation.reproduce import RADIUS, SIDE, Column, reproduce
+from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
 from aosa_fast.evaluation.results import check_libraries
-from aosa_fast.models import Classifier, load
+from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
-from aosa_fast.precision import resolve_device
 from aosa_fast.progress import show_progress
-from aosa_fast.run import check_folder
+from aosa_fast.run import check_folder, load_on
 from aosa_fast.units import units
 from aosa_fast.video import atomic_path, read_clip, write_image
 from aosa_fast.video.comparison import comparison_sheet
 
-STRIDE, BOX = 8, 16  # the paper's, for inputs of `SIDE` pixels
+STRIDE, BOX = 8, 16  # the paper's, for inputs of 112 pixels
 TIMED_CLIPS = 3
 COMPARED = ("grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path")
 EMBEDDED = ("demo", "demo-attention")
@@ -102,11 +100,11 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
         metrics=tuple(split_names([request.metrics])), target=request.target, block=request.block, seed=request.seed
     )
     check_folder(request.out)
-    check_libraries()
+    check_libraries("pyarrow", "matplotlib")
     dataset = _dataset(request)
-    classifier = _classifier(request.model, request.device)
+    classifier = load_on(request.model, request.device)
     config = _scaled(request.config, classifier, request.stride, request.box)
-    radius = RADIUS * min(classifier.preprocessing.crop) / SIDE if request.radius is None else request.radius
+    radius = scaled_radius(classifier) if request.radius is None else request.radius
     entries = parse_entries(split_names(request.methods) or DEFAULT_METHODS, config)
     with show_progress(errors, f"{dataset.name}, {len(dataset)} clips") as report:
         evaluation = evaluate(
@@ -148,7 +146,7 @@ def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) 
         if not equals or heading not in table.models:
             heading, spec = "", text
         paper = table.models.index(heading) if heading else min(place, len(table.models) - 1)
-        columns.append(Column(text, paper, _classifier(spec, request.device), dataset))
+        columns.append(Column(text, paper, load_on(spec, request.device), dataset))
     with show_progress(errors, f"table {name}, {len(dataset)} clips") as report:
         text = reproduce(
             table,
@@ -176,7 +174,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"out must end in .png or .jpg; got {request.out}")
     check_folder(request.out.parent)
-    classifier = _classifier(request.model, request.device)
+    classifier = load_on(request.model, request.device)
     preprocessing = classifier.preprocessing
     clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
     config = _scaled(request.config, classifier, request.stride, request.box)
@@ -186,15 +184,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
     with show_progress(errors, request.clip.name) as report:
         for number, entry in enumerate(entries):
             report(number, len(entries), entry.name)
-            found = explain(
-                classifier.network,
-                pictures,
-                request.target,
-                config=entry.config,
-                mean=preprocessing.mean,
-                std=preprocessing.std,
-                class_names=classifier.class_names,
-            )
+            found = explain(classifier, pictures, request.target, config=entry.config)
             name, probability = found.metadata["target"][0], found.metadata["probability"][0]
             maps.append((entry.name, found.saliency[0].numpy(), units(found.config)))
     title = f"why {name}?  (p = {probability:.3f}, {request.model})"
@@ -212,20 +202,12 @@ def _dataset(request: EvaluationRequest | ReproduceRequest) -> Dataset:
     return dataset.select(request.per_class, limit, request.seed)
 
 
-def _classifier(spec: str, device: str) -> Classifier:
-    classifier = load(spec)
-    if not isinstance(classifier.network, nn.Module):
-        return classifier
-    return replace(classifier, network=classifier.network.to(resolve_device(device)))
-
-
 def _scaled(config: Config, classifier: Classifier, stride: int | None, box: str | None) -> Config:
     """The paper's anchors and boxes, as large against the model's input as they are against the paper's."""
-    scale = min(classifier.preprocessing.crop) / SIDE
     return replace(
         config,
-        stride=max(1, round(STRIDE * scale)) if stride is None else stride,
-        box=max(1, round(BOX * scale)) if box is None else read_box(box),
+        stride=scaled(STRIDE, classifier) if stride is None else stride,
+        box=scaled(BOX, classifier) if box is None else read_box(box),
     )
 
 

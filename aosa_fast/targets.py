@@ -50,7 +50,12 @@ class ResolvedTarget:
 
     def clips(self, begin: int, end: int) -> ResolvedTarget:
         """The targets of some clips of the batch."""
-        return ResolvedTarget(self.index[begin:end], None if self.minus is None else self.minus[begin:end])
+        return self.take(range(begin, end))
+
+    def take(self, clips: Sequence[int]) -> ResolvedTarget:
+        """The targets of the clips with these indices, in this order; they may repeat."""
+        chosen = list(clips)
+        return ResolvedTarget(self.index[chosen], None if self.minus is None else self.minus[chosen])
 
     def names(self, class_names: Sequence[str] | None) -> list[str]:
         """A readable name per clip."""

@@ -131,8 +131,7 @@ def _mean_gradients(
 
     def add(begin: int, end: int) -> None:
         rows = [divmod(row, len(weights)) for row in range(begin, end)]
-        clips = torch.tensor([clip for clip, _ in rows])
-        wanted = [_of_clips(target, clips) for target in targets]
+        wanted = [target.take([clip for clip, _ in rows]) for target in targets]
         batch = torch.stack([make(*row) for row in rows])
         _, _, grads = input_gradients(model, batch, config, lambda _: wanted)
         for mean, grad in zip(means, grads, strict=True):
@@ -141,9 +140,3 @@ def _mean_gradients(
 
     batches.run(len(video) * len(weights), add)
     return logits, targets, means
-
-
-def _of_clips(target: ResolvedTarget, clips: Tensor) -> ResolvedTarget:
-    """The target of the clips with these indices (n,) int64, which may repeat."""
-    clips = clips.to(target.index.device)
-    return ResolvedTarget(target.index[clips], None if target.minus is None else target.minus[clips])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast.demo import CLASS_NAMES
-from aosa_fast.demo.network import FRAMES, LOGIT_LIMIT, PREPROCESSING, SIZE
+from aosa_fast.demo.network import FRAMES, LOGIT_LIMIT, PREPROCESSING, SIZE, load_weights
 from aosa_fast.errors import InputError
 
 __all__ = ["PREPROCESSING", "WEIGHTS", "Attention", "Block", "DemoAttention", "load_demo_attention"]
@@ -187,7 +187,4 @@ def load_demo_attention(path: Path | None = None) -> DemoAttention:
     Returns:
         The network; its parameters need no gradient.
     """
-    saved = torch.load(WEIGHTS if path is None else path, map_location="cpu", weights_only=True)
-    net = DemoAttention()
-    net.load_state_dict(saved["state"])
-    return net.eval().requires_grad_(False)
+    return load_weights(DemoAttention(), WEIGHTS if path is None else path)

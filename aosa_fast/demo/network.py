@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ STD = (0.158, 0.137, 0.146)
 FRAMES = 16
 SIZE = 64
 PREPROCESSING = Preprocessing(frames=FRAMES, stride=1, size=SIZE, crop=(SIZE, SIZE), mean=MEAN, std=STD)
+Network = TypeVar("Network", bound=nn.Module)
 LOGIT_LIMIT = 3.0  # no probability can be above 0.988
 WEIGHTS = Path(__file__).parent / "weights.pt"
 
@@ -99,9 +100,12 @@ def load_demo_network(path: Path | None = None) -> DemoNet:
     Returns:
         The network; its parameters need no gradient.
     """
-    saved = torch.load(WEIGHTS if path is None else path, map_location="cpu", weights_only=True)
-    net = DemoNet()
-    net.load_state_dict(saved["state"])
+    return load_weights(DemoNet(), WEIGHTS if path is None else path)
+
+
+def load_weights(net: Network, path: Path) -> Network:
+    """`net` with the weights that `aosa_fast.demo.train` wrote to `path`, in eval mode, without gradients."""
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state"])
     return net.eval().requires_grad_(False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ def evaluate(
             journal.check(entry.name, entry.identity)
         blocks = [dataset.samples[i : i + settings.block] for i in range(0, len(dataset.samples), settings.block)]
         work = _Work(dataset, classifier, settings, labels, journal, retry)
+        work.hashes.update({sample.id: sample_hash(sample, work.label(sample)) for sample in dataset.samples})
         todo = [
             [entry for entry in entries if work.missing(entry, number, block)] for number, block in enumerate(blocks)
         ]
@@ -106,6 +107,7 @@ class _Work:
     labels: dict[int, int] | None
     journal: Journal
     retry: bool
+    hashes: dict[str, str] = field(default_factory=dict)  # of each clip, by its id
 
     def missing(self, entry: Entry, number: int, block: Sequence[Sample]) -> bool:
         begin = number * self.settings.block
@@ -116,7 +118,7 @@ class _Work:
             return True
         # The last block of a run with fewer clips was shorter, and a manifest may have been changed since: such blocks
         # are made again, whole.
-        return [row.get("sample") for row in found] != [sample_hash(s, self.label(s)) for s in block]
+        return [row.get("sample") for row in found] != [self.hashes[sample.id] for sample in block]
 
     def label(self, sample: Sample) -> int | None:
         """The model's index of a clip's class."""
@@ -151,8 +153,7 @@ class _Work:
         begin, end = number * self.settings.block, (number + 1) * self.settings.block
         place = {sample.id: i for i, sample in enumerate(self.dataset.samples[begin:end])}
         rows.sort(key=lambda row: place[row["clip"]])
-        hashes = {sample.id: sample_hash(sample, self.label(sample)) for sample in self.dataset.samples[begin:end]}
-        rows = [{**row, "sample": hashes[row["clip"]]} for row in rows]
+        rows = [{**row, "sample": self.hashes[row["clip"]]} for row in rows]
         self.journal.add(entry.name, entry.identity, number, rows)
 
     def _alone(self, entry: Entry, item: Item) -> Row:

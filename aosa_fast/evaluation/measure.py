@@ -19,10 +19,17 @@ from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import Entry
 from aosa_fast.evaluation.journal import Row
 from aosa_fast.explanation import Explanation
-from aosa_fast.metrics import box_iou, box_share, causal_metrics, energy_pointing, sanity_check, spatial_pointing
+from aosa_fast.metrics import (
+    box_iou,
+    box_share,
+    causal_metrics,
+    energy_pointing,
+    sanity_check,
+    spatial_pointing,
+    taylor_error,
+)
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
-from aosa_fast.precision import model_device
 
 if TYPE_CHECKING:
     from aosa_fast.data import Clip, Sample
@@ -93,7 +100,6 @@ def measure(classifier: Classifier, items: Sequence[Item], entry: Entry, setting
     Raises:
         InputError: the method cannot explain this model, or these clips.
     """
-    preprocessing = classifier.preprocessing
     pictures = torch.from_numpy(np.stack([item.clip.frames for item in items]))
     target: Any = "pred"
     if settings.target == "label":
@@ -104,22 +110,25 @@ def measure(classifier: Classifier, items: Sequence[Item], entry: Entry, setting
     # The check is a metric, not a part of the method.
     checking = found.metadata["seconds"].get("check", 0.0)
     seconds = (time.perf_counter() - start - checking) / len(items)
-    device = model_device(classifier.network, pictures.device)
-    video = torch.cat([preprocessing.to_input(item.clip.frames) for item in items])
     rows = [{**_facts(item, found, b), "method": entry.name, "seconds": seconds} for b, item in enumerate(items)]
     if "deletion" in settings.metrics:
-        _causal(rows, classifier, video, found, config)
+        _causal(rows, classifier, _video(classifier, items), found, config)
     if "pointing" in settings.metrics:
         _pointing(rows, items, found.saliency, settings)
     if "taylor" in settings.metrics and found.metadata["self_check"]["exact"]:
-        for row, check in zip(rows, found.metadata["self_check"]["exact"], strict=True):
-            exact = np.asarray(check["exact"])
-            scale = float(np.abs(exact).mean())
-            row["taylor_error"] = check["mean_absolute_error"] / scale if scale > 0 else None
-            row["taylor_correlation"] = check["correlation"]
+        checks = found.metadata["self_check"]["exact"]
+        errors = taylor_error(*(np.array([check[name] for check in checks]) for name in ("approximate", "exact")))
+        for b, row in enumerate(rows):
+            row["taylor_error"] = _number(errors.relative_error[b])
+            row["taylor_correlation"] = _number(errors.pearson[b])
     if "sanity" in settings.metrics:
-        _sanity(rows, classifier, video.to(device), found, entry, settings)
+        _sanity(rows, classifier, _video(classifier, items), found, entry, settings)
     return rows
+
+
+def _video(classifier: Classifier, items: Sequence[Item]) -> Tensor:
+    """(B, 3, T, H, W): the model's input, for the metrics that change it."""
+    return torch.cat([classifier.preprocessing.to_input(item.clip.frames) for item in items])
 
 
 def _config(entry: Entry, settings: Settings) -> Config:
@@ -127,19 +136,11 @@ def _config(entry: Entry, settings: Settings) -> Config:
     return replace(entry.config, check=settings.taylor_tubes) if wanted else entry.config
 
 
-def _explain(classifier: Classifier, pictures: Tensor, target: Any, config: Config) -> Explanation:
+def _explain(classifier: Classifier, video: Tensor, target: Any, config: Config) -> Explanation:
     with warnings.catch_warnings():
         # Said of every clip, it would bury the rest; the rows have it as a column.
         warnings.filterwarnings("ignore", message="the explained class has probability")
-        return explain(
-            classifier.network,
-            pictures,
-            target,
-            config=config,
-            mean=classifier.preprocessing.mean,
-            std=classifier.preprocessing.std,
-            class_names=classifier.class_names,
-        )
+        return explain(classifier, video, target, config=config)
 
 
 def _facts(item: Item, found: Explanation, b: int) -> Row:
@@ -199,10 +200,7 @@ def _sanity(
     rows: list[Row], classifier: Classifier, video: Tensor, found: Explanation, entry: Entry, settings: Settings
 ) -> None:
     def remake(model: Any, clips: Tensor, target: Any) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="the explained class has probability")
-            mean, std = classifier.preprocessing.mean, classifier.preprocessing.std
-            return explain(model, clips, target, config=entry.config, mean=mean, std=std).saliency
+        return _explain(replace(classifier, network=model), clips, target, entry.config).saliency
 
     if not isinstance(classifier.network, nn.Module):
         raise InputError(f"metrics must be without sanity for a {type(classifier.network).__name__}: it has no layers")

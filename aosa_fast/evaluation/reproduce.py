@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset
 from aosa_fast.errors import InputError, VideoError
-from aosa_fast.evaluation.bootstrap import Estimate, interval, ratio_interval
+from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry, parse_entries
 from aosa_fast.evaluation.evaluate import Report, evaluate
-from aosa_fast.evaluation.journal import Row
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
+from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
@@ -68,17 +67,23 @@ class Measured:
     note: str
 
 
+def scaled(pixels: int, classifier: Classifier, side: int = SIDE) -> int:
+    """A length that is meant for inputs of `side` pixels, as large against the model's own input; at least 1."""
+    return max(1, round(pixels * (min(classifier.preprocessing.crop) / side)))
+
+
+def scaled_radius(classifier: Classifier) -> float:
+    """The radius of the pointing game, 7 pixels at 112, likewise; not rounded."""
+    return RADIUS * min(classifier.preprocessing.crop) / SIDE
+
+
 def settings_of(table: Table, column: Column, settings: Settings) -> tuple[Config, Settings]:
     """The paper's settings for a model, scaled to its input's side where that is another than the paper's."""
-    side = min(column.classifier.preprocessing.crop)
-    scale = side / table.side[column.paper]
-    config = Config(
-        stride=max(1, round(table.stride[column.paper] * scale)),
-        box=max(1, round(table.box[column.paper] * scale)),
-        seed=settings.seed,
-    )
+    model, side = column.classifier, table.side[column.paper]
+    stride, box = (scaled(pixels[column.paper], model, side) for pixels in (table.stride, table.box))
+    config = Config(stride=stride, box=box, seed=settings.seed)
     metrics = ("pointing",) if table.quantities == ("spt",) else ("deletion", "pointing")
-    return config, dataclasses.replace(settings, metrics=metrics, radius=RADIUS * side / SIDE)
+    return config, dataclasses.replace(settings, metrics=metrics, radius=scaled_radius(model))
 
 
 def reproduce(
@@ -111,6 +116,7 @@ def reproduce(
     quantities = table.quantities
     if "overall" in quantities or "insertion" in quantities:
         quantities = (*quantities, "overall_fill")
+    keys = ["spt_micro" if quantity == "spt" else quantity for quantity in quantities]
     names: list[str] = []
     measured = []
     for column in columns:
@@ -126,7 +132,10 @@ def reproduce(
         _check_boxes(table, column)
         folder = out / _folder(column.name)
         found = evaluate(column.dataset, column.classifier, entries, folder, own, model_name=column.name, report=report)
-        cells = {entry.name: _cells(found.rows, entry.name, quantities, own.seed) for entry in entries}
+        cells = {
+            summary.method: [summary.estimates[key] if summary.estimates[key].n else None for key in keys]
+            for summary in summarise(found.rows, [entry.name for entry in entries], seed=own.seed)
+        }
         clips = {row["clip"]: row["status"] for row in found.rows}
         note += (
             f"radius {own.radius:g} pixels; {len(clips)} clips, {sum(s == 'error' for s in clips.values())} left out"
@@ -137,7 +146,7 @@ def reproduce(
 
 def _entries(rows: Sequence[str], config: Config, column: Column) -> list[Entry]:
     """The rows as methods; OSA keeps the step that it has in all of the paper, and half-stride is Table V's s = 4."""
-    osa_stride = max(1, round(OSA_STRIDE * min(column.classifier.preprocessing.crop) / SIDE))
+    osa_stride = scaled(OSA_STRIDE, column.classifier)
     made: list[Entry] = []
     for row in rows:
         (entry,) = parse_entries([row.replace(HALF, "")], config)
@@ -181,22 +190,6 @@ def _folder(name: str) -> str:
     return (
         plain if len(plain) < 60 and plain == name else f"{plain[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     )
-
-
-def _cells(rows: Sequence[Row], name: str, quantities: Sequence[str], seed: int) -> list[Estimate | None]:
-    own = [row for row in rows if row["method"] == name and row["status"] == "ok"]
-    cells: list[Estimate | None] = []
-    for quantity in quantities:
-        key = "spt_frames" if quantity == "spt" else quantity
-        have = [row for row in own if row.get(key) is not None]
-        if not have:
-            cells.append(None)
-        elif quantity == "spt":
-            hits, frames = (np.array([row[name] for row in have], float) for name in ("spt_hits", "spt_frames"))
-            cells.append(ratio_interval(hits, frames, seed=seed))
-        else:
-            cells.append(interval(np.array([row[quantity] for row in have], float), seed=seed))
-    return cells
 
 
 def _markdown(

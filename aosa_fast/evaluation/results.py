@@ -54,13 +54,13 @@ def write_results(evaluation: Evaluation, out: Path, command: str, *, curves: bo
     return files
 
 
-def check_libraries() -> None:
+def check_libraries(*names: str) -> None:
     """Finds out before hours of work whether the results can be written.
 
     Raises:
-        InputError: pyarrow or matplotlib is missing.
+        InputError: one of these libraries is missing.
     """
-    for name in ("pyarrow", "matplotlib"):
+    for name in names:
         if find_spec(name) is None:
             raise InputError(f"evaluate must have {name}; it is missing: pip install aosa-fast[evaluate]")
 
@@ -71,7 +71,7 @@ def write_rows(evaluation: Evaluation, path: Path) -> None:
     Raises:
         InputError: pyarrow is missing.
     """
-    check_libraries()
+    check_libraries("pyarrow")
     import pyarrow
     import pyarrow.parquet
 

@@ -241,9 +241,7 @@ class _Job:
                     before[clip] if before.ndim else before,
                     out=batch[place],
                 )
-            minus = None if self.target.minus is None else self.target.minus[clips]
-            target = ResolvedTarget(self.target.index[clips], minus)
-            parts.append(target.pick(class_scores(call_model(self.model, batch), protocol.score)))
+            parts.append(self.target.take(clips).pick(class_scores(call_model(self.model, batch), protocol.score)))
 
         with torch.no_grad():
             self.batches.run(rows, step)
