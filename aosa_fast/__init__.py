@@ -17,6 +17,7 @@ from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSAPath
+    from aosa_fast.audit.compact import load_map
     from aosa_fast.config import Config
     from aosa_fast.explanation import Explanation
     from aosa_fast.pipeline import explain
@@ -33,6 +34,7 @@ __all__ = [
     "VideoError",
     "__version__",
     "explain",
+    "load_map",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "Difference": "targets",
     "Explanation": "explanation",
     "explain": "pipeline",
+    "load_map": "audit.compact",
 }
 
 

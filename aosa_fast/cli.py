@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from aosa_fast import cli_evaluation
+from aosa_fast import cli_audit, cli_evaluation
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
@@ -129,6 +129,7 @@ def demo(
 
 
 cli_evaluation.register(app)
+cli_audit.register(app)
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 
-_DATA = (
-    "rendered[:SEED], ucf101:FOLDER, ucf101-24:FOLDER, kinetics:FOLDER, a manifest (.csv or .parquet with path and "
-    "label), or a folder with a folder per class."
+DATA = (
+    "rendered[:SEED], planted[:SEED], ucf101:FOLDER, ucf101-24:FOLDER, kinetics:FOLDER, a manifest (.csv or .parquet "
+    "with path and label), or a folder with a folder per class."
 )
 _METHODS = (
     "Methods, by commas or repeated: NAME[@CLIPS][:FIELD=VALUE...], such as aosa:partners=0 or step@24; NAME as in "
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @with_config_options(without=("method", "stride", "box", "check", "seed", "samples", "compat"))
 def evaluate(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA)] = "rendered",
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)] = "rendered",
     model: Annotated[str, option(MODELS, "what", metavar="SPEC")] = "demo",
     methods: Annotated[
         list[str] | None, option(f"{_METHODS} Default: all but step and attention-rollout.", "what", metavar="METHODS")
@@ -97,7 +97,7 @@ def evaluate(
 
 def reproduce(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="I to VII, or 1 to 7.")],
-    data: Annotated[str, option(_DATA, "data", metavar="DATA")] = "rendered",
+    data: Annotated[str, option(DATA, "data", metavar="DATA")] = "rendered",
     model: Annotated[
         list[str] | None,
         option(

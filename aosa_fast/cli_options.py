@@ -16,12 +16,14 @@ _PANEL = {
     "data": "Which clips",
     "how": "How it is explained",
     "clip": "Which frames",
+    "run": "Where and how it runs",
     "out": "Output",
     "other": "What the comparators know",
 }
 MODELS = (
-    "demo, demo-attention, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, pytorchvideo:NAME[:WEIGHTS], "
-    "resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or a .pt2 or TorchScript file."
+    "demo, demo-attention, demo-planted:SEED, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, "
+    "pytorchvideo:NAME[:WEIGHTS], resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or a .pt2 or "
+    "TorchScript file."
 )
 DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
 

@@ -69,7 +69,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     for explanation in explanations:
         explanation.metadata["source"] = _source(clip, request)
         prefix = "" if len(explanations) == 1 else f"{_slug(explanation.metadata['target'][0])}."
-        files = _write(explanation, request, prefix, display)
+        files = write_explanation(explanation, request.out, display, prefix, boxes=request.boxes, fps=request.fps)
         _report(explanation, files, console)
     return explanations
 
@@ -129,8 +129,25 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{out}: must be a folder that can be written; {existing}: {error.strerror}") from None
 
 
-def _write(explanation: Explanation, request: Request, prefix: str, display: NDArray[np.uint8]) -> dict[str, Path]:
-    out = request.out
+def write_explanation(
+    explanation: Explanation,
+    out: Path,
+    display: NDArray[np.uint8],
+    prefix: str = "",
+    *,
+    boxes: NDArray[np.int32] | None = None,
+    fps: float = 8.0,
+) -> dict[str, Path]:
+    """Writes overlay, contact sheet, raw result and report to a folder, and returns their paths by name.
+
+    Args:
+        explanation: of one clip.
+        out: the folder.
+        display: (T, H, W, 3) uint8, the frames to paint on.
+        prefix: of the files' names.
+        boxes: (T, 4) in pixels of the map, drawn into the overlay.
+        fps: frames per second of the overlay.
+    """
     files = {
         "overlay": out / f"{prefix}overlay.mp4",
         "contact sheet": out / f"{prefix}sheet.png",
@@ -138,7 +155,7 @@ def _write(explanation: Explanation, request: Request, prefix: str, display: NDA
         "report": out / f"{prefix}report.json",
     }
     for name in ("overlay", "contact sheet"):
-        explanation.save_overlay(files[name], frames=display, boxes=request.boxes, fps=request.fps)
+        explanation.save_overlay(files[name], frames=display, boxes=boxes, fps=fps)
     explanation.save(files["raw result"])
     with atomic_path(files["report"]) as temporary:
         temporary.write_text(json.dumps(explanation.metadata, indent=2) + "\n", encoding="utf-8")

@@ -59,7 +59,7 @@ def _sample(folder: Path, row: Row, label: int | None) -> Sample:
     start, end = _place(row, "start"), _place(row, "end")
     if start is not None and end is not None and type(start) is type(end) and end <= start:
         raise row.error(f"end must be behind start={start}; got {end}")
-    part = "" if start is None and end is None else f"@{_written(start)}-{_written(end)}"
+    part = "" if start is None and end is None else f"@{written_place(start)}-{written_place(end)}"
     return Sample(
         id=row.text("id") or name + part,
         path=str(folder / name),
@@ -107,10 +107,18 @@ def _place(row: Row, column: str) -> int | float | None:
     return seconds
 
 
-def _written(place: int | float | None) -> str:
+def written_place(place: int | float | None) -> str:
+    """A place in a video as a manifest writes it; "" for None."""
     if place is None:
         return ""
     return f"{place:g}s" if isinstance(place, float) else str(place)
+
+
+def read_place(text: str | None) -> int | float | None:
+    """What `written_place` wrote; None for None."""
+    if not text:
+        return None
+    return float(text[:-1]) if text.endswith("s") else int(text)
 
 
 def _boxes(row: Row) -> Boxes | None:

@@ -9,12 +9,16 @@ from aosa_fast.data.dataset import Dataset
 from aosa_fast.data.folders import open_folder
 from aosa_fast.data.kinetics import open_kinetics
 from aosa_fast.data.manifest import SUFFIXES, open_manifest
+from aosa_fast.data.planted import open_planted
 from aosa_fast.data.rendered import open_rendered
 from aosa_fast.data.ucf101 import open_ucf101
 from aosa_fast.data.ucf101_24 import open_ucf101_24
 from aosa_fast.errors import InputError
 
-KINDS = "rendered[:SEED][:key=value...], ucf101:ROOT, ucf101-24:ROOT, kinetics:ROOT, manifest:FILE, or a file or folder"
+KINDS = (
+    "rendered[:SEED][:key=value...], planted[:SEED], ucf101:ROOT, ucf101-24:ROOT, kinetics:ROOT, manifest:FILE, or a "
+    "file or folder"
+)
 
 _WITH_LISTS = {"ucf101": open_ucf101, "ucf101-24": open_ucf101_24, "kinetics": open_kinetics}
 
@@ -28,14 +32,15 @@ def open_dataset(
     """Open a data set; no clip is read yet.
 
     Args:
-        data: "ucf101:ROOT", "ucf101-24:ROOT", "kinetics:ROOT", "manifest:FILE", "rendered[:SEED][:key=value...]", the
-            path of a csv or Parquet manifest, or of a folder of clips or of one such folder per class.
+        data: "ucf101:ROOT", "ucf101-24:ROOT", "kinetics:ROOT", "manifest:FILE", "rendered[:SEED][:key=value...]",
+            "planted[:SEED]", the path of a csv or Parquet manifest, or of a folder of clips or of one such folder per
+            class.
         annotations: the lists, json, csv or pickle that belong to the first three.
         split: part of the first three and of the rendered set.
 
     Returns:
-        The data set; see `aosa_fast.data.ucf101`, `ucf101_24`, `kinetics`, `manifest`, `rendered` and `folders` for
-        what each of them holds.
+        The data set; see `aosa_fast.data.ucf101`, `ucf101_24`, `kinetics`, `manifest`, `rendered`, `planted` and
+        `folders` for what each of them holds.
 
     Raises:
         InputError: an unknown kind, something missing, or a file that breaks its format.
@@ -53,6 +58,8 @@ def open_dataset(
         return open_rendered(rest, split)
     if split is not None:
         raise InputError(f"split must be left out for data={text}; got {split}")
+    if kind == "planted" and not os.path.exists(text):
+        return open_planted(rest)
     if kind == "manifest" and not os.path.exists(text):
         return open_manifest(Path(rest))
     path = Path(text)

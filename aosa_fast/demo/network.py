@@ -28,22 +28,30 @@ WEIGHTS = Path(__file__).parent / "weights.pt"
 
 
 class DemoNet(nn.Module):
-    """Six motions from 16 frames of 64x64 pixels; `features` ends in a (B, 96, 8, 8, 8) map for Grad-CAM."""
+    """Six motions from 16 frames of 64x64 pixels; `features` ends in a (B, 96, 8, 8, 8) map for Grad-CAM.
 
-    def __init__(self) -> None:
+    Args:
+        widths: channels after each of the four layers.
+        differences: whether the filters start as temporal differences.
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 64, 96), differences: bool = True) -> None:
         super().__init__()
+        first, second, third, last = widths
         self.features = nn.Sequential(
-            *_block(3, 32, (3, 7, 7), (1, 4, 4)),
-            *_block(32, 64, (3, 3, 3), (2, 2, 2)),
-            *_block(64, 64, (3, 3, 3), (1, 1, 1)),
-            *_block(64, 96, (3, 3, 3), (1, 1, 1)),
+            *_block(3, first, (3, 7, 7), (1, 4, 4)),
+            *_block(first, second, (3, 3, 3), (2, 2, 2)),
+            *_block(second, third, (3, 3, 3), (1, 1, 1)),
+            *_block(third, last, (3, 3, 3), (1, 1, 1)),
         )
-        self.head = nn.Linear(96, len(CLASS_NAMES))
+        self.head = nn.Linear(last, len(CLASS_NAMES))
+        if not differences:
+            return
         # Filters start as temporal differences, blind to what stands still: after 100 steps of 24 clips the training
         # loss was 1.01 instead of 1.80 (chance is 1.79).
-        first = cast(nn.Conv3d, self.features[0]).weight
+        filters = cast(nn.Conv3d, self.features[0]).weight
         with torch.no_grad():
-            first.sub_(first.mean(dim=2, keepdim=True))
+            filters.sub_(filters.mean(dim=2, keepdim=True))
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """Logits of `CLASS_NAMES`.

@@ -81,14 +81,14 @@ def describe_run(dataset: Dataset, classifier: Classifier, settings: Settings, m
         "format": 1,
         "data": dataset.name,
         "model": model_name or type(classifier.network).__name__,
-        "weights": _weights_hash(classifier.network),
+        "weights": weights_hash(classifier.network),
         "preprocessing": json.loads(json.dumps(asdict(classifier.preprocessing))),
         "settings": facts,
         "version": __version__,
     }
 
 
-def _weights_hash(network: Any) -> str | None:
+def weights_hash(network: Any) -> str | None:
     """SHA-256 over names and values of the weights, its first 16 digits; None of what is no module."""
     if not isinstance(network, nn.Module):
         return None

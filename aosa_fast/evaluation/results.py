@@ -54,15 +54,15 @@ def write_results(evaluation: Evaluation, out: Path, command: str, *, curves: bo
     return files
 
 
-def check_libraries(*names: str) -> None:
-    """Finds out before hours of work whether the results can be written.
+def check_libraries(*names: str, extra: str = "evaluate") -> None:
+    """Finds out before hours of work whether the results can be written, with the libraries of an extra.
 
     Raises:
         InputError: one of these libraries is missing.
     """
     for name in names:
         if find_spec(name) is None:
-            raise InputError(f"evaluate must have {name}; it is missing: pip install aosa-fast[evaluate]")
+            raise InputError(f"{extra} must have {name}; it is missing: pip install aosa-fast[{extra}]")
 
 
 def write_rows(evaluation: Evaluation, path: Path) -> None:

@@ -14,8 +14,9 @@ from aosa_fast.models.checkpoints import first_line
 from aosa_fast.models.classifier import KINETICS, Classifier
 
 SPECS = (
-    "demo, demo-attention, torchvision:NAME[:WEIGHTS[:NAMES]], hf:MODEL, pytorchvideo:NAME[:WEIGHTS[:NAMES]], "
-    "resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or FILE.pt2 of torch.export, FILE.pt of TorchScript"
+    "demo, demo-attention, demo-planted:SEED, torchvision:NAME[:WEIGHTS[:NAMES]], hf:MODEL, "
+    "pytorchvideo:NAME[:WEIGHTS[:NAMES]], resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or "
+    "FILE.pt2 of torch.export, FILE.pt of TorchScript"
 )
 
 
@@ -26,6 +27,7 @@ def load(spec: str = "demo") -> Classifier:
         spec: what to load:
 
             - "demo" and "demo-attention", the embedded networks;
+            - "demo-planted:SEED" and "demo-planted:none", networks with and without shortcuts, see `demo.planted`;
             - "torchvision:NAME[:WEIGHTS[:NAMES]]", see `load_torchvision`;
             - "hf:MODEL", an id of Hugging Face or a folder, see `load_huggingface`;
             - "pytorchvideo:NAME[:WEIGHTS[:NAMES]]", see `load_pytorchvideo`;
@@ -58,6 +60,8 @@ def _load(spec: str) -> Classifier:
         return _demo()
     if spec == "demo-attention":
         return _demo_attention()
+    if kind == "demo-planted" and rest:
+        return _demo_planted(spec, rest)
     if kind == "torchvision" and rest:
         from aosa_fast.models.torchvision_models import load_torchvision
 
@@ -93,6 +97,16 @@ def _demo_attention() -> Classifier:
     from aosa_fast.demo.attention import PREPROCESSING, load_demo_attention
 
     return Classifier(load_demo_attention(), PREPROCESSING, CLASS_NAMES)
+
+
+def _demo_planted(spec: str, rest: str) -> Classifier:
+    from aosa_fast.demo import CLASS_NAMES
+    from aosa_fast.demo.planted import PREPROCESSING, SEEDS, load_planted
+
+    if rest not in ("none", *map(str, SEEDS)):
+        raise InputError(f"model={spec} must be demo-planted:none or one of :{', :'.join(map(str, SEEDS))}")
+    network = load_planted(0, shortcuts=False) if rest == "none" else load_planted(int(rest))
+    return Classifier(network, PREPROCESSING, CLASS_NAMES)
 
 
 def _python(spec: str, rest: str) -> Classifier:

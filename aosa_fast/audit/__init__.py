@@ -1,0 +1,1 @@
+"""Audits of whole data sets: what a model looks at when it should not."""

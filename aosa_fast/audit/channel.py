@@ -1,0 +1,194 @@
+"""Messages between the driver and a process that it started: a kind, a length, and so many bytes, over a pipe.
+
+The driver's ends never block (`Inbox`, `Outbox`), so that a process that stopped half-way through a message holds up
+nobody else; the process itself may wait for the driver (`read_message`, `write_message`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from enum import IntEnum
+
+import numpy as np
+
+_HEADER = struct.Struct("<BQ")
+_COUNT = struct.Struct("<I")
+_PIECES = 64  # buffers per write; systems take 1024 or more
+_LARGEST = 1 << 34  # bytes; a message that claims more is none: something else came down the pipe
+_PIPE = 1 << 20  # bytes; what Linux grants without privileges
+
+
+Bytes = bytes | memoryview
+
+
+class Kind(IntEnum):
+    """What a message says."""
+
+    SETUP = 1  # to a process: pickled (factory, its arguments, time limit of a clip in seconds)
+    SAMPLE = 2  # to a reader: a pickled Sample
+    BATCH = 3  # to an explainer: pickled Prepared, packed by `pack`
+    READY = 4  # from a process: its tasks may come; pickled Hello of an explainer, None of a reader
+    REFUSED = 5  # it cannot begin; text
+    BEGIN = 6  # it begins the task that came first of those it has
+    PREPARED = 7  # the task is done: a pickled Prepared, which the driver passes on as it is
+    ROWS = 8  # the task is done: a pickled list of rows
+    FAILED = 9  # the task is done, by an exception; text
+
+
+class BrokenChannelError(Exception):
+    """What came down the pipe is no message."""
+
+
+def allocate(length: int) -> memoryview:
+    """Bytes to be written over; those of a bytearray are zeroed first, which takes as long as to receive them."""
+    return np.empty(length, np.uint8).data
+
+
+def pack(parts: Sequence[Bytes]) -> list[Bytes]:
+    """Several byte strings as the pieces of one message."""
+    return [_COUNT.pack(len(parts)) + struct.pack(f"<{len(parts)}Q", *map(len, parts)), *parts]
+
+
+def unpack(body: memoryview) -> list[memoryview]:
+    """The byte strings of `pack`, without copies."""
+    (count,) = _COUNT.unpack_from(body)
+    lengths = struct.unpack_from(f"<{count}Q", body, _COUNT.size)
+    place, parts = _COUNT.size + 8 * count, []
+    for length in lengths:
+        parts.append(body[place : place + length])
+        place += length
+    return parts
+
+
+def widen(pipe: int) -> None:
+    """Gives a pipe room for a megabyte, where the system has it: a sixteenth of the switches between processes."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+
+
+class Outbox:
+    """Messages on their way to a process, written as far as the pipe takes them."""
+
+    def __init__(self, pipe: int) -> None:
+        """Takes the writing end of a pipe, which must not block."""
+        self._pipe = pipe
+        self._pieces: deque[memoryview] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether something is left to be written."""
+        return bool(self._pieces)
+
+    def add(self, kind: Kind, parts: Sequence[Bytes]) -> None:
+        """Adds a message, whose body is the parts one after the other; they must not change until they are sent."""
+        self._pieces.extend(memoryview(piece) for piece in (_header(kind, parts), *parts) if piece)
+
+    def send(self) -> None:
+        """Writes what the pipe takes now; a process that is gone takes, and loses, everything."""
+        while self._pieces:
+            pieces = [self._pieces[i] for i in range(min(_PIECES, len(self._pieces)))]
+            try:
+                done = os.writev(self._pipe, pieces)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                self._pieces.clear()
+                return
+            _advance(self._pieces, done)
+
+
+class Inbox:
+    """Messages from a process, of which any part may have come.
+
+    Attributes:
+        ended: whether the process has closed its end; what came before is complete.
+        moved: bytes that have come, in all.
+    """
+
+    def __init__(self, pipe: int) -> None:
+        """Takes the reading end of a pipe, which must not block."""
+        self.ended = False
+        self.moved = 0
+        self._pipe = pipe
+        self._header = allocate(_HEADER.size)
+        self._kind: Kind | None = None  # of the message whose body is being read
+        self._target = self._header
+        self._filled = 0
+
+    def receive(self) -> Iterator[tuple[Kind, memoryview]]:
+        """The messages that are whole by now.
+
+        Raises:
+            BrokenChannelError: what came is no message.
+        """
+        while True:
+            while self._filled < len(self._target):
+                try:
+                    count = os.readv(self._pipe, [self._target[self._filled :]])
+                except BlockingIOError:
+                    return
+                if not count:
+                    self.ended = True
+                    return
+                self._filled += count
+                self.moved += count
+            self._filled = 0
+            if self._kind is None:
+                self._kind, length = _parse(self._header)
+                self._target = allocate(length)
+            else:
+                kind, body = self._kind, self._target
+                self._kind, self._target = None, self._header
+                yield kind, body
+
+
+def write_message(pipe: int, kind: Kind, *parts: bytes) -> None:
+    """Writes a message, and waits until the pipe has taken all of it."""
+    pieces = deque(memoryview(piece) for piece in (_header(kind, parts), *parts) if piece)
+    while pieces:
+        _advance(pieces, os.writev(pipe, list(pieces)))
+
+
+def read_message(pipe: int) -> tuple[Kind, memoryview] | None:
+    """Waits for a message; None once the other end is closed."""
+    header = _read(pipe, _HEADER.size)
+    if header is None:
+        return None
+    kind, length = _parse(header)
+    body = _read(pipe, length)
+    return None if body is None else (kind, body)
+
+
+def _header(kind: Kind, parts: Sequence[Bytes]) -> bytes:
+    return _HEADER.pack(kind, sum(map(len, parts)))
+
+
+def _parse(header: memoryview) -> tuple[Kind, int]:
+    kind, length = _HEADER.unpack(header)
+    if kind not in Kind.__members__.values() or length > _LARGEST:
+        raise BrokenChannelError(f"bytes {header.hex()} where a message should begin")
+    return Kind(kind), length
+
+
+def _advance(pieces: deque[memoryview], done: int) -> None:
+    while done:
+        if done < len(pieces[0]):
+            pieces[0] = pieces[0][done:]
+            return
+        done -= len(pieces.popleft())
+
+
+def _read(pipe: int, length: int) -> memoryview | None:
+    target = allocate(length)
+    done = 0
+    while done < length:
+        count = os.readv(pipe, [target[done:]])
+        if not count:
+            return None
+        done += count
+    return target

@@ -1,0 +1,277 @@
+"""An audit from start to end: which clips are still to be done, who does them, and where their rows go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aosa_fast.audit.attempts import Attempts
+from aosa_fast.audit.parts import PartWriter, done_ids, drop_failed
+from aosa_fast.audit.run_folder import open_run
+from aosa_fast.audit.settings import AuditSettings, Hello, Setup
+from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
+from aosa_fast.data import open_dataset
+from aosa_fast.errors import InputError
+from aosa_fast.version import __version__
+
+if TYPE_CHECKING:
+    from aosa_fast.audit.dense import DenseWriter
+    from aosa_fast.data import Dataset, Sample
+
+Report = Callable[[int, int, str], None]  # (clips done, clips in all, what else there is to say)
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What is audited, how, and with what.
+
+    Attributes:
+        data: as in `aosa_fast.data.open_dataset`, with annotations and split.
+        model: as in `aosa_fast.models.load`.
+        out: folder for the rows; a later run goes on there.
+        settings: of the audit.
+        annotations: see `data`.
+        split: see `data`.
+        limit: at most so many clips, spread evenly over the classes.
+        per_class: at most so many clips of each class.
+        device: "auto", "cpu", "cuda", "cuda:1", ...; with the local engine.
+        gpus: how many GPUs, one process each; 0: one process, on `device`.
+        readers: processes that read clips, for each that explains; 0: one per core.
+        threads: of torch in a process that explains; 0: as torch chooses.
+        engine: "local", or "ray".
+        address: of a Ray cluster; None starts one on this machine.
+        actors: how many Ray actors; 0: one per GPU, or one on a machine without.
+        shard: (i, n): of n parts of the data, the i-th, from 1 on.
+        retry: whether clips that failed in an earlier run are tried again.
+        command: for the record.
+    """
+
+    data: str
+    model: str
+    out: Path
+    settings: AuditSettings
+    annotations: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    per_class: int | None = None
+    device: str = "auto"
+    gpus: int = 0
+    readers: int = 0
+    threads: int = 0
+    engine: str = "local"
+    address: str | None = None
+    actors: int = 0
+    shard: tuple[int, int] = (1, 1)
+    retry: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine}")
+        if not 1 <= self.shard[0] <= self.shard[1]:
+            raise InputError(f"shard must be i/n with i within 1..n; got {self.shard[0]}/{self.shard[1]}")
+        for name in ("gpus", "readers", "threads", "actors"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0; got {getattr(self, name)}")
+        if self.engine == "local" and (self.address is not None or self.actors):
+            raise InputError("address and actors must be left out unless engine is ray")
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What became of the clips of a shard.
+
+    Attributes:
+        folder: of the audit.
+        clips: how many the shard has.
+        counts: of all of them, by status: "ok", "error", "quarantined".
+        new: how many of them this run did.
+        seconds: that it took, the model's loading included.
+        busy: seconds from the first clip's start to the last row.
+    """
+
+    folder: Path
+    clips: int
+    counts: dict[str, int]
+    new: int
+    seconds: float
+    busy: float
+
+
+class Engine(Protocol):
+    """Who does the clips: processes of this machine, or a Ray cluster."""
+
+    def start(self) -> Hello:
+        """Loads the model. Raises an InputError if it cannot be loaded."""
+
+    def run(self, samples: Iterable[Sample], attempts: Attempts) -> Iterator[list[Row]]:
+        """Rows of all samples, in any order, each exactly once."""
+
+    def close(self) -> None:
+        """Ends all that was started."""
+
+
+def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
+    """Explains all clips of a data set, or of a shard of it, that have no row yet.
+
+    Args:
+        request: see there.
+        report: called now and then.
+
+    Returns:
+        What became of the clips. Those that cannot be read or explained have rows that say so, and stop nothing.
+
+    Raises:
+        InputError: the data, the model or the folder; the disk is full (what was written stays, and a later run goes
+            on); or processes die again and again without a clip done.
+    """
+    begin = time.monotonic()
+    dataset = choose_clips(request)
+    samples = [sample for sample in dataset.samples if _is_mine(sample.id, request.shard)]
+    engine = _engine(request, dataset)
+    with ExitStack() as stack:
+        stack.callback(engine.close)
+        hello = engine.start()
+        identity = describe_run(request, dataset, hello)
+        run = stack.enter_context(
+            open_run(request.out, identity, describe_facts(request, dataset, hello), request.shard)
+        )
+        attempts = stack.enter_context(Attempts(request.out, request.shard))
+        if request.retry:
+            for suspect in attempts.suspects():
+                attempts.forgive(suspect)
+            drop_failed(request.out, request.shard)
+        dense = _open_dense(request, hello, stack)
+        parts = stack.enter_context(
+            PartWriter(
+                request.out,
+                request.shard,
+                done=done_ids(request.out, request.shard),
+                before_commit=None if dense is None else dense.flush,
+            )
+        )
+        wanted = {row_id(sample) for sample in samples}
+        counts = Counter({OK: 0, ERROR: 0, QUARANTINED: 0})
+        counts.update(status for name, status in parts.done.items() if name in wanted)
+        todo = [sample for sample in samples if row_id(sample) not in parts.done]
+        new, started = 0, time.monotonic()
+        for rows in engine.run(todo, attempts):
+            parts.add([_complete(row, dataset, dense) for row in rows])
+            parts.poll()
+            new += len(rows)
+            counts.update(row["status"] for row in rows)
+            if report:
+                report(sum(counts.values()), len(samples), _say(new, started, counts))
+        parts.flush()
+        busy, seconds = time.monotonic() - started, time.monotonic() - begin
+        run.finish({"finished": True, "clips": len(samples), "counts": dict(counts), "new": new, "seconds": seconds})
+    return AuditResult(request.out, len(samples), dict(counts), new, seconds, busy)
+
+
+def choose_clips(request: AuditRequest) -> Dataset:
+    """The data set with the clips that are asked for."""
+    dataset = open_dataset(request.data, annotations=request.annotations, split=request.split)
+    if request.limit is None and request.per_class is None:
+        return dataset
+    return dataset.select(request.per_class, request.limit, request.settings.seed)
+
+
+def describe_run(request: AuditRequest, dataset: Dataset, hello: Hello) -> dict[str, Any]:
+    """What the rows depend on, in plain types; a folder holds one such run only."""
+    return {
+        "data": dataset.name,
+        "model": request.model,
+        "weights": hello.weights,
+        "preprocessing": asdict(hello.preprocessing),
+        "settings": request.settings.identity(hello.config),
+        "version": __version__,
+    }
+
+
+def describe_facts(request: AuditRequest, dataset: Dataset, hello: Hello) -> dict[str, Any]:
+    """What else is worth keeping: how to open the data again, names, versions, and how the run was started."""
+    return {
+        "data": request.data,
+        "annotations": request.annotations,
+        "split": request.split,
+        "limit": request.limit,
+        "per_class": request.per_class,
+        "clips": len(dataset),
+        "missing": dataset.missing,
+        "class_names": None if hello.class_names is None else list(hello.class_names),
+        "device": hello.device,
+        "engine": request.engine,
+        "versions": hello.versions,
+        "command": request.command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def make_setup(request: AuditRequest, dataset: Dataset) -> Setup:
+    """What the processes need to begin."""
+    used = tuple(sorted({sample.label for sample in dataset.samples if sample.label is not None}))
+    return Setup(
+        model=request.model,
+        settings=request.settings,
+        class_names=dataset.class_names,
+        used_labels=used,
+        data=dataset.name,
+        device=request.device,
+        threads=request.threads,
+    )
+
+
+def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
+    setup = make_setup(request, dataset)
+    if request.engine == "ray":
+        from aosa_fast.audit.ray_engine import RayEngine
+
+        return RayEngine(setup, replace(dataset, samples=()), request)
+    from aosa_fast.audit.pool import Pool
+
+    devices = [f"cuda:{i}" for i in range(request.gpus)] or [request.device]
+    return Pool(setup, replace(dataset, samples=()), devices=devices, readers=request.readers or os.cpu_count() or 1)
+
+
+def _is_mine(name: str, shard: tuple[int, int]) -> bool:
+    """Whether a clip belongs to a shard: by its name, so that clips can be added to the data later."""
+    number, count = shard
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return count == 1 or int.from_bytes(digest, "big") % count == number - 1
+
+
+def _complete(row: Row, dataset: Dataset, dense: DenseWriter | None) -> Row:
+    """A row with its label's name, which whoever could not read the clip does not know, and the place of its map."""
+    row = dict(row)
+    label = row.get("data_label")
+    if label is not None and dataset.class_names is not None and row.get("label_name") is None:
+        row["label_name"] = plain_text(dataset.class_names[label])
+    values = row.pop("dense", None)
+    if dense is not None and values is not None:
+        row["dense_index"] = dense.append(row["id"], values)
+    return row
+
+
+def _open_dense(request: AuditRequest, hello: Hello, stack: ExitStack) -> DenseWriter | None:
+    """The store of whole maps, if they are wanted."""
+    if not request.settings.dense:
+        return None
+    from aosa_fast.audit.dense import DenseWriter
+
+    shape = (hello.preprocessing.frames, *hello.preprocessing.crop)
+    return stack.enter_context(DenseWriter(request.out, request.shard, shape))
+
+
+def _say(new: int, started: float, counts: Counter[str]) -> str:
+    failed = counts[ERROR] + counts[QUARANTINED]
+    rate = new / max(time.monotonic() - started, 1e-9)
+    return f"{rate:.1f} clips/s" + (f", {failed} failed" if failed else "")

@@ -1,0 +1,1 @@
+"""Statistics over an audit's rows, and what stands out."""

@@ -1,0 +1,107 @@
+"""The rows of an audit as arrays, for statistics: explained clips only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aosa_fast.audit.parts import read_rows
+from aosa_fast.audit.schema import GRID, MEASURES, WINDOW
+from aosa_fast.errors import InputError
+
+Floats = NDArray[np.float32]
+_GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
+_PLAIN = (
+    "id",
+    "label",
+    "label_name",
+    "prediction",
+    "prediction_name",
+    "target",
+    "probability",
+    "label_probability",
+    "frames",
+    "uncovered_share",
+    "saturated",
+    "positive_share",
+    "taylor_error",
+    "taylor_correlation",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Explained clips, in the order of the rows; n of them.
+
+    Attributes:
+        columns: the row's columns but grids, each (n,): numbers are float64, NaN where null; texts are objects.
+        grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_around" (n, 9, 9). Where there is none
+            (no motion, an empty map) they are 0.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    grids: dict[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    @property
+    def target(self) -> NDArray[np.int64]:
+        """(n,) the class that each map explains."""
+        return self["target"].astype(np.int64)
+
+    @property
+    def has_map(self) -> NDArray[np.bool_]:
+        """(n,) whether anything lowers the score; shares mean nothing otherwise."""
+        return np.asarray(self.grids["grid"].reshape(len(self), -1).sum(1) > 0)
+
+    def names(self) -> dict[int, str]:
+        """Name of each class that a clip was predicted or labelled as, by the model's index; the index where none."""
+        found: dict[int, str] = {}
+        for index, name in (("label", "label_name"), ("prediction", "prediction_name")):
+            for i, text in zip(self[index], self[name], strict=True):
+                if np.isfinite(i) and text is not None:
+                    found[int(i)] = str(text)
+        return {int(i): found.get(int(i), str(int(i))) for i in np.unique(self.target)} | found
+
+
+def load_clips(folder: Path) -> Clips:
+    """The explained clips of an audit.
+
+    Raises:
+        InputError: there are none, or the folder is no audit.
+    """
+    table = read_rows(folder, ["status", *_PLAIN, *MEASURES, *_GRIDS])
+    table = table.filter(pa.compute.equal(table["status"], "ok"))
+    if not len(table):
+        raise InputError(f"{folder}: must hold at least one explained clip; got none")
+    return from_table(table)
+
+
+def from_table(table: pa.Table) -> Clips:
+    """The clips of a table with the columns of `schema.SCHEMA`, all of them explained."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name in (*_PLAIN, *MEASURES):
+        values = table[name].combine_chunks()
+        if pa.types.is_string(values.type):
+            columns[name] = np.array(values.to_pylist(), object)
+        else:
+            columns[name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return Clips(columns, {name: _grid(table[name].combine_chunks(), shape) for name, shape in _GRIDS.items()})
+
+
+def _grid(values: Any, shape: tuple[int, ...]) -> Floats:
+    size = int(np.prod(shape))
+    found = np.zeros((len(values), size), np.float32)
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    flat = values.drop_null().flatten().to_numpy(zero_copy_only=False)
+    found[there] = flat.reshape(-1, size)
+    return found.reshape(len(values), *shape)

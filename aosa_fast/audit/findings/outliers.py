@@ -1,0 +1,113 @@
+"""Clips that are unlike their class, and maps that nobody should trust."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.audit.findings.clips import Clips
+from aosa_fast.audit.findings.types import OUTLIER, UNEXPLAINED, Finding
+
+_COMPARED = {
+    "share_border": "share on the border",
+    "share_moving": "share on what moves",
+    "share_static": "share on pixels that never change",
+    "best_frame_share": "share of the best frame",
+    "effective_area": "effective area",
+    "centroid_x": "place of the map, from left to right",
+    "centroid_y": "place of the map, from top to bottom",
+    "spread": "spread of the map",
+}
+_LEAST_CLIPS = 12
+_FAR = 6.0  # robust standard deviations
+_LEAST_STEP = 0.02  # a robust standard deviation is at least this: measures are shares of 1
+_MOST_CLIPS = 50
+_UNCOVERED = 0.5
+_LEAST_POSITIVE = 0.1
+_LEAST_CORRELATION = 0.0
+
+
+def find_outliers(clips: Clips) -> list[Finding]:
+    """For each class, the clips with a measure more than 6 robust standard deviations from the class' median.
+
+    A robust standard deviation is 1.4826 times the median distance from the median (MAD), and at least 0.02. Classes
+    with fewer than 12 clips are left out.
+    """
+    findings = []
+    for label, name in sorted(clips.names().items()):
+        own = np.flatnonzero((clips.target == label) & clips.has_map)
+        if len(own) < _LEAST_CLIPS:
+            continue
+        distances, values, middles = _distances(clips, own)
+        worst = distances.argmax(1)
+        far = distances.max(1)
+        order = [i for i in np.argsort(-far, kind="stable") if far[i] > _FAR]
+        if not order:
+            continue
+        first = order[0]
+        measure = list(_COMPARED)[worst[first]]
+        text = (
+            f"{len(order)} of {len(own)} clips are unlike their class; the farthest by its {_COMPARED[measure]}: "
+            f"{values[first, worst[first]]:.2f}, where the class' median is {middles[worst[first]]:.2f}."
+        )
+        findings.append(
+            Finding(
+                kind=OUTLIER,
+                class_index=label,
+                class_name=name,
+                where="",
+                text=text,
+                effect=float(far[first]),
+                effect_name="robust standard deviations from the class' median, of the farthest clip",
+                p_value=None,
+                count=len(order),
+                clips=tuple(str(clips["id"][own[i]]) for i in order[:_MOST_CLIPS]),
+            )
+        )
+    return sorted(findings, key=lambda finding: -finding.effect)
+
+
+def _distances(
+    clips: Clips, own: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    values = np.stack([clips[name][own] for name in _COMPARED], axis=1).astype(np.float64)
+    middles = np.nanmedian(np.where(np.isfinite(values).any(0), values, 0.0), axis=0)
+    steps = np.maximum(1.4826 * np.nanmedian(np.abs(np.nan_to_num(values - middles)), axis=0), _LEAST_STEP)
+    return np.nan_to_num(np.abs(values - middles) / steps), values, middles
+
+
+def find_unexplained(clips: Clips) -> list[Finding]:
+    """Clips whose map fails its self-check, by reason."""
+    with np.errstate(invalid="ignore"):
+        reasons = {
+            "nothing in the clip lowers the score when it is hidden: the map is empty": ~clips.has_map,
+            "the probability is above 0.999, so that its gradient all but vanishes (explain the logit instead)": (
+                clips["saturated"] == 1
+            ),
+            "no tube ever covers more than half of the voxels": clips["uncovered_share"] > _UNCOVERED,
+            "less than a tenth of the map is positive: it says what speaks against the class": (
+                clips.has_map & (clips["positive_share"] < _LEAST_POSITIVE)
+            ),
+            "first-order scores do not go with exact ones (of the clips that were held against them)": (
+                clips["taylor_correlation"] <= _LEAST_CORRELATION
+            ),
+        }
+    findings = []
+    for reason, failed in reasons.items():
+        where = np.flatnonzero(failed)
+        if len(where):
+            findings.append(
+                Finding(
+                    kind=UNEXPLAINED,
+                    class_index=None,
+                    class_name="",
+                    where="",
+                    text=f"{len(where)} of {len(clips)} maps are not to be trusted: {reason}.",
+                    effect=len(where) / len(clips),
+                    effect_name="share of all clips",
+                    p_value=None,
+                    count=len(where),
+                    clips=tuple(str(clips["id"][i]) for i in where[:_MOST_CLIPS]),
+                )
+            )
+    return sorted(findings, key=lambda finding: -finding.effect)

@@ -1,0 +1,98 @@
+"""Whether a class differs from all others: a permutation test over classes and cells at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+LEAST_CLIPS = 5  # of a class, to be tested
+_FLOOR = 1e-3  # of a cell's standard deviation: shares that hardly vary are not evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """What a test says of C classes and p cells.
+
+    Attributes:
+        classes: (C,) the classes tested.
+        excess: (C, p) mean of the class, above the median of the other classes' means.
+        significant: (C, p) bool: above the 95 % point of the largest value that permuted labels give.
+        p_values: (C,) of the class' largest cell, corrected for all classes and cells.
+    """
+
+    __test__ = False  # pytest, this is no test case
+
+    classes: NDArray[np.int64]
+    excess: Floats
+    significant: NDArray[np.bool_]
+    p_values: Floats
+
+
+def compare_classes(
+    values: NDArray[np.floating], labels: NDArray[np.int64], *, permutations: int = 999, per_class: int = 200,
+    seed: int = 0,
+) -> Test | None:  # fmt: skip
+    """Holds the mean of each class in each cell against the other classes.
+
+    The statistic of a class and a cell is the class' mean less the median of the other classes' means, in standard
+    errors from the spread over all clips; the median, so that a few odd classes do not make the others look odd. Its
+    distribution comes from permuted labels, of which the largest value over all classes and cells counts: p-values are
+    corrected for both (Westfall and Young's maxT).
+
+    Args:
+        values: (n, p).
+        labels: (n,) class of each clip.
+        permutations: how many; the least p-value is 1 / (1 + permutations).
+        per_class: at most so many clips of each class are used, the choice being random.
+        seed: of the choice and of the permutations.
+
+    Returns:
+        The test, or None where fewer than two classes have `LEAST_CLIPS` clips.
+    """
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    classes = classes[counts >= LEAST_CLIPS]
+    if len(classes) < 2:
+        return None
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:per_class] for c in classes]
+    sizes = np.array([len(own) for own in chosen])
+    used = np.asarray(values[np.concatenate(chosen)], np.float64)
+    spread = np.maximum(used.std(0), _FLOOR) / np.sqrt(sizes)[:, None]
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+    def excess(rows: Floats) -> Floats:
+        means = np.add.reduceat(rows, starts, axis=0) / sizes[:, None]
+        return median_excess(means)
+
+    found = excess(used)
+    statistic = found / spread
+    largest = np.array([(excess(used[rng.permutation(len(used))]) / spread).max() for _ in range(permutations)])
+    exceed = (largest[None] >= statistic.max(1)[:, None]).sum(1)
+    critical = np.quantile(largest, 0.95)
+    return Test(classes, found, statistic > critical, (1 + exceed) / (1 + permutations))
+
+
+def median_excess(means: Floats) -> Floats:
+    """(C, p) means of classes, each less the median of the others."""
+    return np.asarray(means - median_of_others(means))
+
+
+def median_of_others(means: Floats) -> Floats:
+    """For each row of (C, p), the median over all other rows; C is at least 2."""
+    count = len(means)
+    order = np.argsort(means, axis=0, kind="stable")
+    ranked = np.take_along_axis(means, order, axis=0)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(count)[:, None], axis=0)
+
+    def without_own(i: int) -> Floats:
+        """The i-th smallest of the others: of all, or the next where one's own is among those before."""
+        return np.where(rank > i, ranked[i], ranked[min(i + 1, count - 1)])
+
+    others = count - 1
+    if others % 2:
+        return without_own(others // 2)
+    return np.asarray((without_own(others // 2 - 1) + without_own(others // 2)) / 2)

@@ -1,0 +1,139 @@
+"""From an audit's rows to all that its page shows, but for pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from aosa_fast.audit.findings.clips import Clips, load_clips
+from aosa_fast.audit.findings.clusters import Cluster, cluster_class, features, to_group
+from aosa_fast.audit.findings.labels import find_labels
+from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
+from aosa_fast.audit.findings.shortcuts import find_shortcuts
+from aosa_fast.audit.findings.subsets import find_subsets
+from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
+from aosa_fast.audit.parts import read_rows
+from aosa_fast.audit.run_folder import read_run
+from aosa_fast.audit.schema import MEASURES
+
+_SHOWN = 6
+_ERRORS = 20
+
+
+def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditSummary:
+    """The findings and classes of an audit, finished or not.
+
+    Args:
+        folder: of the audit; the rows of all its shards are read.
+        permutations: of the tests; the least p-value is 1 / (1 + permutations), before the correction for the profiles.
+        seed: of all that is random.
+
+    Raises:
+        InputError: no audit, no explained clip, or scikit-learn is missing.
+    """
+    run = read_run(folder)
+    clips = load_clips(folder)
+    counts, errors = _failures(folder)
+    classes, findings = analyze(clips, permutations=permutations, seed=seed)
+    known = np.isfinite(clips["label"])
+    right = clips["label"][known] == clips["prediction"][known]
+    means = [summary.mean_map for summary in classes]
+    return AuditSummary(
+        run=run,
+        counts=counts,
+        findings=findings,
+        classes=classes,
+        errors=errors,
+        accuracy=float(right.mean()) if known.any() else None,
+        mean_map=np.mean(means, axis=0).astype(np.float32),
+    )
+
+
+def analyze(
+    clips: Clips, *, permutations: int = 999, seed: int = 0
+) -> tuple[tuple[ClassSummary, ...], tuple[Finding, ...]]:
+    """The classes and the findings of explained clips; arguments as `summarize`."""
+    shortcuts = find_shortcuts(clips, permutations=permutations, seed=seed)
+    named = {finding.class_index for finding in shortcuts}
+    members = {int(c): np.flatnonzero((clips.target == c) & clips.has_map) for c in np.unique(clips.target)}
+    clusters = {
+        label: [
+            cluster
+            for aligned in ("frame", "motion")
+            for cluster in _several(cluster_class(clips, own, aligned, seed=seed))
+        ]
+        for label, own in members.items()
+    }
+    shortcuts += find_subsets(clips, {label: own for label, own in clusters.items() if label not in named})
+    names = clips.names()
+    classes = tuple(_describe_class(clips, label, names[label], own, clusters[label]) for label, own in members.items())
+    findings = (
+        *sorted(shortcuts, key=lambda finding: -finding.effect),
+        *find_labels(clips),
+        *find_unexplained(clips),
+        *find_outliers(clips),
+    )
+    return classes, findings
+
+
+def _several(clusters: list[Cluster]) -> list[Cluster]:
+    """No clusters where all clips are in one: that is the class."""
+    return clusters if len(clusters) > 1 else []
+
+
+def _describe_class(
+    clips: Clips, label: int, name: str, own: NDArray[np.int64], clusters: list[Cluster]
+) -> ClassSummary:
+    everyone = np.flatnonzero(clips.target == label)
+    labels = clips["label"][everyone]
+    distances = np.zeros(len(own))
+    if len(own):
+        values = features(clips, "frame")[own]
+        distances = np.linalg.norm(values - values.mean(0), axis=1)
+    order = own[np.argsort(distances, kind="stable")]
+    ids = [str(clips["id"][i]) for i in order]
+    return ClassSummary(
+        index=label,
+        name=name,
+        clips=len(everyone),
+        correct=int((labels == label).sum()) if np.isfinite(labels).any() else None,
+        mean_probability=float(clips["probability"][everyone].mean()),
+        mean_map=_mean(clips, "grid", own),
+        mean_moving=_mean(clips, "grid_moving", own),
+        mean_around=_mean(clips, "grid_around", own),
+        measures={measure: quartiles for measure in MEASURES if (quartiles := _quartiles(clips[measure][everyone]))},
+        typical=tuple(ids[:_SHOWN]),
+        strangest=tuple(ids[: -_SHOWN - 1 : -1]),
+        groups=tuple(to_group(clips, cluster) for cluster in clusters),
+    )
+
+
+def _mean(clips: Clips, name: str, own: NDArray[np.int64]) -> NDArray[np.float32]:
+    grid = clips.grids[name]
+    return grid[own].mean(0).astype(np.float32) if len(own) else np.zeros(grid.shape[1:], np.float32)
+
+
+def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, middle, high = np.percentile(known, (25, 50, 75))
+    return float(low), float(middle), float(high)
+
+
+def _failures(folder: Path) -> tuple[dict[str, int], tuple[tuple[str, int, tuple[str, ...]], ...]]:
+    """Clips by status, and the commonest errors."""
+    table = read_rows(folder, ["id", "status", "error"])
+    counts = Counter({"ok": 0, "error": 0, "quarantined": 0})
+    counts.update(table["status"].to_pylist())
+    failed = table.filter(pc.not_equal(table["status"], "ok"))
+    by_message: dict[str, list[str]] = {}
+    for name, message in zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True):
+        # The same fault of many clips: each message begins with the clip's own name or path.
+        by_message.setdefault(str(message), []).append(name)
+    ranked = sorted(by_message.items(), key=lambda item: -len(item[1]))[:_ERRORS]
+    return dict(counts), tuple((message, len(ids), tuple(ids[:5])) for message, ids in ranked)

@@ -1,0 +1,87 @@
+"""Findings and classes as Parquet, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aosa_fast.audit.findings.types import AuditSummary
+from aosa_fast.audit.schema import MEASURES
+from aosa_fast.video import atomic_path
+
+_TEXTS = pa.list_(pa.string())
+_NUMBERS = pa.list_(pa.float32())
+FINDINGS = pa.schema(
+    [
+        ("rank", pa.int32()),  # from 1
+        ("kind", pa.string()),
+        ("class", pa.int32()),  # null for the whole data set
+        ("class_name", pa.string()),
+        ("where", pa.string()),
+        ("text", pa.string()),
+        ("effect", pa.float64()),
+        ("effect_name", pa.string()),
+        ("p_value", pa.float64()),
+        ("count", pa.int32()),
+        ("clips", _TEXTS),
+    ]
+)
+CLASSES = pa.schema(
+    [
+        ("class", pa.int32()),
+        ("class_name", pa.string()),
+        ("clips", pa.int32()),
+        ("correct", pa.int32()),
+        ("mean_probability", pa.float64()),
+        ("mean_map", _NUMBERS),  # 8 x 8 x 8, time first
+        ("mean_moving", _NUMBERS),
+        ("mean_around", _NUMBERS),  # 9 x 9
+        ("typical", _TEXTS),
+        ("strangest", _TEXTS),
+        *((f"median_{name}", pa.float64()) for name in MEASURES),
+    ]
+)
+
+
+def write_tables(summary: AuditSummary, folder: Path) -> dict[str, Path]:
+    """Writes findings.parquet and classes.parquet, and returns their paths by name."""
+    findings = [
+        {
+            "rank": rank,
+            "kind": finding.kind,
+            "class": finding.class_index,
+            "class_name": finding.class_name,
+            "where": finding.where,
+            "text": finding.text,
+            "effect": finding.effect,
+            "effect_name": finding.effect_name,
+            "p_value": finding.p_value,
+            "count": finding.count,
+            "clips": list(finding.clips),
+        }
+        for rank, finding in enumerate(summary.findings, 1)
+    ]
+    classes: list[dict[str, Any]] = [
+        {
+            "class": own.index,
+            "class_name": own.name,
+            "clips": own.clips,
+            "correct": own.correct,
+            "mean_probability": own.mean_probability,
+            "mean_map": own.mean_map.ravel(),
+            "mean_moving": own.mean_moving.ravel(),
+            "mean_around": own.mean_around.ravel(),
+            "typical": list(own.typical),
+            "strangest": list(own.strangest),
+            **{f"median_{name}": quartiles[1] for name, quartiles in own.measures.items()},
+        }
+        for own in summary.classes
+    ]
+    files = {"findings": folder / "findings.parquet", "classes": folder / "classes.parquet"}
+    for rows, schema, path in zip((findings, classes), (FINDINGS, CLASSES), files.values(), strict=True):
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+    return files

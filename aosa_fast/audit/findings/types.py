@@ -1,0 +1,119 @@
+"""What an audit finds, in plain types that the page, the tables and a caller share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTCUT, OUTLIER, LABEL, UNEXPLAINED = "shortcut", "outlier", "label", "unexplained"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should look at.
+
+    Attributes:
+        kind: "shortcut", "outlier", "label" or "unexplained".
+        class_index: the model's index of the class that it is about; None for the whole data set.
+        class_name: its name, or its index as text; "" for the whole data set.
+        where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; else "".
+        text: one sentence, plain text: what, where, how much.
+        effect: its size, and what findings of a kind are ranked by.
+        effect_name: what `effect` is, such as "share of the map, above other classes".
+        p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
+        count: how many clips show it.
+        clips: their ids, the clearest first, at most 50.
+        detail: further numbers by name.
+        boxes: the cells of the 8 x 8 frame grid (row, column) that it is about, to be marked on the class' mean map.
+        frames: the parts of the clip, in eighths, that it is about.
+    """
+
+    kind: str
+    class_index: int | None
+    class_name: str
+    where: str
+    text: str
+    effect: float
+    effect_name: str
+    p_value: float | None
+    count: int
+    clips: tuple[str, ...]
+    detail: dict[str, float] = field(default_factory=dict)
+    boxes: tuple[tuple[int, int], ...] = ()
+    frames: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Clips of a class whose maps are alike: a cluster.
+
+    Attributes:
+        clips: ids, the most typical first.
+        mean_map: (8, 8, 8) float32, time, row, column; sums to 1.
+        share: of the class' clips.
+        aligned: "frame", or "motion" where the clustering looked at maps round the moving object.
+    """
+
+    clips: tuple[str, ...]
+    mean_map: NDArray[np.float32]
+    share: float
+    aligned: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSummary:
+    """A class, as the audit saw it: the clips whose map explains it.
+
+    Attributes:
+        index: the model's.
+        name: or the index as text.
+        clips: how many, explained.
+        correct: how many of them are labelled so; None without labels.
+        mean_probability: of the explained class.
+        mean_map: (8, 8, 8) float32; sums to 1.
+        mean_moving: the same of the moving pixels.
+        mean_around: (9, 9) float32, the map round the moving object.
+        measures: name -> (lower quartile, median, upper quartile).
+        typical: ids of the clips nearest to the mean map, nearest first, at most 6.
+        strangest: ids of those farthest from it, farthest first, at most 6.
+        groups: clusters of its clips, largest first.
+    """
+
+    index: int
+    name: str
+    clips: int
+    correct: int | None
+    mean_probability: float
+    mean_map: NDArray[np.float32]
+    mean_moving: NDArray[np.float32]
+    mean_around: NDArray[np.float32]
+    measures: dict[str, tuple[float, float, float]]
+    typical: tuple[str, ...]
+    strangest: tuple[str, ...]
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AuditSummary:
+    """All that the page shows, but for pictures.
+
+    Attributes:
+        run: content of run.json, {"format", "identity", "facts"}.
+        counts: clips by status: "ok", "error", "quarantined".
+        findings: the most important first.
+        classes: by index.
+        errors: for the commonest error messages: (message, how many, ids of a few).
+        accuracy: share of the labelled clips whose prediction is the label; None without labels.
+        mean_map: (8, 8, 8) float32, the mean over the classes' means.
+    """
+
+    run: dict[str, Any]
+    counts: dict[str, int]
+    findings: tuple[Finding, ...]
+    classes: tuple[ClassSummary, ...]
+    errors: tuple[tuple[str, int, tuple[str, ...]], ...]
+    accuracy: float | None
+    mean_map: NDArray[np.float32]

@@ -1,0 +1,43 @@
+"""The few rows of an audit that the page names, without reading the maps of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aosa_fast.audit.run_folder import CLIPS
+from aosa_fast.audit.tasks import Row
+from aosa_fast.errors import InputError
+
+
+def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of these clips, in plain types, by the names of the parts.
+
+    Of parts that hold none of them only the ids are read: a million maps are 12 GB. Whether the parts are of the
+    right format is for `aosa_fast.audit.parts` to say, through which a summary comes to be.
+
+    Args:
+        folder: of the audit.
+        ids: of the clips; those without a row are left out.
+        columns: of the schema.
+
+    Raises:
+        InputError: a part of the audit cannot be read.
+    """
+    # What UTF-8 cannot hold is in no row.
+    wanted = pa.array([id for id in ids if id == id.encode(errors="ignore").decode()], pa.string())
+    if not len(wanted):
+        return
+    for path in sorted((folder / CLIPS).glob("*.parquet")):
+        try:
+            # An open file: pyarrow takes some names for addresses, and not every name of a file is UTF-8.
+            with open(path, "rb") as file, pq.ParquetFile(file) as part:
+                here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
+                found = part.read(list(columns)).filter(here).to_pylist() if pc.any(here).as_py() else []
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: must be a part that can be read; {' '.join(str(error).split())[:100]}") from None
+        yield from found

@@ -1,0 +1,332 @@
+"""The folder of an audit: which run it holds, which shards of it are at work, and what became of each."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aosa_fast.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+FORMAT = 1
+RUN = "run.json"
+SHARDS = "shards"
+CLIPS = "clips"
+FINISHED, UNFINISHED, MISSING = "finished", "unfinished", "missing"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class RunFolder:
+    """A shard of an audit that this process works on, and no other; see `open_run`.
+
+    Attributes:
+        folder: of the audit.
+        shard: (i, n), the part i of 1..n.
+        earlier: what `finish` was told when this shard ended the last time; None if it never did.
+    """
+
+    def __init__(self, folder: Path, shard: tuple[int, int], lock: int) -> None:
+        self.folder = folder
+        self.shard = shard
+        self.earlier = _read_finish(folder, shard)
+        self._lock: int | None = lock
+        if self.earlier is not None and self.earlier.get("finished"):
+            self.finish({**self.earlier, "finished": False})  # it has begun again
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Writes how the shard ended, in place of what an earlier run wrote.
+
+        Args:
+            facts: counts, seconds and the like, in plain types; "finished" says whether all its clips have a row.
+
+        Raises:
+            InputError: the disk is full, or the folder cannot be written.
+        """
+        path = _finish_path(self.folder, self.shard)
+        try:
+            _write_json(path, {"format": FORMAT, "shard": list(self.shard), "facts": facts})
+            sync_folder(path.parent)
+        except OSError as error:
+            raise disk_error(self.folder, error) from None
+
+    def close(self) -> None:
+        """Lets another process work on the shard; a second call does nothing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_run(folder: Path, identity: dict[str, Any], facts: dict[str, Any], shard: tuple[int, int]) -> RunFolder:
+    """Begins an audit in a folder, or goes on with the one that it holds.
+
+    Any number of shards may do so at the same time, on several machines; the first one writes `run.json`.
+
+    Args:
+        folder: made if it is missing.
+        identity: what the rows depend on, in plain types. All shards and later runs must have the same; the number of
+            shards is added to it.
+        facts: what else is worth keeping of the first run: its command, its machine.
+        shard: (i, n), the part i of 1..n.
+
+    Raises:
+        InputError: the folder holds another run or none that can be read, another process works on this shard, the
+            disk is full, or the folder cannot be written.
+    """
+    number, count = shard
+    if not 1 <= number <= count:
+        raise InputError(f"shard must be i/n with i within 1..n; got {number}/{count}")
+    # Through JSON, so that a tuple and the list that it becomes in the file are the same.
+    now = json.loads(json.dumps({**identity, "shards": count}, allow_nan=False))
+    run = {"format": FORMAT, "identity": now, "facts": facts}
+    try:
+        has_clips = bool(list_folder(folder / CLIPS, ".parquet"))  # before the next line: clips come after run.json
+        if (folder / RUN).exists():
+            _compare(folder, now)  # before anything is written
+        elif has_clips:
+            raise InputError(f"{folder}: must hold {RUN} beside its {CLIPS}, or neither; it has {CLIPS} only")
+        make_folder(folder / SHARDS)
+        lock = _lock(folder, shard)
+        try:
+            _create_run(folder, shard, run)
+            _compare(folder, now)
+            return RunFolder(folder, shard, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+    except OSError as error:
+        raise disk_error(folder, error) from None
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `run.json` holds: "format", "identity" and "facts".
+
+    Raises:
+        InputError: the folder holds no audit, or one of another format.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise InputError(f"{folder}: must be the folder of an audit; it has no {RUN}")
+    run = _read_json(path)
+    if not isinstance(run.get("identity"), dict) or not isinstance(run.get("facts"), dict):
+        raise InputError(f"{path}: must hold the identity and the facts of an audit; it does not")
+    shards = run["identity"].get("shards")
+    if not isinstance(shards, int) or shards < 1:
+        raise InputError(f"{path}: must say how many shards there are; got {_show(shards)}")
+    return run
+
+
+def read_shards(folder: Path) -> list[dict[str, Any]]:
+    """What became of each shard, in their order.
+
+    Returns:
+        One dictionary per shard: what `RunFolder.finish` was told, if it was called, with "shard", its number from 1,
+        and "state": "finished", "unfinished" (at work, or ended before its end) or "missing" (never started).
+
+    Raises:
+        InputError: the folder holds no audit, or a file of it cannot be read.
+    """
+    count = read_run(folder)["identity"]["shards"]
+    found = []
+    for number in range(1, count + 1):
+        shard = (number, count)
+        facts = _read_finish(folder, shard) or {}
+        state = UNFINISHED if facts or _lock_path(folder, shard).exists() else MISSING
+        found.append({**facts, "shard": number, "state": FINISHED if facts.get("finished") else state})
+    return found
+
+
+def shard_name(shard: tuple[int, int]) -> str:
+    """Of (i, n): "<i>of<n>", with zeros in front such that names of shards sort by their number."""
+    number, count = shard
+    return f"{number:0{len(str(count))}}of{count}"
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it; they outlast a power cut. Raises OSError."""
+    if not path.is_dir():
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def list_folder(path: Path, suffix: str) -> list[str]:
+    """The names in a folder that end so, sorted, but hidden ones; none where there is no folder. Raises OSError.
+
+    Unlike pathlib's glob, to which a folder that cannot be read is an empty one.
+    """
+    try:
+        return sorted(name for name in os.listdir(path) if name.endswith(suffix) and not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def write_file(path: Path, content: Any, temporary: Path) -> None:
+    """Writes a file in one piece, in place of one of that name, or not at all.
+
+    Its content outlasts a power cut, its name does so after `sync_folder`.
+
+    Args:
+        path: the file.
+        content: bytes, or any other buffer.
+        temporary: a name on the same file system that nobody else uses.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    try:
+        _write_synced(temporary, content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk. Raises OSError."""
+    if sys.platform == "win32":
+        return  # there, folders cannot be flushed
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(folder: Path, error: OSError) -> InputError:
+    """The error of a folder that cannot be written, to be raised."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    if error.errno in _FULL:
+        return InputError(f"{folder}: must have room on the disk; {reason}")
+    return InputError(f"{folder}: must be a folder that can be written; {reason}")
+
+
+def _lock_path(folder: Path, shard: tuple[int, int]) -> Path:
+    return folder / SHARDS / f"{shard_name(shard)}.lock"
+
+
+def _finish_path(folder: Path, shard: tuple[int, int]) -> Path:
+    return folder / SHARDS / f"{shard_name(shard)}.json"
+
+
+def _lock(folder: Path, shard: tuple[int, int]) -> int:
+    descriptor = os.open(_lock_path(folder, shard), os.O_RDWR | os.O_CREAT, 0o644)
+    if sys.platform == "win32":
+        return descriptor  # there, two runs on one shard are not kept apart
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"{folder}: must not be in use; another run works on its shard {shard[0]}/{shard[1]}"
+        ) from None
+    except OSError:
+        pass  # some network file systems have no locks
+    return descriptor
+
+
+def _create_run(folder: Path, shard: tuple[int, int], run: dict[str, Any]) -> None:
+    """Writes run.json unless another shard was faster: it appears whole, and is never replaced."""
+    path, temporary = folder / RUN, folder / f".run-{shard_name(shard)}.tmp"
+    temporary.unlink(missing_ok=True)  # of a run that was killed right here
+    if path.exists():
+        return
+    try:
+        _write_synced(temporary, _encode(run))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:
+            # A file system without links. Two different runs that start in the same instant are not kept apart there.
+            if not path.exists():
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _write_synced(path: Path, content: Any) -> None:
+    with open(path, "wb", buffering=0) as file:
+        view = memoryview(content)
+        while view:  # a disk that gets full takes a part
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_file(path, _encode(value), path.with_name(f".{path.stem}.tmp"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: must be a file that can be read; got {error.strerror}") from None
+    except ValueError as error:  # of JSON and of UTF-8
+        raise InputError(f"{path}: must be JSON; {error}") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        got = value.get("format") if isinstance(value, dict) else value
+        raise InputError(f"{path}: must be of format {FORMAT}; got {_show(got)}")
+    return value
+
+
+def _read_finish(folder: Path, shard: tuple[int, int]) -> dict[str, Any] | None:
+    path = _finish_path(folder, shard)
+    if not path.exists():
+        return None
+    facts = _read_json(path).get("facts")
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: must hold the facts of a shard; got {_show(facts)}")
+    return facts
+
+
+def _compare(folder: Path, now: dict[str, Any]) -> None:
+    before = read_run(folder)["identity"]
+    for name, held, given in _differences("identity", before, now):
+        raise InputError(f"{folder}: must hold the same {name}; it holds {_show(held)}, and now is {_show(given)}")
+
+
+_NOTHING = object()
+
+
+def _differences(name: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted names of the values that differ, with both."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _differences(f"{name}.{key}", before.get(key, _NOTHING), now.get(key, _NOTHING))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(f"{name}.{index}", one, other)
+    elif before != now:
+        yield name, before, now
+
+
+def _show(value: Any) -> str:
+    """A value in a message: one line, not long."""
+    text = "nothing" if value is _NOTHING else value if isinstance(value, str) else json.dumps(value)
+    text = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

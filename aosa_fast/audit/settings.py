@@ -1,0 +1,125 @@
+"""What holds for every clip of an audit, and what the processes of a run tell each other at the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aosa_fast.config import AOSA_METHODS, Config
+from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from aosa_fast.models.preprocess import Preprocessing
+
+TARGETS = ("pred", "true", "both")
+MAPS = ("keep", "summary")
+# Where the user does not choose. The conditional fill hides nothing that is uniform, such as a tinted border or a frame
+# that is brighter; probabilities of clips that a model is sure of have no gradient; and without ReLU noise cancels over
+# the channels, so that cues show which get little of the map.
+FILL, SCORE, RELU = "mean", "logit", "none"
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What every row depends on, and how the work is done.
+
+    Attributes:
+        target: the class whose map is measured: "pred", the model's best; "true", the label's; "both": the model's
+            best, and beside it the label's where the two differ.
+        maps: "keep": rows hold the map in its compact form; "summary": measures only.
+        dense: whether whole maps are kept in a zarr store beside.
+        config: how clips are explained; a method that follows the motion. Its stride and box give way to those below.
+        stride: distance of the anchors, pixels; None: 8 for a model that sees 112 pixels, scaled to what it sees.
+        box: side of the occluding box, or (height, width), pixels; None: 16 for 112 pixels, scaled.
+        check_share: share of the clips, chosen by their names, whose first-order scores are held against exact ones.
+        check_tubes: on how many tubes of each.
+        batch: clips explained together.
+        seed: of all that is random.
+        clip_seconds: time limit for one clip, seconds.
+        max_restarts: so many processes may die in a row, without one clip done, before the run gives up.
+    """
+
+    target: str = "pred"
+    maps: str = "keep"
+    dense: bool = False
+    config: Config = field(default_factory=lambda: Config(fill=FILL, score=SCORE, relu=RELU))
+    stride: int | None = None
+    box: int | tuple[int, int] | None = None
+    check_share: float = 0.01
+    check_tubes: int = 8
+    batch: int = 8
+    seed: int = 0
+    clip_seconds: float = 120.0
+    max_restarts: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("target", self.target, TARGETS), ("maps", self.maps, MAPS)):
+            if value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}; got {value}")
+        if self.config.method not in AOSA_METHODS:
+            raise InputError(f"method must be one of {', '.join(AOSA_METHODS)} for an audit; got {self.config.method}")
+        if self.config.compat:
+            raise InputError(f"compat must be unset for an audit; got {self.config.compat}")
+        if not 0 <= self.check_share <= 1:
+            raise InputError(f"check_share must be within 0..1; got {self.check_share}")
+        if not self.clip_seconds > 0:
+            raise InputError(f"clip_seconds must be above 0; got {self.clip_seconds}")
+        for name in ("check_tubes", "batch", "max_restarts"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}")
+
+    @property
+    def shows_label(self) -> bool:
+        """Whether the label's map is wanted."""
+        return self.target in ("true", "both")
+
+    def identity(self, config: Config) -> dict[str, Any]:
+        """What the rows depend on, with the config in use, in plain types; time limits and the like are left out."""
+        own = ("target", "maps", "dense", "check_share", "check_tubes", "batch", "seed")
+        return {**{name: getattr(self, name) for name in own}, "config": config.as_dict()}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process needs to begin.
+
+    Attributes:
+        model: as in `aosa_fast.models.load`; loaded in the process that explains.
+        settings: of the audit.
+        class_names: of the data, by label; None if its labels are the model's own indices.
+        used_labels: the data's labels that occur.
+        data: the data set's name, for messages.
+        device: where the model is put: "cpu", "cuda:0", ... or "auto".
+        threads: of torch in the process that explains; 0 leaves them as torch chooses.
+    """
+
+    model: str
+    settings: AuditSettings
+    class_names: tuple[str, ...] | None
+    used_labels: tuple[int, ...]
+    data: str
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a process that explains says once its model is loaded.
+
+    Attributes:
+        preprocessing: from frames to the model's input.
+        class_names: the model's, by index, or None.
+        labels: the model's index of each of the data's labels; None where labels are the model's own indices.
+        weights: hash of the weights, or None.
+        config: the config in use, with the stride and the box for this model.
+        device: where the model is.
+        versions: of the libraries that the values depend on.
+    """
+
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+    labels: dict[int, int] | None
+    weights: str | None
+    config: Config
+    device: str
+    versions: dict[str, str]

@@ -1,0 +1,106 @@
+"""What `audit`, `audit-report` and `audit-clip` do, once their arguments are read."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+from aosa_fast.errors import InputError
+from aosa_fast.evaluation.results import check_libraries
+from aosa_fast.progress import show_progress
+from aosa_fast.run import check_folder
+
+
+def run_audit(request: AuditRequest, console: Console, errors: Console) -> AuditResult:
+    """Audits, and says what became of the clips.
+
+    Raises:
+        InputError: as `aosa_fast.audit.driver.audit`.
+    """
+    check_folder(request.out)
+    check_libraries("pyarrow", extra="audit")
+    with show_progress(errors, request.data) as report:
+        result = audit(replace(request, command=_command()), report)
+    counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
+    _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
+    _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
+    _say(console, "rows", str(request.out / "clips"))
+    _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
+    return result
+
+
+def run_report(
+    folder: Path, out: Path | None, permutations: int, seed: int, pictures: int, console: Console, errors: Console
+) -> Path:
+    """Writes the page and the tables of an audit.
+
+    Raises:
+        InputError: no audit, no explained clip, or a library is missing.
+    """
+    check_libraries("pyarrow", "sklearn", "jinja2", extra="audit")
+    from aosa_fast.audit.findings.summary import summarize
+    from aosa_fast.audit.findings.tables import write_tables
+    from aosa_fast.audit.report.page import write_page
+    from aosa_fast.audit.report.pictures import ClipPictures
+
+    page = folder / "report.html" if out is None else out
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"out must end in .html; got {page}")
+    check_folder(page.parent)
+    summary = summarize(folder, permutations=permutations, seed=seed)
+    files = write_tables(summary, page.parent)
+    with show_progress(errors, "pictures") as report:
+        size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
+    for rank, finding in enumerate(summary.findings, 1):
+        _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
+    if not summary.findings:
+        _say(console, "findings", "none")
+    _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
+    for name, path in files.items():
+        _say(console, name, str(path))
+    return page
+
+
+def run_clip(folder: Path, clip: str, device: str, out: Path | None, console: Console, errors: Console) -> Path:
+    """Explains one clip of an audit as it was explained there.
+
+    Raises:
+        InputError: no audit, no such clip, or it cannot be read or explained.
+    """
+    check_libraries("pyarrow", extra="audit")
+    from aosa_fast.audit.again import explain_again
+
+    where = out if out is not None else Path("out") / (re.sub(r"[^\w.-]+", "-", clip).strip("-.") or "clip")
+    check_folder(where)
+    for name, text in explain_again(folder, clip, device, where).items():
+        _say(console, name, text)
+    return where
+
+
+def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
+    """Audits the embedded networks on planted clips, and prints what was found of what was planted."""
+    check_libraries("pyarrow", "sklearn", extra="audit")
+    from aosa_fast.audit.demo import run_demo, table
+
+    check_folder(out)
+    with show_progress(errors, "planted clips") as show:
+        scores = run_demo(
+            out, clips, progress=lambda model: lambda done, total, what: show(done, total, f"{model} {what}")
+        )
+    text = table(scores)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return text
+
+
+def _command() -> str:
+    return shlex.join(["aosa-fast", *sys.argv[1:]])
+
+
+def _say(console: Console, name: str, text: str) -> None:
+    console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)

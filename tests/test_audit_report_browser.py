@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aosa_fast.audit.report.page import write_page
+from test_audit_report import (
+    HOSTILE,
+    PWNED,
+    Element,
+    FakePictures,
+    Reader,
+    audit,
+    finding,
+    full,
+    hostile_audit,
+    hostile_pictures,
+    one_class,
+    shares,
+    words,
+)
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--disable-dev-shm-usage", "--virtual-time-budget=1000", "--enable-logging=stderr",
+)  # fmt: skip
+
+
+@dataclass
+class Browser:
+    program: str
+    folder: Path
+
+    def run(self, *arguments: str) -> tuple[str, str]:
+        """Standard output and the messages of the console."""
+        profile = self.folder / "profile"
+        done = subprocess.run(
+            [self.program, *ARGUMENTS, f"--user-data-dir={profile}", *arguments],
+            capture_output=True, text=True, encoding="utf-8", timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+    def read(self, address: Path | str, fragment: str = "") -> Element:
+        """The page after its script has run, without a complaint."""
+        page, console = self.visit(address, fragment)
+        assert console == ""
+        return page
+
+    def visit(self, address: Path | str, fragment: str = "") -> tuple[Element, str]:
+        where = address.as_uri() if isinstance(address, Path) else address
+        out, console = self.run("--dump-dom", f"{where}#{fragment}" if fragment else where)
+        return Reader(out).root, console
+
+    def picture(self, page: Path, width: int, height: int, *arguments: str) -> np.ndarray:
+        """(height, width, 3) of int."""
+        file = self.folder / "screen.png"
+        self.run(f"--window-size={width},{height}", f"--screenshot={file}", *arguments, page.as_uri())
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("needs Chromium")
+    return Browser(program, tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(full(), FakePictures(), path)
+    return path
+
+
+def order(page: Element, table: str) -> list[str]:
+    return [words(row.all("th")[0]) for row in page.one("table", data_table=table).one("tbody").all("tr")]
+
+
+def visible(page: Element, what: str) -> list[str]:
+    return [e.attributes["id"] for e in page.all(data_filter=what) if "hidden" not in e.attributes]
+
+
+def hostile_page(path: Path) -> Path:
+    """Everything that a text can do, in every place."""
+    text = "".join(HOSTILE)
+    write_page(hostile_audit(text), hostile_pictures(text), path)
+    return path
+
+
+def test_hostile_text_runs_nothing(browser: Browser, tmp_path: Path) -> None:
+    path = hostile_page(tmp_path / "page.html")
+    fragment = f'kind=<img src=x onerror={PWNED}>&q="><script>{PWNED}</script>&class=3&sort=classes:constructor'
+    page = browser.read(path, fragment)
+    assert page.one("title").text.startswith("Audit of <script>")
+    assert len(page.all("script")) == 1
+    assert not page.all("img")
+    assert not page.all(autofocus="")
+
+
+def test_even_a_script_in_the_page_would_not_run(browser: Browser, page: Path, tmp_path: Path) -> None:
+    inside = f'<script>{PWNED}</script><img src="x.png" onerror="{PWNED}"><p style="color: red">'
+    whole = page.read_text(encoding="utf-8").replace("<main>", f"<main>{inside}</p>")
+    path = tmp_path / "page.html"
+    path.write_text(whole, encoding="utf-8")
+    read, console = browser.visit(path)
+    assert read.one("title").text == "Audit of ucf101:/data"
+    assert console.count("Content Security Policy") >= 3
+    # It would without the policy, so this test can see it.
+    path.write_text(re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", whole), encoding="utf-8")
+    read, console = browser.visit(path)
+    assert read.one("title").text == "pwned"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A folder at an address, and what was asked of it."""
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_the_page_asks_for_nothing(browser: Browser, tmp_path: Path, served: tuple[str, list[str]]) -> None:
+    address, asked = served
+    hostile_page(tmp_path / "page.html")
+    browser.read(f"{address}/page.html")
+    assert asked == ["/page.html"]
+
+
+def test_tables_are_sorted_as_the_address_says(browser: Browser, page: Path) -> None:
+    # 0.75 and 0.9; of the third nothing is known, which is last either way.
+    down = browser.read(page, "sort=classes:-accuracy&sort=failed:-id")
+    assert order(down, "classes") == ["run", "sit", "jump"]
+    assert order(down, "failed") == ["bad/killer", "bad/4", "bad/3", "bad/2", "bad/1"]
+    heads = {
+        head.attributes["data-key"]: head for head in down.one("table", data_table="classes").all("th", scope="col")
+    }
+    assert {key for key, head in heads.items() if "aria-sort" in head.attributes} == {"accuracy"}
+    assert heads["accuracy"].attributes["aria-sort"] == "descending"
+    assert all(head.all("button") for head in heads.values())
+    up = browser.read(page, "sort=classes:name&sort=failed:attempts&sort=nothing:x&sort=classes:nothing&sort=")
+    assert order(up, "classes") == ["jump", "run", "sit"]
+    assert order(up, "failed") == ["bad/1", "bad/2", "bad/3", "bad/4", "bad/killer"]
+
+
+def test_findings_and_classes_are_filtered_as_the_address_says(browser: Browser, page: Path) -> None:
+    both = browser.read(page, "kind=shortcut&class=4&sort=classes:accuracy")
+    assert visible(both, "finding") == ["finding-1"]
+    assert visible(both, "class") == ["class-4"]
+    assert order(both, "classes") == ["sit", "run", "jump"]
+    assert [
+        row.attributes["data-class"] for row in both.all("tr", data_filter="row") if "hidden" not in row.attributes
+    ] == ["4"]
+    text = browser.read(page, "q=GATHER%20sit")
+    assert visible(text, "finding") == ["finding-2"]
+    assert words(text.one("output")) == "1 of 5 findings, 0 of 3 classes"
+    assert visible(browser.read(page, "q=label-6"), "finding") == ["finding-4"]  # a clip
+    nonsense = browser.read(page, "kind=nonsense&class=77&=&q")
+    assert words(nonsense.one("output")) == "5 of 5 findings, 3 of 3 classes"
+    assert "hidden" not in nonsense.one("form").attributes
+
+
+def test_a_link_to_a_class_opens_it(browser: Browser, page: Path) -> None:
+    read = browser.read(page, "class-4")
+    assert [e.attributes["id"] for e in read.all("details", class_="class") if "open" in e.attributes] == ["class-4"]
+    assert words(read.one("output")) == "5 of 5 findings, 3 of 3 classes"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 1600), (500, 2600)])
+def test_pictures_are_painted(browser: Browser, tmp_path: Path, width: int, height: int) -> None:
+    """The mean map has one bright cell, at the lower left; the filmstrip is of one colour."""
+    one = one_class(mean_map=shares(8, 8, 8, at=(0, 7, 0)))
+    path = tmp_path / "page.html"
+    write_page(audit((one,), (finding(clips=("a",)),)), FakePictures(), path)
+    screen = browser.picture(path, width, height)
+    assert screen.shape == (height, width, 3)
+    assert screen.mean() > 200
+    bright = np.abs(screen - (252, 248, 148)).max(-1) < 3
+    assert bright.sum() > 100  # a cell of the whole map is 12 pixels a side
+    with Image.open(io.BytesIO(FakePictures().filmstrip("a") or b"")) as image:
+        color = np.asarray(image.convert("RGB"))[0, 0].astype(int)
+    rows, columns = np.nonzero(np.abs(screen - color).max(-1) < 3)
+    assert len(rows) > 100 * 300 * 0.8
+    # It is 24 x 8 pixels, and stays three times as wide as it is high.
+    assert np.ptp(columns) == pytest.approx(3 * np.ptp(rows), rel=0.1)
+
+
+def test_a_dark_screen_gets_a_dark_page(browser: Browser, page: Path) -> None:
+    assert browser.picture(page, 800, 900, "--blink-settings=preferredColorScheme=0").mean() < 80
