@@ -365,3 +365,16 @@ def test_extreme_numbers_do_not_overflow_or_vanish() -> None:
         assert (values["effective_frames"], values["effective_area"]) == pytest.approx((2, 16 / 64))
         assert values["positive_share"] == 1
     assert measure(np.full((8, 16, 16), 3e38, np.float32), prepared((8, 16, 16)))["effective_area"] == pytest.approx(1)
+
+
+def test_what_lies_on_what_moves_is_not_in_the_grid_round_it() -> None:
+    moving = np.zeros((2, 32, 32), bool)
+    moving[:, 14:18, 14:18] = True
+    saliency = np.zeros((2, 32, 32), np.float32)
+    saliency[:, 15:17, 15:17] = 3  # on it
+    saliency[:, 15:17, 25] = 1  # beside it: nine to ten pixels to the right of its centre, in cells of four
+    values = measure(saliency, prepared((2, 32, 32), moving=moving))
+    around = np.reshape(values["grid_around"], (9, 9))
+    assert around[4, 6] == pytest.approx(4 / 28, abs=1e-6)
+    assert around.sum() == pytest.approx(4 / 28, abs=1e-6)
+    assert values["share_moving"] == pytest.approx(24 / 28)

@@ -137,7 +137,7 @@ class TestUndisturbed:
         for group in pool.run(more, attempts):
             rows += group
         assert everybody_works()
-        assert {row["size"] for row in rows} == {3_000_001}
+        assert {(row["size"], row["whole"]) for row in rows} == {(3_000_001, True)}
 
     def test_no_samples_give_no_rows_and_a_pool_can_run_again(self, make_pool: MakePool, attempts: Attempts) -> None:
         pool = make_pool()
@@ -424,7 +424,7 @@ class TestFromOutside:
         wrong = {id for id, row in rows.items() if row["status"] != "ok"}
         assert wrong == attempts.suspects()  # those that were hit twice
         assert len(wrong) <= 3
-        assert all(row["size"] == 1_000_000 for row in rows.values() if row["status"] == "ok")
+        assert all(row["whole"] for row in rows.values() if row["status"] == "ok")
 
     def test_processes_that_are_stopped_are_replaced(self, make_pool: MakePool, attempts: Attempts) -> None:
         pool = make_pool("size=3000000", clip_seconds=0.5)
@@ -450,7 +450,7 @@ class TestFromOutside:
             os.kill(pid, signal.SIGKILL)
         rows += [row for group in run for row in group]
         assert sorted(by_id([rows])) == sorted(map(str, range(8)))
-        assert {(row["status"], row.get("size")) for row in rows} == {("ok", 20_000_000)}
+        assert {(row["status"], row.get("size"), row.get("whole")) for row in rows} == {("ok", 20_000_000, True)}
         assert 1 <= sum(row["attempts"] == 2 for row in rows) <= 3
 
     def test_a_caller_who_is_away_costs_no_process(self, make_pool: MakePool, attempts: Attempts) -> None:

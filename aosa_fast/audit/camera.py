@@ -27,8 +27,8 @@ def camera_motion(flow: NDArray[np.float32], bars: NDArray[np.bool_] | None = No
         flow: (T-1, H, W, 2), (dx, dy), pixels, finite.
 
     Returns:
-        (T-1, 2, 3): (dx, dy) = A (x, y, 1), x and y the column and row of a pixel; zeros where the camera is still, and for
-        frames of one line.
+        (T-1, 2, 3): (dx, dy) = A (x, y, 1), x and y the column and row of a pixel; zeros where the camera is still,
+        and for frames of one line.
     """
     pairs, height, width, _ = flow.shape
     if not pairs or min(height, width) < 2:

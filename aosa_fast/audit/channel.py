@@ -7,16 +7,19 @@ nobody else; the process itself may wait for the driver (`read_message`, `write_
 from __future__ import annotations
 
 import os
+import pickle
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
 _HEADER = struct.Struct("<BQ")
 _COUNT = struct.Struct("<I")
+_ALIGN = 16  # bytes; what memory begins at anyway, and arrays of any type may begin at
 _PIECES = 64  # buffers per write; systems take 1024 or more
 _LARGEST = 1 << 34  # bytes; a message that claims more is none: something else came down the pipe
 _PIPE = 1 << 20  # bytes; what Linux grants without privileges
@@ -30,11 +33,11 @@ class Kind(IntEnum):
 
     SETUP = 1  # to a process: pickled (factory, its arguments, time limit of a clip in seconds)
     SAMPLE = 2  # to a reader: a pickled Sample
-    BATCH = 3  # to an explainer: pickled Prepared, packed by `pack`
+    BATCH = 3  # to an explainer: the bodies of several PREPARED, by `pack`
     READY = 4  # from a process: its tasks may come; pickled Hello of an explainer, None of a reader
     REFUSED = 5  # it cannot begin; text
     BEGIN = 6  # it begins the task that came first of those it has
-    PREPARED = 7  # the task is done: a pickled Prepared, which the driver passes on as it is
+    PREPARED = 7  # the task is done: a Prepared by `dump_arrays`, which the driver passes on as it is
     ROWS = 8  # the task is done: a pickled list of rows
     FAILED = 9  # the task is done, by an exception; text
 
@@ -44,24 +47,42 @@ class BrokenChannelError(Exception):
 
 
 def allocate(length: int) -> memoryview:
-    """Bytes to be written over; those of a bytearray are zeroed first, which takes as long as to receive them."""
+    """Bytes to be written over, from a multiple of 16 on.
+
+    Those of a bytearray are zeroed first, which takes as long as to receive them.
+    """
     return np.empty(length, np.uint8).data
 
 
 def pack(parts: Sequence[Bytes]) -> list[Bytes]:
-    """Several byte strings as the pieces of one message."""
-    return [_COUNT.pack(len(parts)) + struct.pack(f"<{len(parts)}Q", *map(len, parts)), *parts]
+    """Several byte strings as the pieces of one, in which each begins at a multiple of 16 bytes."""
+    head = _COUNT.pack(len(parts)) + struct.pack(f"<{len(parts)}Q", *map(len, parts))
+    return [piece for part in (head, *parts) for piece in (part, bytes(-len(part) % _ALIGN))]
 
 
 def unpack(body: memoryview) -> list[memoryview]:
     """The byte strings of `pack`, without copies."""
     (count,) = _COUNT.unpack_from(body)
     lengths = struct.unpack_from(f"<{count}Q", body, _COUNT.size)
-    place, parts = _COUNT.size + 8 * count, []
+    end, parts = _COUNT.size + 8 * count, []
     for length in lengths:
-        parts.append(body[place : place + length])
-        place += length
+        place = end + -end % _ALIGN
+        end = place + length
+        parts.append(body[place:end])
     return parts
+
+
+def dump_arrays(value: object) -> list[Bytes]:
+    """Pickles something with large arrays, whose values are not copied: they must not change until they are sent."""
+    arrays: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
+    return pack([head, *(array.raw() for array in arrays)])
+
+
+def load_arrays(body: memoryview) -> Any:
+    """What `dump_arrays` pickled; its arrays lie in `body`, which they keep, and may be written to."""
+    head, *arrays = unpack(body)
+    return pickle.loads(head, buffers=arrays)
 
 
 def widen(pipe: int) -> None:
@@ -147,11 +168,11 @@ class Inbox:
                 yield kind, body
 
 
-def write_message(pipe: int, kind: Kind, *parts: bytes) -> None:
+def write_message(pipe: int, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
     """Writes a message, and waits until the pipe has taken all of it."""
     pieces = deque(memoryview(piece) for piece in (_header(kind, parts), *parts) if piece)
     while pieces:
-        _advance(pieces, os.writev(pipe, list(pieces)))
+        _advance(pieces, os.writev(pipe, list(pieces)[:_PIECES]))
 
 
 def read_message(pipe: int) -> tuple[Kind, memoryview] | None:

@@ -11,7 +11,7 @@ _UNITS = 1_000_000
 _CELLS = GRID[1]  # cells of the frame's side; the window's have the same size
 
 
-def clip_grid(values: NDArray[np.float64]) -> list[float] | None:
+def clip_grid(values: NDArray[np.float64] | NDArray[np.bool_]) -> list[float] | None:
     """Shares of a clip's sum in 8 x 8 x 8 cells.
 
     A cell is an eighth of the clip's length, height and width, whatever these are: a frame or pixel that two cells
@@ -26,11 +26,11 @@ def clip_grid(values: NDArray[np.float64]) -> list[float] | None:
     over_time, over_rows, over_columns = (
         _overlaps(np.linspace(0, side, cells + 1), side) for side, cells in zip(values.shape, GRID, strict=True)
     )
-    frames, height, width = values.shape
-    summed = (over_time @ values.reshape(frames, -1)).reshape(-1, height, width)
-    cells = over_rows @ (summed @ over_columns.T)
+    # Frame by frame, which needs no other array of the clip's size.
+    frames = np.stack([over_rows @ (frame.astype(np.float64) @ over_columns.T) for frame in values])
+    cells = (over_time @ frames.reshape(len(frames), -1)).ravel()
     total = cells.sum()
-    return in_millionths(cells.ravel() / total) if total > 0 else None
+    return in_millionths(cells / total) if total > 0 else None
 
 
 def window_grid(picture: NDArray[np.float64], centre: tuple[float, float]) -> list[float]:

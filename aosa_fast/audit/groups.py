@@ -27,7 +27,7 @@ class PooledClip:
     Attributes:
         sample: which it is.
         group: the clips among which it came.
-        prepared: pickled Prepared, from when it was read to when its row is there.
+        prepared: bytes of its Prepared, from when it was read to when its row is there.
         row: None until it is known.
         alone: whether it is explained by itself.
     """

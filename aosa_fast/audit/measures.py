@@ -70,7 +70,7 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
         **spatial(picture),
         "camera_motion": prepared.camera,
         "grid": None if shares is None else clip_grid(shares),
-        "grid_moving": clip_grid(prepared.moving.astype(np.float64)),
+        "grid_moving": clip_grid(prepared.moving),
         "grid_around": around,
     }
 

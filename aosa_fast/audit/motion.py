@@ -95,10 +95,12 @@ def letterbox(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Returns:
         (H, W).
     """
-    high, low = frames.max(axis=0).astype(int), frames.min(axis=0).astype(int)
+    high, low = frames.max(axis=0), frames.min(axis=0)
     height, width = high.shape[:2]
     top = bottom = left = right = 0
-    for _ in range(2):  # bars at the sides may hide, by their colour, those above and below
+    for again in (False, True):
+        if again and not (left or right):
+            break  # only bars at the sides can hide, by their colour, those above and below
         inner = slice(left, width - right)
         top, bottom = _bars(high[:, inner].max(axis=1), low[:, inner].min(axis=1))
         inner = slice(top, height - bottom)
@@ -108,10 +110,11 @@ def letterbox(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return bars
 
 
-def _bars(high: NDArray[np.int_], low: NDArray[np.int_]) -> tuple[int, int]:
+def _bars(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> tuple[int, int]:
     """Lines of the bars at both ends, of the extremes (N, 3) of each of N lines."""
     lengths = []
     for way in (1, -1):
+        # The largest is never below the smallest, so that bytes suffice.
         span = np.maximum.accumulate(high[::way]) - np.minimum.accumulate(low[::way])
         length = int((span.max(axis=1) <= _BAR_LEVELS).sum())
         lengths.append(length if length <= _LONGEST_BAR * len(high) else 0)

@@ -71,7 +71,7 @@ class Pool:
             factories: "module:name" of what reads and of what explains, by role.
 
         Raises:
-            InputError: no device, fewer than no readers, or a system without the means.
+            InputError: no device, readers below 0, or a system that is not supported.
         """
         if sys.platform == "win32":
             raise InputError("an audit must run on Linux or macOS; got Windows")

@@ -9,7 +9,8 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class Cluster:
         on_main = threading.current_thread() is threading.main_thread()
         self._handler = signal.getsignal(signal.SIGTERM) if on_main else None  # Ray sets its own, and leaves it
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _silence():
                 warnings.simplefilter("ignore")
                 self.ray.init(**where, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         except BaseException as error:
@@ -101,6 +102,7 @@ class Cluster:
             if isinstance(error, Exception):
                 raise InputError(f"engine=ray must be able to start Ray here; {_line(error)}") from None
             raise
+        self._print(False)
 
     def share(self, actors: int, gpu: bool) -> Share:
         """As `share_out`, for the machines that are up."""
@@ -117,8 +119,13 @@ class Cluster:
         if self._mine:
             self._mine = False
             self.ray.shutdown()
+            self._print(True)
             if self._handler is not None:
                 signal.signal(signal.SIGTERM, self._handler)
+
+    def _print(self, wanted: bool) -> None:
+        """Whether Ray may print whatever goes wrong anywhere on the cluster, among this program's output."""
+        self.ray._private.worker._worker_logs_enabled = wanted  # there is no other switch for it
 
 
 def share_out(nodes: Sequence[tuple[float, int]], actors: int, gpu: bool) -> Share:
@@ -186,6 +193,25 @@ def _check_address(address: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise InputError(f"address must be of a Ray cluster; {address} does not answer: {reason}") from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Has Ray's core, which is about to start, write no log to the terminal; that it does so it would say there."""
+    name = "RAY_BACKEND_LOG_LEVEL"
+    if name in os.environ:
+        yield
+        return
+    terminal, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        os.environ[name] = "fatal"
+        yield
+    finally:
+        del os.environ[name]
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nothing)
 
 
 def _line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from aosa_fast.audit.channel import Kind, read_message, unpack, write_message
+from aosa_fast.audit.channel import Bytes, Kind, dump_arrays, load_arrays, read_message, unpack, write_message
 from aosa_fast.errors import InputError
 
 BROKEN_DEVICE = 70  # exit code: no later computation on the device can succeed in this process
@@ -28,7 +28,7 @@ _LONGEST = 1e6  # seconds; faulthandler takes no infinite time
 _GRACE = 5.0  # seconds beyond the time limit, within which the driver acts if it is there
 
 Task = tuple[Kind, memoryview]
-Answer = tuple[Kind, bytes]
+Answer = tuple[Kind, list[Bytes]]
 
 
 def main(role: str) -> None:
@@ -65,14 +65,17 @@ def main(role: str) -> None:
         text = describe(error)
         if not isinstance(error, InputError):
             text = f"the process that is to {role} clips cannot begin; {text}"
-        write_message(answers_to, Kind.REFUSED, _encode(text))
+        write_message(answers_to, Kind.REFUSED, [_encode(text)])
         os._exit(1)
-    write_message(answers_to, Kind.READY, ready)
+    write_message(answers_to, Kind.READY, [ready])
     work = _explain if role == "explain" else _read
     while True:
         task = tasks.get()
         write_message(answers_to, Kind.BEGIN)
-        write_message(answers_to, *_do(work, worker, task, limit))
+        answer = _do(work, worker, task, limit)
+        del task  # as large as all of its clips
+        write_message(answers_to, *answer)
+        del answer
 
 
 def describe(error: BaseException) -> str:
@@ -105,21 +108,21 @@ def _do(work: Callable[[Any, memoryview], Answer], worker: Any, task: Task, limi
     except BaseException as error:  # noqa: BLE001 - one clip's failure, an exit that a library asks for among them
         if is_broken_device(error):
             _give_up(describe(error))
-        return Kind.FAILED, _encode(describe(error))
+        return Kind.FAILED, [_encode(describe(error))]
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
 def _read(preparer: Any, body: memoryview) -> Answer:
-    return Kind.PREPARED, pickle.dumps(preparer.prepare(pickle.loads(body)), pickle.HIGHEST_PROTOCOL)
+    return Kind.PREPARED, dump_arrays(preparer.prepare(pickle.loads(body)))
 
 
 def _explain(explainer: Any, body: memoryview) -> Answer:
-    clips = [pickle.loads(part) for part in unpack(body)]
+    clips = [load_arrays(part) for part in unpack(body)]
     rows = explainer.explain(clips)
     if len(rows) != len(clips):
         raise RuntimeError(f"{len(rows)} rows for {len(clips)} clips")
-    return Kind.ROWS, pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
+    return Kind.ROWS, [pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)]
 
 
 def _take(pipe: int, tasks: SimpleQueue[Task]) -> None:
