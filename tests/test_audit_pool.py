@@ -189,9 +189,9 @@ class TestUndisturbed:
 
 ACTS = {  # what a clip does in the process that has it, to what its row says of it
     "segfault": "killed by SIGSEGV: Segmentation fault < __init__.py:",
-    "hang": "time limit of 0.7 s: Aborted < audit_models.py:",
-    "hang-with-lock": "time limit of 0.7 s: Aborted < audit_models.py:",
-    "stop": "time limit of 0.7 s",
+    "hang": "time limit of 0.5 s: Aborted < audit_models.py:",
+    "hang-with-lock": "time limit of 0.5 s: Aborted < audit_models.py:",
+    "stop": "time limit of 0.5 s",
     "exit": "ended with exit code 0",
     "shout": "ended with exit code 3: ",
     "fork": "killed by SIGKILL",
@@ -202,7 +202,7 @@ DEVICE = {
     "accelerator": "ended with exit code 70: AcceleratorError: the device is gone",
 }
 HARMLESS = ("print", "sigint", "once-kill")
-DEADLY = [("read", act) for act in ACTS] + [("explain", act) for act in ("segfault", "hang", "stop", "exit")]
+DEADLY = [("read", act) for act in ACTS] + [("explain", act) for act in ("segfault", "hang", "exit")]
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def after_deaths(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, di
     acts += [f"{stage}-{act}" for act in HARMLESS for stage in ("read", "explain")]
     acts += [f"explain-{act}" for act in DEVICE]
     ids = [id for number, act in enumerate(acts) for id in (f"good{number}", act, f"fine{number}")]
-    setup = Setup("", AuditSettings(batch=2, clip_seconds=0.7), None, (), "data")
+    setup = Setup("", AuditSettings(batch=2, clip_seconds=0.5), None, (), "data")
     with (
         Attempts(folder, (1, 1)) as attempts,
         Pool(
@@ -427,7 +427,7 @@ class TestFromOutside:
         assert all(row["whole"] for row in rows.values() if row["status"] == "ok")
 
     def test_processes_that_are_stopped_are_replaced(self, make_pool: MakePool, attempts: Attempts) -> None:
-        pool = make_pool("size=3000000", clip_seconds=0.5)
+        pool = make_pool("size=3000000", clip_seconds=0.5, batch=2)
         pool.start()
         assert len(by_id(pool.run(samples("a"), attempts))) == 1
         stopped = children()
@@ -440,25 +440,34 @@ class TestFromOutside:
         assert not stopped & children()
 
     def test_killed_half_way_through_a_message(self, make_pool: MakePool, attempts: Attempts) -> None:
-        pool = make_pool("size=20000000", readers=3, batch=1)
-        run = pool.run(samples(*map(str, range(8))), attempts)
-        rows = [*next(run)]
-        time.sleep(0.5)  # nobody listens: the readers are left with what the pipe does not take
-        readers = [pid for pid in children() if role_of(pid) == "read"]
-        assert len(readers) == 3
-        for pid in readers:
-            os.kill(pid, signal.SIGKILL)
-        rows += [row for group in run for row in group]
-        assert sorted(by_id([rows])) == sorted(map(str, range(8)))
-        assert {(row["status"], row.get("size"), row.get("whole")) for row in rows} == {("ok", 20_000_000, True)}
+        pool = make_pool("size=5000000", readers=3, batch=1)
+        rows: list[dict[str, Any]] = []
+        killed: list[int] = []
+        taken: list[str] = []
+
+        def take() -> Iterator[Sample]:
+            for number in itertools.takewhile(lambda number: not killed, itertools.count()):
+                taken.append(f"{number}/s200")
+                yield Sample(taken[-1], None, None)
+
+        for group in pool.run(take(), attempts):
+            rows += group
+            if not killed and len({row["read_by"] for row in rows}) == 3:
+                time.sleep(1)  # nobody listens: the readers are left with what the pipe does not take
+                killed += [pid for pid in children() if role_of(pid) == "read"]
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+        assert len(killed) == 3
+        assert sorted(by_id([rows])) == sorted(taken)
+        assert {(row["status"], row.get("size"), row.get("whole")) for row in rows} == {("ok", 5_000_000, True)}
         assert 1 <= sum(row["attempts"] == 2 for row in rows) <= 3
 
     def test_a_caller_who_is_away_costs_no_process(self, make_pool: MakePool, attempts: Attempts) -> None:
-        pool = make_pool("size=5000000", readers=2, batch=1, clip_seconds=0.6)
+        pool = make_pool("size=5000000", readers=2, batch=1, clip_seconds=1.2)
         run = pool.run(samples(*map(str, range(6))), attempts)
         rows = [*next(run)]
         before = children()
-        time.sleep(2.0)
+        time.sleep(2.5)
         rows += [row for group in run for row in group]
         assert children() == before
         assert [row["attempts"] for row in rows] == [1] * 6
@@ -470,7 +479,7 @@ class TestFromOutside:
             crew.listen()
         assert crew.clock >= 0.4
         listened = crew.clock
-        time.sleep(2.5)
+        time.sleep(1.5)
         crew.listen()
         assert crew.clock <= listened + 1.0
 
@@ -500,7 +509,7 @@ class TestFromOutside:
             attempts = Attempts(Path({str(tmp_path)!r}), (1, 1))
             list(pool.run([Sample(id, {str(tmp_path)!r}, None) for id in ids], attempts))
         """
-        driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), "2"])
+        driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), "1"])
         try:
             for part in ("read-hang", "read-hang-with-lock"):
                 until((tmp_path / f"begun-{part}").exists)

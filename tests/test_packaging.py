@@ -37,8 +37,13 @@ def test_version_is_the_distribution_s():
 
 def test_data_files_come_along():
     folder = Path(aosa_fast.__file__).parent
-    for name in ("py.typed", "_C.pyi", "demo/weights.pt", "demo/clip.mp4", "demo/clip.json"):
+    for name in ("py.typed", "_C.pyi", "demo/weights.pt", "demo/clip.mp4", "demo/clip.json", "demo/planted-none.pt"):
         assert (folder / name).is_file(), name
+    # What the page is made of; in the checkout the same folder is seen, so that a file is missing in a wheel only.
+    for name in ("page.html.j2", "findings.html.j2", "classes.html.j2", "failures.html.j2", "reading.html.j2"):
+        assert (folder / "audit" / "report" / name).is_file(), name
+    for name in ("macros.html.j2", "page.css", "page.js"):
+        assert (folder / "audit" / "report" / name).is_file(), name
 
 
 def test_every_public_name_can_be_imported():
@@ -46,6 +51,15 @@ def test_every_public_name_can_be_imported():
         assert getattr(aosa_fast, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         aosa_fast.nothing  # noqa: B018
+
+
+def test_what_an_audit_offers_can_be_imported():
+    from aosa_fast import audit
+
+    for name in audit.__all__:
+        assert getattr(audit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        audit.nothing  # noqa: B018
 
 
 def test_no_dynamo_at_the_first_explanation():

@@ -1,1 +1,50 @@
-"""Audits of whole data sets: what a model looks at when it should not."""
+"""Audits of whole data sets: what a model looks at when it should not.
+
+    from aosa_fast.audit import AuditRequest, AuditSettings, audit, summarize
+    audit(AuditRequest(data="clips.csv", model="torchvision:r3d_18", out=Path("out"), settings=AuditSettings()))
+    findings = summarize(Path("out")).findings
+
+Names are imported when first used: the processes of a run need a part of them each.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aosa_fast.audit.compact import load_map
+    from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+    from aosa_fast.audit.findings.summary import summarize
+    from aosa_fast.audit.parts import iter_rows, read_rows
+    from aosa_fast.audit.settings import AuditSettings
+
+__all__ = [
+    "AuditRequest",
+    "AuditResult",
+    "AuditSettings",
+    "audit",
+    "iter_rows",
+    "load_map",
+    "read_rows",
+    "summarize",
+]
+
+_HOMES = {
+    "AuditRequest": "driver",
+    "AuditResult": "driver",
+    "AuditSettings": "settings",
+    "audit": "driver",
+    "iter_rows": "parts",
+    "load_map": "compact",
+    "read_rows": "parts",
+    "summarize": "findings.summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

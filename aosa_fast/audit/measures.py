@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Shares = NDArray[np.float64]  # (T, H, W), sums to 1
 
 _RING = 12  # the border ring's width is this part of the shorter side
+_RIM = 16  # likewise of what moves
 
 
 def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]:
@@ -57,8 +59,8 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
     centre = moving_centre(prepared.moving)
     around = None
     if shares is not None and centre is not None:
-        # What moves is looked at for good reason, and its mark would cover what stands beside it.
-        around = window_grid(np.where(prepared.moving, 0.0, shares).sum(axis=0), centre)
+        # What moves, and its rim, are looked at for good reason; their mark would cover what stands beside them.
+        around = window_grid(np.where(_near(prepared.moving), 0.0, shares).sum(axis=0), centre)
     return {
         "positive_share": min(total / magnitude, 1.0) if magnitude > 0 else None,
         **_region("border", picture, border_ring(*shape[1:])),
@@ -158,6 +160,13 @@ def spatial(picture: NDArray[np.float64] | None) -> dict[str, float | None]:
         "centroid_y": y / height,
         "spread": float(np.sqrt(square)) / min(height, width),
     }
+
+
+def _near(moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T, H, W): pixels at most a sixteenth of the shorter side from one that moves in the same frame."""
+    reach = max(1, round(min(moving.shape[1:]) / _RIM))
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.stack([cv2.dilate(frame, square) for frame in moving.astype(np.uint8)]).astype(bool)
 
 
 def _region(name: str, shares: NDArray[np.float64] | None, inside: NDArray[np.bool_] | None) -> dict[str, Any]:

@@ -9,8 +9,7 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class Cluster:
         on_main = threading.current_thread() is threading.main_thread()
         self._handler = signal.getsignal(signal.SIGTERM) if on_main else None  # Ray sets its own, and leaves it
         try:
-            with warnings.catch_warnings(), _silence():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.ray.init(**where, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         except BaseException as error:
@@ -193,25 +192,6 @@ def _check_address(address: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise InputError(f"address must be of a Ray cluster; {address} does not answer: {reason}") from None
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Has Ray's core, which is about to start, write no log to the terminal; that it does so it would say there."""
-    name = "RAY_BACKEND_LOG_LEVEL"
-    if name in os.environ:
-        yield
-        return
-    terminal, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        os.environ[name] = "fatal"
-        yield
-    finally:
-        del os.environ[name]
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nothing)
 
 
 def _line(error: BaseException) -> str:

@@ -83,7 +83,7 @@ MEASURES = (
 _GRIDS = [
     ("grid", _NUMBERS),  # 8 x 8 x 8, time first: share of the positive map in each cell; sums to 1
     ("grid_moving", _NUMBERS),  # the same of the moving pixels
-    ("grid_around", _NUMBERS),  # 9 x 9: share on still pixels by offset from the moving object, eighths of the frame
+    ("grid_around", _NUMBERS),  # 9 x 9: share off what moves by offset from it, in eighths of the frame
 ]
 _MAP = [
     ("map_shape", pa.list_(pa.int32())),  # N, T, K+1, H, W, h, w: tubes, frames, members, frame, box

@@ -18,7 +18,7 @@ Floats = NDArray[np.floating]
 
 SIGNIFICANCE = 0.05
 # The least share of the map, above the other classes', that is worth a person's time.
-LEAST_EFFECT = {"frame": 0.1, "border": 0.1, "time": 0.1, "motion": 0.1, "once": 0.2}
+LEAST_EFFECT = {"frame": 0.1, "border": 0.1, "time": 0.15, "motion": 0.1, "once": 0.2}
 _REGION = 0.25  # cells with at least this part of the largest excess belong to the region
 _LEAST_RING = 8  # of the 28 cells along the sides: a mark in a corner lights up to five
 _MOST_CLIPS = 50

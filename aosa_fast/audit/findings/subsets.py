@@ -35,27 +35,34 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
     Raises:
         InputError: scikit-learn, with which scipy comes, is missing.
     """
-    profiles = Profiles.of(clips)
+    profiles, plain = Profiles.of(clips), Profiles.of(clips, less_motion=False)
     tested = sum(map(len, clusters.values()))
     findings = []
     for label, own in clusters.items():
         for cluster in own:
-            found = _examine(clips, profiles, label, cluster, tested)
+            found = _examine(clips, (profiles, plain), label, cluster, tested)
             if found is not None:
                 findings.append(found)
                 break  # the larger cluster speaks for the class
     return sorted(findings, key=lambda finding: -finding.effect)
 
 
-def _examine(clips: Clips, profiles: Profiles, label: int, cluster: Cluster, tested: int) -> Finding | None:
+def _examine(
+    clips: Clips, profiles: tuple[Profiles, Profiles], label: int, cluster: Cluster, tested: int
+) -> Finding | None:
     from scipy.stats import hypergeom
 
     others = np.unique(clips.target[clips.target != label])
     if len(cluster.members) < _LEAST_CLIPS or cluster.share > _MOST_SHARE or not len(others):
         return None
-    values = profiles.frame if cluster.aligned == "frame" else profiles.motion
-    usual = np.median([values[clips.target == c].mean(0) for c in others], axis=0)
-    excess = values[cluster.members].mean(0) - usual
+    # Above the motion, and above other classes' maps: as in `find_shortcuts`, the smaller of the two counts.
+    values, plain = (own.frame if cluster.aligned == "frame" else own.motion for own in profiles)
+    excess = np.minimum(
+        *(
+            part[cluster.members].mean(0) - np.median([part[clips.target == c].mean(0) for c in others], axis=0)
+            for part in (values, plain)
+        )
+    )
     cells = excess >= _REGION * excess.max()
     region = np.where(cells, excess, 0.0)
     effect = float(region.sum())
