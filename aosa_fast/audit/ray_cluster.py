@@ -79,9 +79,8 @@ class Cluster:
         if address is not None:
             _check_address(address)
         elif not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(
-                32
-            )  # else Ray leaves one in the home folder, for all later
+            # Else Ray makes one, and leaves it in the home folder, where it counts for other clusters, too.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         where: dict[str, Any] = {"address": address}
         if address is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -144,7 +143,7 @@ def share_out(nodes: Sequence[tuple[float, int]], actors: int, gpu: bool) -> Sha
     Raises:
         InputError: there is not enough for so many.
     """
-    usable = [(cpus, gpus) for cpus, gpus in nodes if cpus > 0 and (gpus or not gpu)]
+    usable = [(cpus, gpus) for cpus, gpus in nodes if cpus >= 1 and (gpus or not gpu)]
     what = "GPU" if gpu else "CPU"
     most = sum(gpus if gpu else int(cpus) for cpus, gpus in usable)
     if not most:
@@ -154,10 +153,8 @@ def share_out(nodes: Sequence[tuple[float, int]], actors: int, gpu: bool) -> Sha
         raise InputError(f"actors must be at most {most}, one per {what} of the Ray cluster; got {count}")
     free = [(cpus - min(1.0, cpus / 2), gpus if gpu else int(cpus)) for cpus, gpus in usable]
     choices = {_round(cpus / k) for cpus, slots in free for k in range(1, slots + 1)}
-    for cpus in sorted(choices, reverse=True):
-        if sum(min(int(have / cpus + 1e-9), slots) for have, slots in free) >= count:
-            return Share(count, cpus, int(gpu))
-    raise InputError(f"the Ray cluster must have more CPUs for {count} actors; it has {sum(cpus for cpus, _ in nodes)}")
+    fitting = [c for c in choices if sum(min(int(cpus / c + 1e-9), slots) for cpus, slots in free) >= count]
+    return Share(count, max(fitting), int(gpu))
 
 
 def _round(cpus: float) -> float:
