@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -239,7 +238,7 @@ def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
     from aosa_fast.audit.pool import Pool
 
     devices = [f"cuda:{i}" for i in range(request.gpus)] or [request.device]
-    return Pool(setup, replace(dataset, samples=()), devices=devices, readers=request.readers or os.cpu_count() or 1)
+    return Pool(setup, replace(dataset, samples=()), devices=devices, readers=request.readers)
 
 
 def _is_mine(name: str, shard: tuple[int, int]) -> bool:

@@ -19,6 +19,9 @@ Floats = NDArray[np.floating]
 SIGNIFICANCE = 0.05
 # The least share of the map, above the other classes', that is worth a person's time.
 LEAST_EFFECT = {"frame": 0.1, "border": 0.1, "time": 0.15, "motion": 0.1, "once": 0.2}
+# The least excess, share of the map, of a region's best cell in the frame or round the motion. A flat map has 0.016 in
+# a cell: what is spread thinly over many is a class' way of filling the frame, and no one place.
+LEAST_PEAK = 0.04
 _REGION = 0.25  # cells with at least this part of the largest excess belong to the region
 _LEAST_RING = 8  # of the 28 cells along the sides: a mark in a corner lights up to five
 _MOST_CLIPS = 50
@@ -123,6 +126,8 @@ def _region(name: str, test: Test, number: int) -> _Region | None:
     region = _Region(name, cells, np.where(cells, excess, 0.0), float(test.p_values[number]))
     if region.effect < LEAST_EFFECT[name]:
         return None
+    if name in ("frame", "motion") and region.peak < LEAST_PEAK and not _is_ring(region):
+        return None
     # Close round the motion is what moved there a frame ago: no shortcut.
     if name == "motion" and offset_name(region.excess.reshape(WINDOW, WINDOW)) == AROUND:
         return None
@@ -145,7 +150,9 @@ def _choose(regions: dict[str, _Region]) -> Iterator[_Region]:
 
 
 def _is_ring(region: _Region) -> bool:
-    """Whether a region runs along the frame's sides, and is more than a corner."""
+    """Whether a region of the frame runs along its sides, and is more than a corner."""
+    if region.profile != "frame":
+        return False
     edge = ring().reshape(-1)
     return bool(region.cells[edge].sum() >= _LEAST_RING and region.excess[edge].sum() >= 0.75 * region.effect)
 

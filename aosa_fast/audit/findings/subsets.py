@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.clusters import Cluster
 from aosa_fast.audit.findings.places import AROUND, offset_name, place_name
-from aosa_fast.audit.findings.shortcuts import SIGNIFICANCE, Profiles
+from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.schema import GRID, WINDOW
 
@@ -66,7 +66,7 @@ def _examine(
     cells = excess >= _REGION * excess.max()
     region = np.where(cells, excess, 0.0)
     effect = float(region.sum())
-    if effect < _LEAST_EFFECT:
+    if effect < _LEAST_EFFECT or excess.max() < LEAST_PEAK:
         return None
     shares = values[:, cells].sum(1)
     showing = shares >= np.median(shares[cluster.members])
