@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from aosa_fast.audit.attempts import QUARANTINE, Attempts
 from aosa_fast.audit.schema import SCHEMA
 from aosa_fast.data import Sample
 from aosa_fast.errors import InputError
+from audit_disk import short_files
 
 ONE = (1, 1)
 
@@ -172,29 +171,20 @@ def test_killed_at_any_time_no_death_is_lost(tmp_path: Path) -> None:
     assert [int(line["died"][0].split()[1]) for line in lines] == list(range(len(lines)))
 
 
-@pytest.fixture
-def short_files() -> Iterator[None]:
-    """No file of this process may be longer than 500 bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("short_files")
 def test_a_full_disk_is_one_line_and_records_nothing(tmp_path: Path) -> None:
-    with Attempts(tmp_path, ONE) as attempts:
-        attempts.record(["a", "b"], "read", "signal 9" + 300 * ".")
-        content = journal(tmp_path).read_bytes()
-        with pytest.raises(InputError) as caught:
-            attempts.record(["a"], "read", "signal 9" + 300 * ".")
-        assert str(caught.value) == f"{tmp_path}: must have room on the disk; File too large"
-        assert journal(tmp_path).read_bytes() == content
-        assert attempts.deaths("a") == 1
-        attempts.forgive("a")  # a short line still fits
-        assert attempts.suspects() == {"b"}
-    with Attempts(tmp_path, ONE) as attempts:
-        assert attempts.suspects() == {"b"}
+    with short_files(500):
+        with Attempts(tmp_path, ONE) as attempts:
+            attempts.record(["a", "b"], "read", "signal 9" + 300 * ".")
+            content = journal(tmp_path).read_bytes()
+            with pytest.raises(InputError) as caught:
+                attempts.record(["a"], "read", "signal 9" + 300 * ".")
+            assert str(caught.value) == f"{tmp_path}: must have room on the disk; File too large"
+            assert journal(tmp_path).read_bytes() == content
+            assert attempts.deaths("a") == 1
+            attempts.forgive("a")  # a short line still fits
+            assert attempts.suspects() == {"b"}
+        with Attempts(tmp_path, ONE) as attempts:
+            assert attempts.suspects() == {"b"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 import tracemalloc
@@ -21,6 +20,7 @@ from aosa_fast.audit import parts, run_folder
 from aosa_fast.audit.parts import PartWriter, done_ids, drop_failed, iter_rows, read_rows
 from aosa_fast.audit.schema import SCHEMA
 from aosa_fast.errors import InputError
+from audit_disk import short_files
 from audit_rows import fake_failure, fake_row
 
 ONE = (1, 1)
@@ -508,24 +508,13 @@ def test_a_full_disk_while_failed_rows_are_dropped_leaves_the_parts_as_they_were
     assert plain_ids(folder) == ["a", "b"]
 
 
-@pytest.fixture
-def short_files() -> Iterator[None]:
-    """No file of this process may be longer than 4 kB."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("short_files")
 def test_a_limit_on_the_length_of_files_is_a_full_disk(tmp_path: Path) -> None:
     writer = PartWriter(tmp_path, ONE)
     writer.add([fake_row("a", map_tracks=np.random.default_rng(0).bytes(9000))])
-    with pytest.raises(InputError) as caught:
+    with short_files(4096), pytest.raises(InputError) as caught:
         writer.close()
     assert str(caught.value) == f"{tmp_path}: must have room on the disk; File too large"
     assert files(tmp_path) == []
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     writer.close()
     assert plain_ids(tmp_path) == ["a"]
 

@@ -3,12 +3,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from aosa_fast.audit import run_folder
 from aosa_fast.audit.parts import PartWriter
 from aosa_fast.audit.run_folder import open_run, read_run, read_shards
 from aosa_fast.errors import InputError
+from audit_disk import short_files
 from audit_rows import fake_row
 
 IDENTITY = {"model": "net.pt", "weights": None, "settings": {"config": {"stride": 8, "box": [16, 16]}, "seed": 0}}
@@ -336,25 +335,14 @@ def test_a_broken_file_of_a_shard_is_one_line(tmp_path: Path) -> None:
     open_run(tmp_path, IDENTITY, FACTS, ONE).close()  # the lock was given back
 
 
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """No file of this process may be longer than 64 bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("no_room")
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     expected = f"{tmp_path}: must have room on the disk; File too large"
-    assert message(tmp_path, IDENTITY) == expected
+    with short_files(64):
+        assert message(tmp_path, IDENTITY) == expected
     assert files(tmp_path) == ["shards/1of1.lock"]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     with open_run(tmp_path, IDENTITY, FACTS, ONE) as run:
         run.finish({"finished": True})
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-        with pytest.raises(InputError) as caught:
+        with short_files(64), pytest.raises(InputError) as caught:
             run.finish({"finished": True, "words": 99 * "long "})
         assert str(caught.value) == expected
         assert run_folder.read_shards(tmp_path) == [{"shard": 1, "state": "finished", "finished": True}]

@@ -1,0 +1,21 @@
+"""A disk that gets full, for tests: the same error without a disk."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def short_files(length: int) -> Iterator[None]:
+    """No file of this process may become longer than so many bytes.
+
+    Not as a fixture: what pytest itself writes, in between a test and the end of its fixtures, would count too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
