@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Clips:
         """(n,) whether anything lowers the score; shares mean nothing otherwise."""
         return np.asarray(self.grids["grid"].reshape(len(self), -1).sum(1) > 0)
 
+    @cached_property
     def names(self) -> dict[int, str]:
         """Name of each class that a clip was predicted or labelled as, by the model's index; the index where none."""
         found: dict[int, str] = {}

@@ -37,17 +37,20 @@ class Cluster:
     aligned: str
 
 
-def features(clips: Clips, aligned: str) -> NDArray[np.float64]:
-    """(n, p): roots of shares, whose Euclidean distance is Hellinger's.
+def features(clips: Clips, aligned: str, own: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+    """(n, p), of all clips or of `own`: roots of shares, whose Euclidean distance is Hellinger's.
 
     "frame": by place and by time; "off": the same of what the map has more there than the motion; "motion": by offset
     from the moving object, on still pixels.
     """
     if aligned != "motion":
-        grid = clips.grids["grid"] if aligned == "frame" else clips.grids["grid"] - clips.grids["grid_moving"]
-        parts = [grid.sum(1).reshape(len(clips), -1), grid.sum((2, 3))]
+        grid = clips.grids["grid"][own]
+        if aligned != "frame":
+            grid = grid - clips.grids["grid_moving"][own]
+        parts = [grid.sum(1).reshape(len(grid), -1), grid.sum((2, 3))]
     else:
-        parts = [clips.grids["grid_around"].reshape(len(clips), -1)]
+        around = clips.grids["grid_around"][own]
+        parts = [around.reshape(len(around), -1)]
     return np.sqrt(np.maximum(np.concatenate(parts, axis=1), 0, dtype=np.float64))
 
 
@@ -68,7 +71,7 @@ def cluster_class(clips: Clips, own: NDArray[np.int64], aligned: str, *, seed: i
     if len(own) < LEAST_CLIPS:
         return []
     # The motion is elsewhere in every clip, which would drown what stays.
-    values = features(clips, "off" if aligned == "frame" else aligned)[own]
+    values = features(clips, "off" if aligned == "frame" else aligned, own)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(own))[:_MOST_CLIPS])
     labels = _spectral(values[chosen])
     centres = np.stack([values[chosen][labels == k].mean(0) for k in range(labels.max() + 1)])

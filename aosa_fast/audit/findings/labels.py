@@ -72,7 +72,7 @@ def _describe_correct(clips: Clips, values: NDArray[np.float64], own: NDArray[np
 
 
 def _by_label(clips: Clips, labels: NDArray[np.int64], suspects: NDArray[np.int64]) -> list[Finding]:
-    names = clips.names()
+    names = clips.names
     doubt = clips["probability"] - np.nan_to_num(clips["label_probability"])
     findings = []
     for label in np.unique(labels[suspects]):

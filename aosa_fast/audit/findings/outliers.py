@@ -34,7 +34,7 @@ def find_outliers(clips: Clips) -> list[Finding]:
     with fewer than 12 clips are left out.
     """
     findings = []
-    for label, name in sorted(clips.names().items()):
+    for label, name in sorted(clips.names.items()):
         own = np.flatnonzero((clips.target == label) & clips.has_map)
         if len(own) < _LEAST_CLIPS:
             continue

@@ -158,7 +158,7 @@ def _is_ring(region: _Region) -> bool:
 
 
 def _describe(clips: Clips, region: _Region, label: int) -> Finding:
-    name = clips.names()[label]
+    name = clips.names[label]
     own = (clips.target == label) & clips.has_map
     shares = _shares(clips, region)
     others = clips.has_map & ~own

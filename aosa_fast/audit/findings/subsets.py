@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.clusters import Cluster
+from aosa_fast.audit.findings.permutation import median_of_others
 from aosa_fast.audit.findings.places import AROUND, offset_name, place_name
 from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
@@ -36,11 +37,22 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
         InputError: scikit-learn, with which scipy comes, is missing.
     """
     profiles, plain = Profiles.of(clips), Profiles.of(clips, less_motion=False)
+    classes, members = np.unique(clips.target, return_inverse=True)
+    if len(classes) < 2:
+        return []
+    # Once for all clusters: a mean of every class for every cluster is most of the work where there are many classes.
+    usual = {
+        aligned: [median_of_others(_class_means(part, members, len(classes))) for part in parts]
+        for aligned, parts in (("frame", (profiles.frame, plain.frame)), ("motion", (profiles.motion, plain.motion)))
+    }
     tested = sum(map(len, clusters.values()))
     findings = []
     for label, own in clusters.items():
         for cluster in own:
-            found = _examine(clips, (profiles, plain), label, cluster, tested)
+            mine = int(np.searchsorted(classes, label))
+            found = _examine(
+                clips, (profiles, plain), [part[mine] for part in usual[cluster.aligned]], label, cluster, tested
+            )
             if found is not None:
                 findings.append(found)
                 break  # the larger cluster speaks for the class
@@ -48,20 +60,21 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
 
 
 def _examine(
-    clips: Clips, profiles: tuple[Profiles, Profiles], label: int, cluster: Cluster, tested: int
+    clips: Clips,
+    profiles: tuple[Profiles, Profiles],
+    usual: Sequence[NDArray[np.floating]],
+    label: int,
+    cluster: Cluster,
+    tested: int,
 ) -> Finding | None:
     from scipy.stats import hypergeom
 
-    others = np.unique(clips.target[clips.target != label])
-    if len(cluster.members) < _LEAST_CLIPS or cluster.share > _MOST_SHARE or not len(others):
+    if len(cluster.members) < _LEAST_CLIPS or cluster.share > _MOST_SHARE:
         return None
     # Above the motion, and above other classes' maps: as in `find_shortcuts`, the smaller of the two counts.
     values, plain = (own.frame if cluster.aligned == "frame" else own.motion for own in profiles)
     excess = np.minimum(
-        *(
-            part[cluster.members].mean(0) - np.median([part[clips.target == c].mean(0) for c in others], axis=0)
-            for part in (values, plain)
-        )
+        *(part[cluster.members].mean(0) - median for part, median in zip((values, plain), usual, strict=True))
     )
     cells = excess >= _REGION * excess.max()
     region = np.where(cells, excess, 0.0)
@@ -76,7 +89,7 @@ def _examine(
     words = _words(region, cluster.aligned)
     if p_value > SIGNIFICANCE or not words:
         return None
-    name, order = clips.names()[label], cluster.members[np.argsort(-shares[cluster.members], kind="stable")]
+    name, order = clips.names[label], cluster.members[np.argsort(-shares[cluster.members], kind="stable")]
     percent = f"{100 * cluster.share:.0f} % of the clips of this class"
     return Finding(
         kind=SHORTCUT,
@@ -92,6 +105,14 @@ def _examine(
         detail={"share_of_clips": cluster.share, "clips_of_class": float(mine.sum())},
         boxes=_boxes(cells) if cluster.aligned == "frame" else (),
     )
+
+
+def _class_means(values: NDArray[np.floating], members: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """(count, p) mean of each class, `members` being the number of each row's class."""
+    order = np.argsort(members, kind="stable")
+    starts = np.searchsorted(members[order], np.arange(count))
+    sums = np.add.reduceat(values[order].astype(np.float64), starts, axis=0)
+    return np.asarray(sums / np.bincount(members, minlength=count)[:, None])
 
 
 def _words(region: NDArray[np.floating], aligned: str) -> str:

@@ -69,7 +69,7 @@ def analyze(
         for label, own in members.items()
     }
     shortcuts += find_subsets(clips, {label: own for label, own in clusters.items() if label not in named})
-    names = clips.names()
+    names = clips.names
     classes = tuple(_describe_class(clips, label, names[label], own, clusters[label]) for label, own in members.items())
     findings = (
         *sorted(shortcuts, key=lambda finding: -finding.effect),
@@ -92,7 +92,7 @@ def _describe_class(
     labels = clips["label"][everyone]
     distances = np.zeros(len(own))
     if len(own):
-        values = features(clips, "frame")[own]
+        values = features(clips, "frame", own)
         distances = np.linalg.norm(values - values.mean(0), axis=1)
     order = own[np.argsort(distances, kind="stable")]
     ids = [str(clips["id"][i]) for i in order]
