@@ -1,0 +1,58 @@
+"""The benchmark of whole audits: speed, memory, and what rows cost; `python bench/audit.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import Report, quiet_openmp
+
+import audit_parts
+import audit_soak
+import audit_throughput
+
+SECTIONS = ("throughput", "soak", "parts")
+
+
+def main() -> int:
+    """0: done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="run this section only; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="a few clips of everything, in some three minutes")
+    parser.add_argument("--clips", type=int, default=10_000, help="of the soak run")
+    parser.add_argument("--samples", type=Path, metavar="FILE", help="where the soak run writes what it saw, as csv")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the tables that are read and summarised")
+    parser.add_argument("--rounds", type=int, default=3, help="of the throughput")
+    parser.add_argument("--record", action="store_true", help="write the rows to bench/results.csv")
+    parser.add_argument("--overwrite", action="store_true", help="with --record, replace rows that exist")
+    options = parser.parse_args()
+    if options.quick and options.record:
+        parser.error("--quick must not be recorded: its figures rest on too few clips")
+    if not sys.platform.startswith("linux"):
+        parser.error("it must run on Linux: memory and processor time of other processes are read from /proc")
+    report = Report("audit", remark="of too few clips" if options.quick else "")
+    print(f"{report.machine}\nload {os.getloadavg()[0]:.2f}")
+    for name in options.only or SECTIONS:
+        sections(report, options)[name]()
+        if options.record:
+            report.record(overwrite=options.overwrite)
+    report.summary()
+    return 0
+
+
+def sections(report: Report, options: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """What runs under each name."""
+    quick = options.quick
+    return {
+        "throughput": lambda: audit_throughput.throughput(report, 1 if quick else options.rounds, quick),
+        "soak": lambda: audit_soak.soak(report, 200 if quick else options.clips, options.samples),
+        "parts": lambda: audit_parts.parts(report, 3000 if quick else options.rows, quick),
+    }
+
+
+if __name__ == "__main__":
+    quiet_openmp()
+    sys.exit(main())
