@@ -192,5 +192,6 @@ def _check_address(address: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of what Ray says."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of what Ray says, and of the reason."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return said if error.__cause__ is None else f"{said}: {_line(error.__cause__)}"
