@@ -75,7 +75,9 @@ def audit(
     engine: Annotated[
         str, option("Who does the work: this machine, or a Ray cluster.", "run", metavar="local|ray")
     ] = "local",
-    address: Annotated[str | None, option("Of the Ray cluster; without, one is started here.", "run")] = None,
+    address: Annotated[
+        str | None, option("Of the Ray cluster, HOST:PORT or auto; without, one is started here.", "run")
+    ] = None,
     actors: Annotated[int, option("Ray actors; 0: one per GPU, or one.", "run", min=0)] = 0,
     demo: Annotated[
         bool, option("Audit the embedded networks on clips with planted shortcuts, and say what was found.", "what")
