@@ -296,7 +296,8 @@ def test_torchvision_names_file(tmp_path: Path):
     "spec", ["demonstration", "torchvision:", "nothing:r3d_18", "hf:", "resnet3d:", "pytorchvideo:"]
 )
 def test_an_unknown_spec_lists_all(spec: str):
-    with pytest.raises(InputError, match="model must be one of demo, demo-attention, torchvision:NAME.*; got " + spec):
+    rule = "model must be one of demo, demo-attention, demo-planted:SEED, torchvision:NAME"
+    with pytest.raises(InputError, match=f"{rule}.*; got {spec}"):
         load(spec)
 
 
