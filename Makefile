@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: demo test setup check format wheel bench clean
+.PHONY: demo test setup check format wheel bench clean test-versions
 
 demo: setup
 	@echo "== explaining the embedded clip"
@@ -28,6 +28,18 @@ $(READY): pyproject.toml setup.py $(SOURCES)
 	@echo "== installing dependencies and compiling the extension (torch is large: minutes the first time)"
 	@PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --progress-bar on --editable ".[test,models]"
 	@touch $@
+
+# The oldest versions that pyproject.toml allows, two sets between, and the newest that resolve, each in an environment of
+# its own (7 GB) with the package installed, not the checkout. By hand: an hour, TESTS=tests/test_x.py for a part.
+test-versions: test-oldest test-torch-2.11.0 test-torch-2.14.1 test-newest
+
+test-%:
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@$(PYTHON) tests/versions.py $* >.venv-$*/constraints.txt
+	@echo "== $*: installing"
+	@PYTHONWARNINGS=ignore .venv-$*/bin/pip install --quiet --upgrade --constraint .venv-$*/constraints.txt ".[test,models]"
+	@.venv-$*/bin/pip list 2>/dev/null | grep -E '^(torch|triton|numpy|numba|av|pillow) '
+	@.venv-$*/bin/python -P -m pytest $(TESTS)
 
 TOOLS := $(VENV)/.tools
 
@@ -66,4 +78,4 @@ bench: setup
 	@$(VENV)/bin/python bench/cpu.py
 
 clean:
-	rm -rf $(VENV) $(WHEEL) build dist out *.egg-info aosa_fast/_C*.so
+	rm -rf $(VENV) $(VENV)-* build dist out *.egg-info aosa_fast/_C*.so

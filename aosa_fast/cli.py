@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from typer.exceptions import TyperException
 
 from aosa_fast import cli_audit, cli_evaluation
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
@@ -27,6 +26,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+# What typer raises for a wrong command line: click's class in its older versions, its own in newer ones.
+_UsageError: Any = next(c for c in reversed(typer.BadParameter.__mro__) if hasattr(c, "format_message"))
 
 
 def _version(wanted: bool) -> None:
@@ -142,7 +145,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         _fail(str(error))
-    except TyperException as error:
+    except _UsageError as error:
         _fail(error.format_message())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -157,9 +157,9 @@ def _tube_scores(
             # The table counts what is left of x and above y; on the frame's edge that is nothing.
             wanted = (corner != 0) & (x > 0) & (y > 0)
             frame = (b * T + t)[:, None, None]
-            here = tl.load(table + (frame * H + y - 1) * W + x - 1, mask=wanted, other=0.0).to(tl.float64)
-            strip = (y - 1) // STRIP
-            carried = tl.load(above + (frame * strips + strip) * W + x - 1, mask=wanted, other=0.0)
+            # Bases in 64 bits, what is added within a frame in 32: half the registers for the many corners of a tube.
+            here = tl.load(table + frame * H * W + ((y - 1) * W + x - 1), mask=wanted, other=0.0).to(tl.float64)
+            carried = tl.load(above + frame * strips * W + ((y - 1) // STRIP * W + x - 1), mask=wanted, other=0.0)
             total += tl.sum(tl.sum(corner * (here + carried), axis=2), axis=1)
     sums = tl.sum(tl.reshape(total, (TUBES, FRAMES)), axis=1)
     tube = tl.program_id(1) * TUBES + tl.arange(0, TUBES)
