@@ -30,7 +30,8 @@ $(READY): pyproject.toml setup.py $(SOURCES)
 	@touch $@
 
 # The oldest versions that pyproject.toml allows, two sets between, and the newest that resolve, each in an environment of
-# its own (7 GB) with the package installed, not the checkout. By hand: an hour, TESTS=tests/test_x.py for a part.
+# its own (7 GB) with the package installed, not the checkout. By hand: an hour, TESTS=tests/test_x.py for a part. Old
+# packages may use what newer ones deprecate.
 test-versions: test-oldest test-torch-2.11.0 test-torch-2.14.1 test-newest
 
 test-%:
@@ -39,7 +40,7 @@ test-%:
 	@echo "== $*: installing"
 	@PYTHONWARNINGS=ignore .venv-$*/bin/pip install --quiet --upgrade --constraint .venv-$*/constraints.txt ".[test,models]"
 	@.venv-$*/bin/pip list 2>/dev/null | grep -E '^(torch|triton|numpy|numba|av|pillow) '
-	@.venv-$*/bin/python -P -m pytest $(TESTS)
+	@.venv-$*/bin/python -P -m pytest -W ignore::DeprecationWarning $(TESTS)
 
 TOOLS := $(VENV)/.tools
 

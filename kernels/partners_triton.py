@@ -145,22 +145,21 @@ def _select_partners(
             at_row += 2 * width
             at_column += 2 * width
         co = tl.where(nearness, 0.0, sums.to(tl.float32))
-        better = (column < N) & (column != row) & (co >= worst_co)
-        if some(better):
-            x, y = tl.load(starts + column) - row_x, tl.load(starts + width + column) - row_y
-            distance = x * x + y * y
-            # Columns come in rising order, so a full tie keeps the earlier. Without the first condition a distance that
-            # is NaN would be sought for ever.
-            better = better & (distance >= 0) & ((co > worst_co) | (distance < worst_distance))
-            while some(better):
-                best_co, best_distance, best = best_of(co, distance, column, better, N)
-                place = (best < N) & (kept == worst)
-                kept = tl.where(place, best, kept)
-                kept_co = tl.where(place, best_co, kept_co)
-                kept_distance = tl.where(place, best_distance, kept_distance)
-                worst_co, worst_distance, worst = worst_of(kept_co, kept_distance, kept)
-                better = better & (column != best)
-                better = better & ((co > worst_co) | ((co == worst_co) & (distance < worst_distance)))
+        x, y = tl.load(starts + column) - row_x, tl.load(starts + width + column) - row_y
+        distance = x * x + y * y
+        # Columns come in rising order, so a full tie keeps the earlier. Without the last condition a distance of NaN
+        # would be sought for ever.
+        better = (column < N) & (column != row) & (distance >= 0)
+        better = better & ((co > worst_co) | ((co == worst_co) & (distance < worst_distance)))
+        while some(better):
+            best_co, best_distance, best = best_of(co, distance, column, better, N)
+            place = (best < N) & (kept == worst)
+            kept = tl.where(place, best, kept)
+            kept_co = tl.where(place, best_co, kept_co)
+            kept_distance = tl.where(place, best_distance, kept_distance)
+            worst_co, worst_distance, worst = worst_of(kept_co, kept_distance, kept)
+            better = better & (column != best)
+            better = better & ((co > worst_co) | ((co == worst_co) & (distance < worst_distance)))
     members += (b * N + row) * (K + 1)
     tl.store(members, row, mask=row < N)
     remaining = slot < K
