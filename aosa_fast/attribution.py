@@ -43,9 +43,10 @@ class _Attribution:
         Raises:
             InputError: as `aosa_fast.explain`.
         """
-        classes = torch.tensor(target) if isinstance(target, list) else target
+        classes = torch.tensor(target, device="cpu") if isinstance(target, list) else target
         if baselines is not None:
-            arguments["fill"] = torch.as_tensor(baselines, dtype=torch.float32)
+            given = baselines if isinstance(baselines, Tensor) else torch.as_tensor(baselines, device="cpu")
+            arguments["fill"] = given.float()
         self.explanation = explain(self.forward_func, inputs, classes, config=self.config, **arguments)
         return self.explanation.saliency.unsqueeze(1).expand_as(inputs).contiguous()
 

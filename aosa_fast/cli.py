@@ -15,6 +15,7 @@ from aosa_fast import cli_audit, cli_evaluation
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
+from aosa_fast.names import file_names
 from aosa_fast.version import __version__
 
 app = typer.Typer(
@@ -112,7 +113,7 @@ def explain(
         frame_stride=frame_stride,
         start=start,
         size=size,
-        out=out if out is not None else Path("out") / clip.resolve().stem,
+        out=out if out is not None else Path("out") / file_names([clip.resolve().stem])[0],
         fps=fps,
     )
     run_explain(request, Console(), Console(stderr=True))

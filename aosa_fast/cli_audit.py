@@ -153,16 +153,24 @@ def audit_report(
 def audit_clip(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an audit.")],
     clip: Annotated[str, typer.Argument(metavar="ID", help="Of the clip, as in the rows and on the page.")],
+    model: Annotated[
+        str | None, option("The model, if it has moved or runs code. Default: the audit's.", "what", metavar="SPEC")
+    ] = None,
+    trust: Annotated[
+        bool, option("Load the model that DIR names also where that runs code: python:, .pt2, .pt.", "what")
+    ] = False,
     device: Annotated[str, option(DEVICE_HELP, "run", metavar=DEVICES)] = "auto",
     out: Annotated[Path | None, option("Folder. Default: out/ID.", "out", metavar="DIR")] = None,
 ) -> None:
     """Explain one clip of an audit again, as it was explained there: overlay, contact sheet and raw result.
 
+    A model that runs code is not loaded because a folder names it: give --model, or --trust.
+
     Exit codes: 0 done, 2 bad argument or input.
     """
     from aosa_fast.run_audit import run_clip
 
-    run_clip(folder, clip, device, out, Console(), Console(stderr=True))
+    run_clip(folder, clip, device, out, Console(), model=model, trust=trust)
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
+from aosa_fast.names import file_names
 
 DATA = (
     "rendered[:SEED], planted[:SEED], ucf101:FOLDER, ucf101-24:FOLDER, kinetics:FOLDER, a manifest (.csv or .parquet "
@@ -169,7 +170,7 @@ def compare(
 
     request = CompareRequest(
         clip=clip, model=model, methods=methods or [], target=target, device=device, start=start, columns=columns,
-        stride=stride, box=box, out=out or Path("out") / f"{clip.resolve().stem}.compare.png",
+        stride=stride, box=box, out=out or Path("out") / f"{file_names([clip.resolve().stem])[0]}.compare.png",
         config=read_config(options),
     )  # fmt: skip
     run_compare(request, Console(), Console(stderr=True))

@@ -73,7 +73,7 @@ def neighbourhood_mean(video: Tensor, radius: int) -> Tensor:
 
 def weighted_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The mean over tubes of -S_i m_i / mean(m_i), m_i the kept part, and the coverage; both (B, T, H, W)."""
-    volume = torch.ones(boxes.shape[0], boxes.shape[2], height, width)
+    volume = scores.new_ones(boxes.shape[0], boxes.shape[2], height, width)
     kept = 1 - tube_scores(volume, boxes, members) / volume[0].numel()
     weights = torch.where(kept > 0, scores / kept, 0.0)  # a tube that hides everything keeps nothing to weigh
     sums, coverage = saliency_map(weights, boxes, members, height, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from aosa_fast.errors import InputError
@@ -46,6 +47,7 @@ FLOWS = (
 DTYPES = ("float32", "tf32", "bfloat16")
 COMPATS = ("authors2022",)
 CAM_WEIGHTS = ("frame", "global")
+MOST = 2**31 - 1  # the largest whole number that the operators take
 DEFAULT_FILL = {"aosa-approx": "conditional"}  # all others: mean
 DEFAULT_SCORE = {"grad-cam": "logit"}  # all others: prob
 DEFAULT_STEPS = {"aosa-path": 8, "integrated-gradients": 50, "step": 2000}
@@ -59,6 +61,15 @@ def _choice(
 
 _OPTIONAL = ("fill", "compat", "dtype", "score", "steps")  # None leaves the choice to the method, or to torch
 _FRACTIONS = ("min_motion", "noise", "cuboid_area", "areas")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy as Python's own, which JSON knows."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _chosen(name: str, value: Any, choices: tuple[str, ...]) -> bool:
@@ -170,7 +181,11 @@ class Config:
     cuboid_step: int = _choice(2, "For osa: the cuboid's step in time, frames.", least=1, panel="other")
 
     def __post_init__(self) -> None:
+        if isinstance(self.box, list):
+            object.__setattr__(self, "box", tuple(self.box))
         for item in dataclasses.fields(self):
+            if item.metadata["least"] is not None:
+                object.__setattr__(self, item.name, _plain(getattr(self, item.name)))
             self._check_field(item.name, getattr(self, item.name), item.metadata)
         if isinstance(self.box, tuple) and len(self.box) != 2:
             raise InputError(f"box must be one side, or height and width; got {self.box}")
@@ -205,6 +220,8 @@ class Config:
                     raise InputError(f"{name} must be {kind}; got {number!r}")
                 if not number >= least:
                     raise InputError(f"{name} must be at least {least}; got {number}")
+                if whole and number > MOST and name != "seed":
+                    raise InputError(f"{name} must be at most {MOST}; got {number}")
 
     @property
     def box_size(self) -> tuple[int, int]:
@@ -246,10 +263,10 @@ def read_box(text: str) -> int | tuple[int, int]:
     Raises:
         InputError: neither.
     """
-    if not re.fullmatch("[0-9]+(x[0-9]+)?", text.lower().replace(" ", "")):
+    found = re.fullmatch(r" *([0-9]{1,10}) *(?:[xX] *([0-9]{1,10}) *)?", text)
+    if found is None:
         raise InputError(f"box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got {text}")
-    sides = [int(part) for part in text.lower().split("x")]
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+    return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 
 def read_areas(text: str, separator: str = ",") -> tuple[float, ...]:

@@ -152,7 +152,9 @@ class Explanation:
         first, second = metadata["target_index"], metadata["minus_index"]
         return cls(
             **parts,
-            target=ResolvedTarget(torch.tensor(first), None if second is None else torch.tensor(second)),
+            target=ResolvedTarget(
+                torch.tensor(first, device="cpu"), None if second is None else torch.tensor(second, device="cpu")
+            ),
             frames=arrays["frames"],
             config=Config(**choices),
             class_names=tuple(metadata["class_names"]) if metadata["class_names"] else None,

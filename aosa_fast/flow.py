@@ -78,7 +78,7 @@ def optical_flow(
     if method == "farneback":
         seen = frames[..., ::-1] if swapped_grey else frames
         return farneback(grey_frames(torch.from_numpy(np.ascontiguousarray(seen))))
-    flow = torch.empty((clips, max(count - 1, 0), height, width, 2), dtype=torch.float32)
+    flow = torch.empty((clips, max(count - 1, 0), height, width, 2), dtype=torch.float32, device="cpu")
     pictures = [_prepare(clip, method, swapped_grey) for clip in frames]
     pairs = [(b, t) for b in range(clips) for t in range(count - 1)]
     target = flow.numpy()
@@ -135,7 +135,7 @@ def resolve_flow(
         name = "farneback-opencv" if compat and flow == "farneback" else flow
         return optical_flow(frames, name, swapped_grey=compat).to(device)
     clips, count, height, width, _ = frames.shape
-    values = torch.stack([torch.as_tensor(flow(clip)) for clip in frames]) if callable(flow) else torch.as_tensor(flow)
+    values = torch.stack([_tensor(flow(clip)) for clip in frames]) if callable(flow) else _tensor(flow)
     if values.ndim == 4 and clips == 1:
         values = values.unsqueeze(0)
     expected = (clips, count - 1, height, width, 2)
@@ -160,3 +160,8 @@ def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], 
     else:
         estimator = getattr(cv2.optflow, _CONTRIB[method])()
     return lambda a, b: estimator.calc(a, b, None)  # type: ignore[call-overload]
+
+
+def _tensor(values: Any) -> Tensor:
+    # With its device: torch's default device is for the caller's own tensors.
+    return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")

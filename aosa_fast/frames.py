@@ -14,7 +14,7 @@ from aosa_fast.errors import InputError
 
 def channel_values(name: str, values: Sequence[float] | Tensor, channels: int) -> Tensor:
     """`mean` or `std` as a (C,) float32 tensor, checked."""
-    tensor = torch.as_tensor(values, dtype=torch.float32).flatten().cpu()
+    tensor = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
     if tensor.numel() not in (1, channels):
         raise InputError(f"{name} must have one value, or one per channel, C={channels}; got {tensor.numel()}")
     if not torch.isfinite(tensor).all() or (name == "std" and not (tensor > 0).all()):

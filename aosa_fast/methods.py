@@ -167,27 +167,8 @@ def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTa
 
 
 def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Like `_in_batches`, with the mean gradient on the way to the fill, clip by clip."""
-    config, clips = job.config, len(job.video)
+    """Like `_in_batches`, with the mean gradient on the way to the fill."""
+    config = job.config
     logits = clean_logits(job.model, job.video, BatchSize(config.batch_size, job.video.device), config.dtype)
     targets = job.resolve(logits)
-    batches = BatchSize(config.batch_size, job.video.device)
-    parts = [
-        path_gradients(
-            job.model,
-            job.video[b : b + 1],
-            fill[b : b + 1],
-            config,
-            [target.clips(b, b + 1) for target in targets],
-            batches,
-            _shifted(job.progress, b, clips),
-        )
-        for b in range(clips)
-    ]
-    return logits, targets, [torch.cat(grads) for grads in zip(*parts, strict=True)]
-
-
-def _shifted(progress: Progress | None, clip: int, clips: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, count: progress(clip * count + done, clips * count)
+    return logits, targets, path_gradients(job.model, job.video, fill, config, targets, job.progress)

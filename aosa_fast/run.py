@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.models import Classifier, load
+from aosa_fast.names import LONGEST, file_names
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import resolve_device
 from aosa_fast.progress import show_progress
@@ -53,10 +56,10 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     Raises:
         InputError: anything about the arguments, the clip or the model that cannot be.
     """
+    check_folder(request.out)
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
-    check_folder(request.out)
     cropped = preprocessing.crop_frames(clip.frames)
     display = preprocessing.display_frames(clip.frames)
     targets: list[Target] = [
@@ -66,9 +69,10 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
         explanations = explain(
             classifier, torch.from_numpy(cropped[None]), targets, config=request.config, progress=report
         )
-    for explanation in explanations:
+    names = file_names(explanation.metadata["target"][0] for explanation in explanations)
+    for explanation, name in zip(explanations, names, strict=True):
         explanation.metadata["source"] = _source(clip, request)
-        prefix = "" if len(explanations) == 1 else f"{_slug(explanation.metadata['target'][0])}."
+        prefix = "" if len(explanations) == 1 else f"{name}."
         files = write_explanation(explanation, request.out, display, prefix, boxes=request.boxes, fps=request.fps)
         _report(explanation, files, console)
     return explanations
@@ -119,10 +123,22 @@ def load_on(spec: str, device: str) -> Classifier:
     return replace(classifier, network=classifier.network.to(where))
 
 
-def check_folder(out: Path) -> None:
-    """Finds out before minutes of work whether the results can be written, without making anything yet."""
-    existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+def check_folder(out: Path, *names: str) -> None:
+    """Finds out before minutes of work whether files can be written to a folder, without making anything yet.
+
+    Args:
+        out: the folder.
+        names: of files in it that the user chose; ours are short enough anywhere.
+
+    Raises:
+        InputError: it cannot be written, or a name or the path is too long.
+    """
+    path = out.absolute()
+    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     try:
+        for name in (*path.relative_to(existing).parts, *names, str(path / ("x" * LONGEST))):
+            with suppress(FileNotFoundError):
+                (existing / name).lstat()  # refuses what is too long
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
@@ -206,7 +222,3 @@ def _source(clip: VideoClip, request: Request) -> dict[str, Any]:
         "damaged_packets": clip.damaged,
         "replaced_frames": list(clip.replaced),
     }
-
-
-def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+from aosa_fast.audit.parts import done_ids
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.results import check_libraries
+from aosa_fast.interrupts import command_line, resumable
+from aosa_fast.names import file_names
 from aosa_fast.progress import show_progress
 from aosa_fast.run import check_folder
 
@@ -25,8 +26,8 @@ def run_audit(request: AuditRequest, console: Console, errors: Console) -> Audit
     """
     check_folder(request.out)
     check_libraries("pyarrow", extra="audit")
-    with show_progress(errors, request.data) as report:
-        result = audit(replace(request, command=_command()), report)
+    with resumable(errors, lambda: _kept(request)), show_progress(errors, request.data) as report:
+        result = audit(replace(request, command=command_line()), report)
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
     _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
     _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
@@ -52,7 +53,7 @@ def run_report(
     page = folder / "report.html" if out is None else out
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"out must end in .html; got {page}")
-    check_folder(page.parent)
+    check_folder(page.parent, page.name)
     summary = summarize(folder, permutations=permutations, seed=seed)
     files = write_tables(summary, page.parent)
     with show_progress(errors, "pictures") as report:
@@ -67,7 +68,9 @@ def run_report(
     return page
 
 
-def run_clip(folder: Path, clip: str, device: str, out: Path | None, console: Console, errors: Console) -> Path:
+def run_clip(
+    folder: Path, clip: str, device: str, out: Path | None, console: Console, *, model: str | None, trust: bool
+) -> Path:
     """Explains one clip of an audit as it was explained there.
 
     Raises:
@@ -76,9 +79,9 @@ def run_clip(folder: Path, clip: str, device: str, out: Path | None, console: Co
     check_libraries("pyarrow", extra="audit")
     from aosa_fast.audit.again import explain_again
 
-    where = out if out is not None else Path("out") / (re.sub(r"[^\w.-]+", "-", clip).strip("-.") or "clip")
+    where = out if out is not None else Path("out") / file_names([clip])[0]
     check_folder(where)
-    for name, text in explain_again(folder, clip, device, where).items():
+    for name, text in explain_again(folder, clip, device, where, model=model, trust=trust).items():
         _say(console, name, text)
     return where
 
@@ -89,7 +92,8 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
     from aosa_fast.audit.demo import run_demo, table
 
     check_folder(out)
-    with show_progress(errors, "planted clips") as show:
+    kept = f"all rows so far are kept in {out}"
+    with resumable(errors, lambda: kept), show_progress(errors, "planted clips") as show:
         scores = run_demo(
             out, clips, progress=lambda model: lambda done, total, what: show(done, total, f"{model} {what}")
         )
@@ -98,8 +102,12 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
     return text
 
 
-def _command() -> str:
-    return shlex.join(["aosa-fast", *sys.argv[1:]])
+def _kept(request: AuditRequest) -> str:
+    try:
+        done = len(done_ids(request.out, request.shard))
+    except InputError:
+        done = 0
+    return f"{done} clips have a row in {request.out}" if done else "no clip has a row yet"
 
 
 def _say(console: Console, name: str, text: str) -> None:

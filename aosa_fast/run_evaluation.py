@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +13,11 @@ from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation import DEFAULT_METHODS, Evaluation, Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
+from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
 from aosa_fast.evaluation.results import check_libraries
+from aosa_fast.interrupts import command_line, resumable
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.progress import show_progress
@@ -106,7 +106,10 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
     config = _scaled(request.config, classifier, request.stride, request.box)
     radius = scaled_radius(classifier) if request.radius is None else request.radius
     entries = parse_entries(split_names(request.methods) or DEFAULT_METHODS, config)
-    with show_progress(errors, f"{dataset.name}, {len(dataset)} clips") as report:
+    with (
+        resumable(errors, lambda: _kept(request.out)),
+        show_progress(errors, f"{dataset.name}, {len(dataset)} clips") as report,
+    ):
         evaluation = evaluate(
             dataset,
             classifier,
@@ -117,7 +120,7 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
             retry=request.retry,
             report=report,
         )
-    files = write_results(evaluation, request.out, _command())
+    files = write_results(evaluation, request.out, command_line())
     console.print(files["table"].read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
     for name, path in files.items():
         console.print(f"{name:<10} {path}", highlight=False, markup=False, soft_wrap=True)
@@ -147,7 +150,10 @@ def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) 
             heading, spec = "", text
         paper = table.models.index(heading) if heading else min(place, len(table.models) - 1)
         columns.append(Column(text, paper, load_on(spec, request.device), dataset))
-    with show_progress(errors, f"table {name}, {len(dataset)} clips") as report:
+    with (
+        resumable(errors, lambda: _kept(out)),
+        show_progress(errors, f"table {name}, {len(dataset)} clips") as report,
+    ):
         text = reproduce(
             table,
             columns,
@@ -156,7 +162,7 @@ def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) 
             methods=split_names(request.methods),
             report=report,
         )
-    text += f"\n`{_command()}`\n"
+    text += f"\n`{command_line()}`\n"
     path = out / "table.md"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -173,7 +179,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
     """
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"out must end in .png or .jpg; got {request.out}")
-    check_folder(request.out.parent)
+    check_folder(request.out.parent, request.out.name)
     classifier = load_on(request.model, request.device)
     preprocessing = classifier.preprocessing
     clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
@@ -211,5 +217,8 @@ def _scaled(config: Config, classifier: Classifier, stride: int | None, box: str
     )
 
 
-def _command() -> str:
-    return shlex.join(["aosa-fast", *sys.argv[1:]])
+def _kept(out: Path) -> str:
+    # One record for an evaluation, one in a folder of its own for each column of a table; the first line names the run.
+    records = [path for path in (out / FILE, *out.glob(f"*/{FILE}")) if path.is_file()]
+    blocks = sum(max(path.read_bytes().count(b"\n") - 1, 0) for path in records)
+    return f"{blocks} blocks of clips are kept in {out}" if blocks else "no block of clips was done yet"

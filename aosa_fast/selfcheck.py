@@ -65,7 +65,7 @@ def exact_check(
         Per clip: the tubes, both scores, the mean absolute difference, and Pearson's correlation (None if undefined).
     """
     count = min(config.check, scores.shape[1])
-    places = torch.linspace(0, scores.shape[1] - 1, count).round().long()
+    places = torch.linspace(0, scores.shape[1] - 1, count, dtype=torch.float32, device="cpu").round().long()
     chosen = [own.argsort(descending=True)[places].tolist() for own in scores]
     batches = BatchSize(config.batch_size, video.device)
     swept = occlusion_sweep(model, video, fill, tubes, config, batches, anchors=chosen).mean(2)

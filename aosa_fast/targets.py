@@ -141,7 +141,7 @@ def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> 
         target = _by_name(target, class_names)
     elif isinstance(target, bool) or not isinstance(target, int | np.integer):
         raise InputError(f"target must be an index, a name, 'pred', a tensor or a Difference; got {target!r}")
-    return torch.full((clips,), _in_range(int(target), classes))
+    return torch.full((clips,), _in_range(int(target), classes), device="cpu")
 
 
 def _per_clip(target: Tensor, clips: int, classes: int) -> Tensor:

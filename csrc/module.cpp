@@ -1,8 +1,10 @@
 // Python bindings: arrays in, arrays out, the interpreter's lock released. The Python side (kernels/) checks and names;
-// here only what would corrupt memory is checked again: sizes.
+// here only what would corrupt memory is checked again: sizes, one by one, as products of them could overflow.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,6 +21,22 @@ namespace {
 
 void expect(bool holds, const char* rule) {
     if (!holds) throw std::invalid_argument(rule);
+}
+
+template <class A, class B>
+void expect_like(const A& array, const B& other, const char* rule) {
+    expect(array.ndim() == other.ndim() && std::equal(array.shape(), array.shape() + array.ndim(), other.shape()),
+           rule);
+}
+
+void expect_shape(const py::array& array, std::initializer_list<int64_t> shape, const char* rule) {
+    expect(
+        array.ndim() == static_cast<py::ssize_t>(shape.size()) && std::equal(shape.begin(), shape.end(), array.shape()),
+        rule);
+}
+
+void expect_radius(int64_t radius) {
+    expect(radius >= 0, "radius must be at least 0");
 }
 
 // A box or member out of range would write outside of the arrays, so every one is looked at (0.02 ms for N = 784).
@@ -49,7 +67,8 @@ aosa::TubeShape tube_shape(const Floats& field, const Ints& boxes, const Ints& m
 void normalize_frames(const Bytes& frames, const Floats& mean, const Floats& std, Floats& video, int threads) {
     expect(frames.ndim() == 5 && frames.shape(4) == 3, "frames must be (B, T, H, W, 3)");
     expect(mean.size() == 3 && std.size() == 3, "mean and std must be (3,)");
-    expect(video.size() == frames.size(), "video must be (B, 3, T, H, W)");
+    expect_shape(video, {frames.shape(0), 3, frames.shape(1), frames.shape(2), frames.shape(3)},
+                 "video must be (B, 3, T, H, W)");
     float* out = video.mutable_data();
     const int64_t clips = frames.shape(0), voxels = clips ? frames.size() / clips / 3 : 0;
     py::gil_scoped_release release;
@@ -58,7 +77,8 @@ void normalize_frames(const Bytes& frames, const Floats& mean, const Floats& std
 
 void grey_frames(const Bytes& frames, Bytes& grey, int threads) {
     expect(frames.ndim() == 5 && frames.shape(4) == 3, "frames must be (B, T, H, W, 3)");
-    expect(grey.size() * 3 == frames.size(), "grey must be (B, T, H, W)");
+    expect_shape(grey, {frames.shape(0), frames.shape(1), frames.shape(2), frames.shape(3)},
+                 "grey must be (B, T, H, W)");
     uint8_t* out = grey.mutable_data();
     py::gil_scoped_release release;
     aosa::grey_frames(frames.data(), out, grey.size(), threads);
@@ -66,7 +86,8 @@ void grey_frames(const Bytes& frames, Bytes& grey, int threads) {
 
 void conditional_mean(const Floats& video, Floats& mean, int64_t radius, int threads) {
     const auto shape = clip_shape(video);
-    expect(mean.size() == video.size(), "mean must be like video");
+    expect_like(mean, video, "mean must be like video");
+    expect_radius(radius);
     float* out = mean.mutable_data();
     py::gil_scoped_release release;
     aosa::conditional_mean(video.data(), out, shape, radius, threads);
@@ -75,15 +96,20 @@ void conditional_mean(const Floats& video, Floats& mean, int64_t radius, int thr
 void field(const Floats& video, const Floats& grad, const py::object& fill, Floats& out, int64_t radius, int relu,
            int threads) {
     const auto shape = clip_shape(video);
-    expect(grad.size() == video.size(), "grad must be like video");
-    expect(out.size() == shape.B * shape.T * shape.H * shape.W, "out must be (B, T, H, W)");
+    expect_like(grad, video, "grad must be like video");
+    expect_shape(out, {shape.B, shape.T, shape.H, shape.W}, "out must be (B, T, H, W)");
+    expect_radius(radius);
+    expect(relu >= 0 && relu <= static_cast<int>(aosa::Relu::eq8_literal), "relu must be from 0 to 3");
     const float* values = nullptr;
     bool per_channel = false;
     Floats held;
     if (!fill.is_none()) {
         held = fill.cast<Floats>();
         per_channel = held.ndim() == 1;
-        expect(held.size() == (per_channel ? shape.C : video.size()), "fill must be (C,) or like video");
+        if (per_channel)
+            expect(held.size() == shape.C, "fill must be (C,) or like video");
+        else
+            expect_like(held, video, "fill must be (C,) or like video");
         values = held.data();
     }
     float* target = out.mutable_data();
@@ -94,7 +120,7 @@ void field(const Floats& video, const Floats& grad, const py::object& fill, Floa
 
 void tube_scores(const Floats& field, const Ints& boxes, const Ints& members, Floats& scores, int threads) {
     const auto shape = tube_shape(field, boxes, members);
-    expect(scores.size() == shape.B * shape.N, "scores must be (B, N)");
+    expect_shape(scores, {shape.B, shape.N}, "scores must be (B, N)");
     float* out = scores.mutable_data();
     py::gil_scoped_release release;
     aosa::tube_scores(field.data(), boxes.data(), members.data(), out, shape, threads);
@@ -103,8 +129,8 @@ void tube_scores(const Floats& field, const Ints& boxes, const Ints& members, Fl
 void saliency_map(const Floats& scores, const Ints& boxes, const Ints& members, Floats& saliency, Ints& coverage,
                   int threads) {
     const auto shape = tube_shape(saliency, boxes, members);
-    expect(scores.size() == shape.B * shape.N, "scores must be (B, N)");
-    expect(coverage.size() == saliency.size(), "coverage must be like saliency");
+    expect_shape(scores, {shape.B, shape.N}, "scores must be (B, N)");
+    expect_like(coverage, saliency, "coverage must be like saliency");
     float* map = saliency.mutable_data();
     int32_t* counts = coverage.mutable_data();
     py::gil_scoped_release release;
@@ -127,8 +153,9 @@ void occlude(const Bytes& video, const Bytes& fill, const Ints& boxes, const Int
     expect(video.ndim() == 5, "video must be (B, P, H, W, bytes)");
     const aosa::ByteClip clip{video.shape(1), frames, video.shape(2), video.shape(3), video.shape(4)};
     const auto rows = tube_rows(boxes, members, clips, video.shape(0), frames, clip.H, clip.W);
-    expect(fill.size() == video.size(), "fill must be like video");
-    expect(out.size() == rows.n * clip.planes * clip.H * clip.W * clip.pixel, "out must hold a clip per row");
+    expect_like(fill, video, "fill must be like video");
+    expect(clip.planes == 0 || (frames > 0 && clip.planes % frames == 0), "planes must be whole clips of frames");
+    expect_shape(out, {rows.n, clip.planes, clip.H, clip.W, clip.pixel}, "out must hold a clip per row");
     char* target = reinterpret_cast<char*>(out.mutable_data());
     py::gil_scoped_release release;
     aosa::occlude(reinterpret_cast<const char*>(video.data()), reinterpret_cast<const char*>(fill.data()), rows, target,
@@ -139,9 +166,10 @@ void occlude_sampled(const Floats& video, const Floats& mean, const Ints& boxes,
                      const Floats& noise, Floats& out, int64_t radius, int threads) {
     const auto shape = clip_shape(video);
     const auto rows = tube_rows(boxes, members, clips, shape.B, shape.T, shape.H, shape.W);
-    expect(mean.size() == video.size(), "mean must be like video");
-    expect(noise.size() == rows.n * shape.T * (2 * radius + 1) * (2 * radius + 1), "noise must be (n, T, 2r+1, 2r+1)");
-    expect(out.size() == rows.n * shape.C * shape.T * shape.H * shape.W, "out must hold a clip per row");
+    expect_like(mean, video, "mean must be like video");
+    expect(noise.ndim() == 4 && radius == noise.shape(3) / 2, "noise must be (n, T, 2r+1, 2r+1)");
+    expect_shape(noise, {rows.n, shape.T, 2 * radius + 1, 2 * radius + 1}, "noise must be (n, T, 2r+1, 2r+1)");
+    expect_shape(out, {rows.n, shape.C, shape.T, shape.H, shape.W}, "out must hold a clip per row");
     float* target = out.mutable_data();
     py::gil_scoped_release release;
     aosa::occlude_sampled(video.data(), mean.data(), rows, noise.data(), target, shape, radius, threads);
@@ -169,10 +197,12 @@ void farneback(const Bytes& frames, Floats& flow, const py::list& levels, const 
     expect(frames.ndim() == 4, "frames must be (B, T, H, W)");
     const aosa::ClipShape shape{frames.shape(0), 1, frames.shape(1), frames.shape(2), frames.shape(3)};
     expect(shape.T >= 1 && shape.H >= 1 && shape.W >= 1, "frames must not be empty");
-    expect(flow.size() == shape.B * (shape.T - 1) * shape.H * shape.W * 2, "flow must be (B, T-1, H, W, 2)");
+    expect(shape.H <= INT32_MAX / shape.W, "frames must have less than 2^31 pixels");
+    expect_shape(flow, {shape.B, shape.T - 1, shape.H, shape.W, 2}, "flow must be (B, T-1, H, W, 2)");
     expect(weights.ndim() == 2 && weights.shape(0) == 3 && weights.shape(1) % 2 == 1, "weights must be (3, 2n+1)");
     expect(inverse.size() == 4, "inverse must be (4,)");
     expect(winsize >= 1 && iterations >= 1, "winsize and iterations must be at least 1");
+    expect(winsize <= INT32_MAX, "winsize must be less than 2^31");
     std::vector<aosa::PyramidLevel> pyramid;
     int64_t height = 0, width = 0;
     for (const py::handle level : levels) {
@@ -182,6 +212,7 @@ void farneback(const Bytes& frames, Floats& flow, const py::list& levels, const 
                            axis_table(tables[2], height), axis_table(tables[3], width)});
         height = pyramid.back().rows.size;
         width = pyramid.back().columns.size;
+        expect(height >= 1 && width >= 1, "a level must not be empty");
         expect(height <= shape.H && width <= shape.W, "a level must not be larger than the frame");
         expect(pyramid.back().flow_rows.size == height && pyramid.back().flow_columns.size == width,
                "tables of a level must have one size");

@@ -5,6 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+INT32 = 2**31 - 1  # the largest coordinate that boxes hold
+
+
+def check_numbers(least: int, **arguments: int) -> None:
+    """Raises ValueError naming the first number that is not from `least` to `INT32`."""
+    for name, value in arguments.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}; got {value}")
+        if value > INT32:
+            raise ValueError(f"{name} must be at most {INT32}; got {value}")
+
+
+def check_tensors(**arguments: object) -> None:
+    """Raises TypeError naming the first argument that is not a tensor: torch's own error has many lines."""
+    for name, argument in arguments.items():
+        if not isinstance(argument, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor; got {type(argument).__name__}")
+
 
 def check_shapes(**arguments: tuple[Tensor, str]) -> dict[str, int]:
     """Binds the letters of each argument's shape, and checks that a letter has one size everywhere.
@@ -21,8 +39,7 @@ def check_shapes(**arguments: tuple[Tensor, str]) -> dict[str, int]:
     """
     sizes: dict[str, int] = {}
     for name, (tensor, pattern) in arguments.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+        check_tensors(**{name: tensor})
         letters = pattern.split()
         shape = tuple(tensor.shape)
         fits = len(letters) == len(shape)

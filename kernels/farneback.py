@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.pyramid import expansion_weights, pyramid
 from aosa_fast.kernels.registry import operator
 
@@ -47,6 +47,13 @@ def farneback(
         OpenCV differs where it goes wrong: at winsize 1 its window has two rows and columns, and on sides of 6 to 9
         pixels it forgets that some pixels are near a border.
     """
+    check_tensors(frames=frames)
+    return _farneback(frames, pyr_scale, levels, winsize, iterations, poly_n, poly_sigma)
+
+
+def _check(
+    frames: Tensor, pyr_scale: float, levels: int, winsize: int, iterations: int, poly_n: int, poly_sigma: float
+) -> None:
     sizes = check_shapes(frames=(frames, "B T H W"))
     check_dtype(torch.uint8, frames=frames)
     if min(sizes["T"], sizes["H"], sizes["W"]) < 1:
@@ -55,11 +62,9 @@ def farneback(
         raise ValueError(f"pyr_scale must be above 0 and below 1; got {pyr_scale}")
     least = {"levels": (levels, 0), "winsize": (winsize, 2), "iterations": (iterations, 1), "poly_n": (poly_n, 1)}
     for name, (value, bound) in least.items():
-        if value < bound:
-            raise ValueError(f"{name} must be at least {bound}; got {value}")
+        check_numbers(bound, **{name: value})
     if not poly_sigma >= LEAST_SIGMA:
         raise ValueError(f"poly_sigma must be at least {LEAST_SIGMA}; got {poly_sigma}")
-    return _farneback(frames, pyr_scale, levels, winsize, iterations, poly_n, poly_sigma)
 
 
 def _farneback_fake(
@@ -69,12 +74,12 @@ def _farneback_fake(
     return frames.new_empty((B, T - 1, H, W, 2), dtype=torch.float32)
 
 
-@operator("farneback", fake=_farneback_fake)
+@operator("farneback", check=_check, fake=_farneback_fake)
 def _farneback(
     frames: Tensor, pyr_scale: float, levels: int, winsize: int, iterations: int, poly_n: int, poly_sigma: float
 ) -> Tensor:
     B, T, H, W = frames.shape
-    flow = torch.empty((B, T - 1, H, W, 2), dtype=torch.float32)
+    flow = torch.empty((B, T - 1, H, W, 2), dtype=torch.float32, device="cpu")
     tables = [
         tuple((axis.index, axis.weight) for axis in (level.rows, level.columns, level.flow_rows, level.flow_columns))
         for level in pyramid(H, W, pyr_scale, levels)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 from aosa_fast.kernels.tube_scores import _tube_scores
 
@@ -34,10 +34,7 @@ def conditional_mean(
         TypeError: `video` is not float32.
         ValueError: a wrong shape, or a negative radius.
     """
-    check_shapes(video=(video, "B C T H W"))
-    check_dtype(torch.float32, video=video)
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0; got {radius}")
+    check_tensors(video=video)
     return _conditional_mean(video, radius)
 
 
@@ -72,7 +69,7 @@ def field(
     Note:
         Values are not checked for NaN or infinity.
     """
-    _check_field(video, grad, fill, radius, relu)
+    _check_options(video, grad, fill, relu)
     return _field(video, grad, fill, radius, RELU_MODES.index(relu))
 
 
@@ -104,35 +101,53 @@ def field_scores(
         TypeError: as `field` and `tube_scores`.
         ValueError: as `field` and `tube_scores`.
     """
-    _check_field(video, grad, fill, radius, relu)
-    check_shapes(video=(video, "B C T H W"), boxes=(boxes, "B N T 4"), members=(members, "B N K1"))
-    check_dtype(torch.int32, boxes=boxes, members=members)
-    check_device(video=video, boxes=boxes, members=members)
+    _check_options(video, grad, fill, relu)
+    check_tensors(boxes=boxes, members=members)
     return _field_scores(video, grad, fill, boxes, members, radius, RELU_MODES.index(relu))
 
 
-def _check_field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: str) -> None:
+def _check_options(video: Tensor, grad: Tensor, fill: Tensor | None, relu: str) -> None:
+    check_tensors(video=video, grad=grad, **({} if fill is None else {"fill": fill}))
+    if relu not in RELU_MODES:
+        raise ValueError(f"relu must be one of {', '.join(RELU_MODES)}; got {relu!r}")
+
+
+def _check_mean(video: Tensor, radius: int) -> None:
+    check_shapes(video=(video, "B C T H W"))
+    check_dtype(torch.float32, video=video)
+    check_numbers(0, radius=radius)
+
+
+def _check_field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: int) -> None:
     tensors = {"video": video, "grad": grad}
     check_shapes(video=(video, "B C T H W"), grad=(grad, "B C T H W"))
     if fill is not None:
         tensors["fill"] = fill
-        pattern = "C" if isinstance(fill, Tensor) and fill.ndim == 1 else "B C T H W"
+        pattern = "C" if fill.ndim == 1 else "B C T H W"
         check_shapes(video=(video, "B C T H W"), fill=(fill, pattern))
     check_dtype(torch.float32, **tensors)
     check_device(**tensors)
-    if relu not in RELU_MODES:
-        raise ValueError(f"relu must be one of {', '.join(RELU_MODES)}; got {relu!r}")
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0; got {radius}")
+    check_numbers(0, radius=radius)
+    if not 0 <= relu < len(RELU_MODES):
+        raise ValueError(f"relu must be an index of {', '.join(RELU_MODES)}; got {relu}")
+
+
+def _check_field_scores(
+    video: Tensor, grad: Tensor, fill: Tensor | None, boxes: Tensor, members: Tensor, radius: int, relu: int
+) -> None:
+    _check_field(video, grad, fill, radius, relu)
+    check_shapes(video=(video, "B C T H W"), boxes=(boxes, "B N T 4"), members=(members, "B N K1"))
+    check_dtype(torch.int32, boxes=boxes, members=members)
+    check_device(video=video, boxes=boxes, members=members)
 
 
 def _conditional_mean_fake(video: Tensor, radius: int) -> Tensor:
     return video.new_empty(video.shape)
 
 
-@operator("conditional_mean", fake=_conditional_mean_fake)
+@operator("conditional_mean", check=_check_mean, fake=_conditional_mean_fake)
 def _conditional_mean(video: Tensor, radius: int) -> Tensor:
-    mean = torch.empty(video.shape, dtype=torch.float32)
+    mean = torch.empty(video.shape, dtype=torch.float32, device="cpu")
     _C.conditional_mean(video.detach().contiguous().numpy(), mean.numpy(), radius, threads())
     return mean
 
@@ -142,10 +157,10 @@ def _field_fake(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, r
     return video.new_empty((b, *rest))
 
 
-@operator("field", fake=_field_fake)
+@operator("field", check=_check_field, fake=_field_fake)
 def _field(video: Tensor, grad: Tensor, fill: Tensor | None, radius: int, relu: int) -> Tensor:
     b, _, *rest = video.shape
-    out = torch.empty((b, *rest), dtype=torch.float32)
+    out = torch.empty((b, *rest), dtype=torch.float32, device="cpu")
     values = None if fill is None else fill.detach().contiguous().numpy()
     video, grad = video.detach().contiguous(), grad.detach().contiguous()
     _C.field(video.numpy(), grad.numpy(), values, out.numpy(), radius, relu, threads())
@@ -158,7 +173,7 @@ def _field_scores_fake(
     return _field_fake(video, grad, fill, radius, relu), video.new_empty(boxes.shape[:2])
 
 
-@operator("field_scores", fake=_field_scores_fake)
+@operator("field_scores", check=_check_field_scores, fake=_field_scores_fake)
 def _field_scores(
     video: Tensor, grad: Tensor, fill: Tensor | None, boxes: Tensor, members: Tensor, radius: int, relu: int
 ) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
@@ -36,18 +36,7 @@ def occlude(
         On a GPU, boxes are cut to the frame, members out of range count as padding, and a row whose clip is out of
         range becomes NaN: an error would have to wait for the device.
     """
-    check_shapes(
-        video=(video, "B C T H W"),
-        fill=(fill, "B C T H W"),
-        boxes=(boxes, "B N T 4"),
-        members=(members, "n K1"),
-        clips=(clips, "n"),
-        out=(out, "n C T H W"),
-    )
-    check_dtype(out.dtype, video=video, fill=fill)
-    check_dtype(torch.int32, boxes=boxes, members=members, clips=clips)
-    check_device(video=video, fill=fill, boxes=boxes, members=members, clips=clips, out=out)
-    _check_format(out)
+    check_tensors(video=video, fill=fill, boxes=boxes, members=members, clips=clips, out=out)
     _occlude(video, fill, boxes, members, clips, out)
 
 
@@ -82,6 +71,28 @@ def occlude_sampled(
     Note:
         As `occlude`. Sums are in float64 on a CPU, in float32 on a GPU.
     """
+    check_tensors(video=video, mean=mean, boxes=boxes, members=members, clips=clips, noise=noise, out=out)
+    _occlude_sampled(video, mean, boxes, members, clips, noise, out)
+
+
+def _check(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
+    check_shapes(
+        video=(video, "B C T H W"),
+        fill=(fill, "B C T H W"),
+        boxes=(boxes, "B N T 4"),
+        members=(members, "n K1"),
+        clips=(clips, "n"),
+        out=(out, "n C T H W"),
+    )
+    check_dtype(out.dtype, video=video, fill=fill)
+    check_dtype(torch.int32, boxes=boxes, members=members, clips=clips)
+    check_device(video=video, fill=fill, boxes=boxes, members=members, clips=clips, out=out)
+    _check_format(out)
+
+
+def _check_sampled(
+    video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, noise: Tensor, out: Tensor
+) -> None:
     sizes = check_shapes(
         video=(video, "B C T H W"),
         mean=(mean, "B C T H W"),
@@ -99,7 +110,6 @@ def occlude_sampled(
         raise TypeError(f"out must be floating-point; got {out.dtype}")
     check_device(video=video, mean=mean, boxes=boxes, members=members, clips=clips, noise=noise, out=out)
     _check_format(out)
-    _occlude_sampled(video, mean, boxes, members, clips, noise, out)
 
 
 def _check_format(out: Tensor) -> None:
@@ -111,7 +121,7 @@ def _occlude_fake(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, c
     return None
 
 
-@operator("occlude", fake=_occlude_fake, mutates=("out",))
+@operator("occlude", check=_check, fake=_occlude_fake, mutates=("out",))
 def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
     B, C, T, H, W = video.shape
     if out.is_contiguous():
@@ -124,7 +134,7 @@ def _occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips:
         boxes.contiguous().numpy(),
         members.contiguous().numpy(),
         clips.contiguous().numpy(),
-        _bytes(out.permute(order)),
+        _bytes(out.permute(order)).reshape(len(out), *view[1:]),
         T,
         threads(),
     )
@@ -141,12 +151,12 @@ def _occlude_sampled_fake(
     return None
 
 
-@operator("occlude_sampled", fake=_occlude_sampled_fake, mutates=("out",))
+@operator("occlude_sampled", check=_check_sampled, fake=_occlude_sampled_fake, mutates=("out",))
 def _occlude_sampled(
     video: Tensor, mean: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, noise: Tensor, out: Tensor
 ) -> None:
     direct = out.dtype == torch.float32 and out.is_contiguous()
-    rows = out.detach() if direct else torch.empty(out.shape, dtype=torch.float32)
+    rows = out.detach() if direct else torch.empty(out.shape, dtype=torch.float32, device="cpu")
     _C.occlude_sampled(
         video.detach().contiguous().numpy(),
         mean.detach().contiguous().numpy(),

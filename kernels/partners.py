@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.kernels.checks import check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 # Rows that share each load of the other anchors' displacements, and columns whose sums stay in the first-level cache
@@ -46,23 +46,28 @@ def select_partners(
         TypeError: `tracks` is not float32.
         ValueError: a wrong shape, or a negative `partners` or `min_motion`.
     """
-    check_shapes(tracks=(tracks, "B N T 2"))
+    check_tensors(tracks=tracks)
+    return _select_partners(tracks, partners, min_motion)
+
+
+def _check(tracks: Tensor, partners: int, min_motion: float) -> None:
+    sizes = check_shapes(tracks=(tracks, "B N T 2"))
     check_dtype(torch.float32, tracks=tracks)
-    if partners < 0:
-        raise ValueError(f"partners must be at least 0; got {partners}")
+    check_numbers(0, partners=partners)
     if not min_motion >= 0:
         raise ValueError(f"min_motion must be at least 0; got {min_motion}")
-    return _select_partners(tracks, partners, min_motion)
+    if sizes["T"] < 1:
+        raise ValueError("tracks must have at least one frame; got none")
 
 
 def _select_partners_fake(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
     return tracks.new_empty((*tracks.shape[:2], partners + 1), dtype=torch.int32)
 
 
-@operator("select_partners", fake=_select_partners_fake)
+@operator("select_partners", check=_check, fake=_select_partners_fake)
 def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor:
     clips, count = tracks.shape[:2]
-    members = torch.empty((clips, count, partners + 1), dtype=torch.int32)
+    members = torch.empty((clips, count, partners + 1), dtype=torch.int32, device="cpu")
     arrays = tracks.detach().contiguous().numpy()
     for b in range(clips):
         _select_in_clip(arrays[b], min_motion, members[b].numpy())

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
@@ -27,10 +27,7 @@ def normalize_frames(
         TypeError: a wrong dtype.
         ValueError: shapes or devices that do not fit.
     """
-    check_shapes(frames=(frames, "B T H W 3"), mean=(mean, "3"), std=(std, "3"))
-    check_dtype(torch.uint8, frames=frames)
-    check_dtype(torch.float32, mean=mean, std=std)
-    check_device(frames=frames, mean=mean, std=std)
+    check_tensors(frames=frames, mean=mean, std=std)
     return _normalize_frames(frames, mean, std)
 
 
@@ -49,9 +46,20 @@ def grey_frames(
         TypeError: `frames` is not uint8.
         ValueError: a wrong shape.
     """
+    check_tensors(frames=frames)
+    return _grey_frames(frames)
+
+
+def _check_normalize(frames: Tensor, mean: Tensor, std: Tensor) -> None:
+    check_shapes(frames=(frames, "B T H W 3"), mean=(mean, "3"), std=(std, "3"))
+    check_dtype(torch.uint8, frames=frames)
+    check_dtype(torch.float32, mean=mean, std=std)
+    check_device(frames=frames, mean=mean, std=std)
+
+
+def _check_grey(frames: Tensor) -> None:
     check_shapes(frames=(frames, "B T H W 3"))
     check_dtype(torch.uint8, frames=frames)
-    return _grey_frames(frames)
 
 
 def _normalize_frames_fake(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -59,10 +67,10 @@ def _normalize_frames_fake(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return frames.new_empty((b, 3, t, h, w), dtype=torch.float32)
 
 
-@operator("normalize_frames", fake=_normalize_frames_fake)
+@operator("normalize_frames", check=_check_normalize, fake=_normalize_frames_fake)
 def _normalize_frames(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     b, t, h, w, _ = frames.shape
-    video = torch.empty((b, 3, t, h, w), dtype=torch.float32)
+    video = torch.empty((b, 3, t, h, w), dtype=torch.float32, device="cpu")
     frames, mean, std = frames.contiguous(), mean.detach().contiguous(), std.detach().contiguous()
     _C.normalize_frames(frames.numpy(), mean.numpy(), std.numpy(), video.numpy(), threads())
     return video
@@ -72,8 +80,8 @@ def _grey_frames_fake(frames: Tensor) -> Tensor:
     return frames.new_empty(frames.shape[:-1])
 
 
-@operator("grey_frames", fake=_grey_frames_fake)
+@operator("grey_frames", check=_check_grey, fake=_grey_frames_fake)
 def _grey_frames(frames: Tensor) -> Tensor:
-    grey = torch.empty(frames.shape[:-1], dtype=torch.uint8)
+    grey = torch.empty(frames.shape[:-1], dtype=torch.uint8, device="cpu")
     _C.grey_frames(frames.contiguous().numpy(), grey.numpy(), threads())
     return grey

@@ -71,13 +71,11 @@ def _bilinear(flow: Tensor, position: Tensor) -> Tensor:
 
 def rasterize_boxes(tracks: Tensor, alive: Tensor, box: tuple[int, int], height: int, width: int) -> Tensor:
     """III-A, steps 2 and 5: (B, N, T, 4) int32 rectangles (x0, y0, x1, y1), half-open, clipped; zeros when dead."""
-    columns, rows = np.rint(tracks.numpy()[..., 0]).astype(int), np.rint(tracks.numpy()[..., 1]).astype(int)
-    left, top = columns - box[1] // 2, rows - box[0] // 2
-    corners = np.stack(
-        [np.maximum(left, 0), np.maximum(top, 0), np.minimum(left + box[1], width), np.minimum(top + box[0], height)],
-        axis=-1,
-    )
-    return torch.from_numpy(np.where(alive.numpy()[..., None], corners, 0).astype(np.int32))
+    size, frame = np.array([box[1], box[0]]), np.array([width, height])
+    low = np.rint(tracks.double().numpy()) - size // 2
+    corners = np.concatenate([np.clip(low, 0, frame), np.clip(low + size, 0, frame)], axis=-1)
+    inside = alive.numpy()[..., None] & ~np.isnan(corners)
+    return torch.from_numpy(np.where(inside, corners, 0).astype(np.int32))
 
 
 def cooccurrence(tracks: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 Function = Callable[..., Any]
 
 
-def operator(name: str, *, fake: Function, mutates: Iterable[str] = ()) -> Callable[[Function], Any]:
+def operator(name: str, *, check: Function, fake: Function, mutates: Iterable[str] = ()) -> Callable[[Function], Any]:
     """Decorates the CPU implementation of `aosa_fast::name`; the schema is read off its annotations.
 
     The CUDA implementation is the function `name` of the decorated function's module with the suffix `_triton`; that
@@ -23,6 +23,9 @@ def operator(name: str, *, fake: Function, mutates: Iterable[str] = ()) -> Calla
 
     Args:
         name: of the operator.
+        check: the same arguments; raises TypeError or ValueError where shapes, dtypes, devices or numbers are not as
+            they must be. Called before any implementation, so that whoever calls the operator by its registered name
+            cannot make it read or write beyond its arguments. What a tensor holds, the implementations check.
         fake: the same arguments, on tensors without data; gives shapes and dtypes.
         mutates: names of the arguments that are written to.
 
@@ -33,12 +36,20 @@ def operator(name: str, *, fake: Function, mutates: Iterable[str] = ()) -> Calla
     def register(function: Function) -> Any:
         qualified = f"aosa_fast::{name}"
         torch.library.define(qualified, torch.library.infer_schema(function, mutates_args=tuple(mutates)))
-        torch.library.impl(qualified, "cpu", function)
-        torch.library.impl(qualified, "cuda", on_cuda(name, f"{function.__module__}_triton"))
-        torch.library.register_fake(qualified, fake)
+        torch.library.impl(qualified, "cpu", _checked(check, function))
+        torch.library.impl(qualified, "cuda", _checked(check, on_cuda(name, f"{function.__module__}_triton")))
+        torch.library.register_fake(qualified, _checked(check, fake))
         return getattr(torch.ops.aosa_fast, name)
 
     return register
+
+
+def _checked(check: Function, function: Function) -> Function:
+    def run(*arguments: Any) -> Any:
+        check(*arguments)
+        return function(*arguments)
+
+    return run
 
 
 def on_cuda(name: str, module: str) -> Function:

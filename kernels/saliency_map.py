@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
@@ -34,14 +34,23 @@ def saliency_map(
     Raises:
         TypeError: a wrong dtype.
         ValueError: shapes or devices that do not fit, a box outside the frame, a member outside of [-1, N).
+
+    Note:
+        On a GPU, boxes are cut to the frame and members out of range count as padding: an error would have to wait for
+        the device.
     """
+    check_tensors(scores=scores, boxes=boxes, members=members)
+    return _saliency_map(scores, boxes, members, height, width)
+
+
+def _check(scores: Tensor, boxes: Tensor, members: Tensor, height: int, width: int) -> None:
     check_shapes(scores=(scores, "B N"), boxes=(boxes, "B N T 4"), members=(members, "B N K1"))
     check_dtype(torch.float32, scores=scores)
     check_dtype(torch.int32, boxes=boxes, members=members)
     check_device(scores=scores, boxes=boxes, members=members)
     if height < 1 or width < 1:
         raise ValueError(f"height and width must be at least 1; got {height} and {width}")
-    return _saliency_map(scores, boxes, members, height, width)
+    check_numbers(1, height=height, width=width)
 
 
 def _saliency_map_fake(
@@ -51,11 +60,11 @@ def _saliency_map_fake(
     return scores.new_empty(shape), boxes.new_empty(shape)
 
 
-@operator("saliency_map", fake=_saliency_map_fake)
+@operator("saliency_map", check=_check, fake=_saliency_map_fake)
 def _saliency_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     shape = (boxes.shape[0], boxes.shape[2], height, width)
-    saliency = torch.empty(shape, dtype=torch.float32)
-    coverage = torch.empty(shape, dtype=torch.int32)
+    saliency = torch.empty(shape, dtype=torch.float32, device="cpu")
+    coverage = torch.empty(shape, dtype=torch.int32, device="cpu")
     scores, boxes, members = scores.detach().contiguous(), boxes.contiguous(), members.contiguous()
     _C.saliency_map(scores.numpy(), boxes.numpy(), members.numpy(), saliency.numpy(), coverage.numpy(), threads())
     return saliency, coverage

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes
+from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors
 from aosa_fast.kernels.registry import operator
 
 
@@ -21,13 +21,17 @@ def anchor_grid(height: int, width: int, stride: int) -> NDArray[np.float32]:
     Raises:
         ValueError: a size below 1, or a stride so large that no anchor lies in the frame.
     """
-    if height < 1 or width < 1 or stride < 1:
-        raise ValueError(f"height, width and stride must be at least 1; got {height}, {width} and {stride}")
+    _check_grid(height, width, stride)
     ys = np.arange(stride // 2, height, stride, dtype=np.float32)
     xs = np.arange(stride // 2, width, stride, dtype=np.float32)
-    if not (len(ys) and len(xs)):
-        raise ValueError(f"stride must leave an anchor in the {height}x{width} frame, at stride // 2; got {stride}")
     return np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+
+
+def _check_grid(height: int, width: int, stride: int) -> None:
+    if height < 1 or width < 1 or stride < 1:
+        raise ValueError(f"height, width and stride must be at least 1; got {height}, {width} and {stride}")
+    if stride // 2 >= min(height, width):
+        raise ValueError(f"stride must leave an anchor in the {height}x{width} frame, at stride // 2; got {stride}")
 
 
 def track_anchors(
@@ -53,11 +57,7 @@ def track_anchors(
         TypeError: `flow` is not float32.
         ValueError: a wrong shape, a stride that leaves no anchor in the frame, or a negative `reseed`.
     """
-    check_shapes(flow=(flow, "B S H W 2"))
-    check_dtype(torch.float32, flow=flow)
-    anchor_grid(flow.shape[2], flow.shape[3], stride)
-    if reseed < 0:
-        raise ValueError(f"reseed must be at least 0; got {reseed}")
+    check_tensors(flow=flow)
     return _track_anchors(flow, stride, reseed)
 
 
@@ -70,7 +70,8 @@ def rasterize_boxes(
 ) -> Tensor:
     """The rectangle of each anchor in each frame (paper III-A, steps 2 and 5).
 
-    Rows r - h//2 to r - h//2 + h with r = y rounded half to even, likewise columns, clipped to the frame.
+    Rows r - h//2 to r - h//2 + h with r = y rounded half to even, likewise columns, clipped to the frame: a box
+    outside of it is empty, and so is one of a position that is not a number.
 
     Args:
         tracks: (B, N, T, 2) float32, (x, y), pixels.
@@ -84,15 +85,27 @@ def rasterize_boxes(
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: shapes or devices that do not fit, or a box below 1 pixel.
+        ValueError: shapes or devices that do not fit, or a box or a frame below 1 pixel.
     """
+    check_tensors(tracks=tracks, alive=alive)
+    check_dtype(torch.bool, alive=alive)
+    return _rasterize_boxes(tracks, alive, box[0], box[1], height, width)
+
+
+def _check_flow(flow: Tensor, stride: int, reseed: int) -> None:
+    check_shapes(flow=(flow, "B S H W 2"))
+    check_dtype(torch.float32, flow=flow)
+    _check_grid(flow.shape[2], flow.shape[3], stride)
+    check_numbers(0, reseed=reseed)
+
+
+def _check_boxes(tracks: Tensor, alive: Tensor, box_height: int, box_width: int, height: int, width: int) -> None:
     check_shapes(tracks=(tracks, "B N T 2"), alive=(alive, "B N T"))
     check_dtype(torch.float32, tracks=tracks)
-    check_dtype(torch.bool, alive=alive)
     check_device(tracks=tracks, alive=alive)
-    if min(box) < 1:
-        raise ValueError(f"box must be at least 1 pixel high and wide; got {box}")
-    return _rasterize_boxes(tracks, alive, box[0], box[1], height, width)
+    if min(box_height, box_width) < 1:
+        raise ValueError(f"box must be at least 1 pixel high and wide; got {(box_height, box_width)}")
+    check_numbers(1, box_height=box_height, box_width=box_width, height=height, width=width)
 
 
 def grids_in(frames: int, reseed: int) -> int:
@@ -107,13 +120,13 @@ def _track_anchors_fake(flow: Tensor, stride: int, reseed: int) -> tuple[Tensor,
     return flow.new_empty((*shape, 2)), flow.new_empty(shape, dtype=torch.bool)
 
 
-@operator("track_anchors", fake=_track_anchors_fake)
+@operator("track_anchors", check=_check_flow, fake=_track_anchors_fake)
 def _track_anchors(flow: Tensor, stride: int, reseed: int) -> tuple[Tensor, Tensor]:
     clips, steps, height, width, _ = flow.shape
     grid = anchor_grid(height, width, stride)
     count = len(grid) * grids_in(steps + 1, reseed)
-    tracks = torch.empty((clips, count, steps + 1, 2), dtype=torch.float32)
-    alive = torch.empty((clips, count, steps + 1), dtype=torch.bool)
+    tracks = torch.empty((clips, count, steps + 1, 2), dtype=torch.float32, device="cpu")
+    alive = torch.empty((clips, count, steps + 1), dtype=torch.bool, device="cpu")
     arrays = flow.detach().contiguous().numpy()
     for b in range(clips):
         _track_clip(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
@@ -126,9 +139,9 @@ def _rasterize_boxes_fake(
     return tracks.new_empty((*alive.shape, 4), dtype=torch.int32)
 
 
-@operator("rasterize_boxes", fake=_rasterize_boxes_fake)
+@operator("rasterize_boxes", check=_check_boxes, fake=_rasterize_boxes_fake)
 def _rasterize_boxes(tracks: Tensor, alive: Tensor, box_height: int, box_width: int, height: int, width: int) -> Tensor:
-    boxes = torch.empty((*alive.shape, 4), dtype=torch.int32)
+    boxes = torch.empty((*alive.shape, 4), dtype=torch.int32, device="cpu")
     _rasterize(
         tracks.detach().contiguous().view(-1, 2).numpy(),
         alive.contiguous().view(-1).numpy(),
@@ -193,6 +206,10 @@ def _rasterize(
         if not alive[i]:
             boxes[i] = 0
             continue
-        left, top = int(np.rint(tracks[i, 0])) - box[1] // 2, int(np.rint(tracks[i, 1])) - box[0] // 2
-        boxes[i, 0], boxes[i, 1] = max(left, 0), max(top, 0)
-        boxes[i, 2], boxes[i, 3] = min(left + box[1], frame[1]), min(top + box[0], frame[0])
+        for axis in range(2):
+            # In float64, which holds all that float32 and int32 hold: what is far away does not wrap around.
+            start = np.rint(np.float64(tracks[i, axis])) - box[1 - axis] // 2
+            limit = np.float64(frame[1 - axis])
+            end = start + box[1 - axis]
+            boxes[i, axis] = int(min(max(start, 0.0), limit)) if start == start else 0
+            boxes[i, 2 + axis] = int(min(max(end, 0.0), limit)) if end == end else 0

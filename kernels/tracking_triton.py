@@ -139,7 +139,9 @@ def _rasterize_boxes(
     axis = corner % 2
     size, frame = tl.where(axis == 0, box_width, box_height), tl.where(axis == 0, width, height)
     position = tl.load(tracks + i * 2 + axis, mask=i < count, other=0.0).to(tl.float64)
-    start = (position + ROUNDING - ROUNDING).to(tl.int64) - size // 2
-    edge = tl.where(corner < 2, tl.maximum(start, 0), tl.minimum(start + size, frame))
-    living = tl.load(alive + i, mask=i < count, other=0)
-    tl.store(boxes + place, tl.where(living, edge, 0).to(tl.int32), mask=i < count)
+    # In float64, which holds all that float32 and int32 hold: what is far away does not wrap around.
+    start = position + ROUNDING - ROUNDING - (size // 2).to(tl.float64)
+    edge = tl.where(corner < 2, start, start + size.to(tl.float64))
+    living = (tl.load(alive + i, mask=i < count, other=0) != 0) & (edge == edge)
+    inside = tl.minimum(tl.maximum(tl.where(living, edge, 0.0), 0.0), frame.to(tl.float64))
+    tl.store(boxes + place, inside.to(tl.int32), mask=i < count)

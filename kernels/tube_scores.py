@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, threads
+from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
@@ -29,21 +29,29 @@ def tube_scores(
     Raises:
         TypeError: a wrong dtype.
         ValueError: shapes or devices that do not fit, a box outside the frame, a member outside of [-1, N).
+
+    Note:
+        On a GPU, boxes are cut to the frame and members out of range count as padding: an error would have to wait for
+        the device.
     """
+    check_tensors(field=field, boxes=boxes, members=members)
+    return _tube_scores(field, boxes, members)
+
+
+def _check(field: Tensor, boxes: Tensor, members: Tensor) -> None:
     check_shapes(field=(field, "B T H W"), boxes=(boxes, "B N T 4"), members=(members, "B N K1"))
     check_dtype(torch.float32, field=field)
     check_dtype(torch.int32, boxes=boxes, members=members)
     check_device(field=field, boxes=boxes, members=members)
-    return _tube_scores(field, boxes, members)
 
 
 def _tube_scores_fake(field: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
     return field.new_empty(boxes.shape[:2])
 
 
-@operator("tube_scores", fake=_tube_scores_fake)
+@operator("tube_scores", check=_check, fake=_tube_scores_fake)
 def _tube_scores(field: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
-    scores = torch.empty(boxes.shape[:2], dtype=torch.float32)
+    scores = torch.empty(boxes.shape[:2], dtype=torch.float32, device="cpu")
     field, boxes, members = field.detach().contiguous(), boxes.contiguous(), members.contiguous()
     _C.tube_scores(field.numpy(), boxes.numpy(), members.numpy(), scores.numpy(), threads())
     return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +96,18 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "right/white.mp4" in text
     assert "SIGABRT" in text
-    one = aosa("audit-clip", tmp_path / "out", "left/1.mp4", "--out", tmp_path / "one")
-    assert one.returncode == 0, one.stderr
+    clip = ("audit-clip", tmp_path / "out", "left/1.mp4", "--out", tmp_path / "one")
+    assert "python:fragile:make" in one_line_error(aosa(*clip))
+    assert "fragile" not in sys.modules  # a folder's word is not enough to run code
+    assert not (tmp_path / "one").exists()
+    for allowed in (("--trust",), ("--model", "python:fragile:make")):
+        one = aosa(*clip, *allowed)
+        assert one.returncode == 0, one.stderr
     with np.load(tmp_path / "one" / "explanation.npz") as saved:
         drawn = aosa_fast.load_map(rows["left/1.mp4"])
         np.testing.assert_allclose(saved["saliency"][0], drawn, atol=1e-6 * np.abs(drawn).max())
     for name in ("right/white.mp4", "nothing"):
-        refused = aosa("audit-clip", tmp_path / "out", name)
+        refused = aosa("audit-clip", tmp_path / "out", name, "--trust")
         assert name in one_line_error(refused)
 
 

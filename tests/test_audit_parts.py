@@ -298,7 +298,7 @@ KILLED_AT_EVERY_STEP = """
 import io, json, os, signal, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from aosa_fast.audit import run_folder
+from aosa_fast import files
 from aosa_fast.audit.parts import PartWriter, drop_failed
 
 GOOD = {"a", "c", "d"}
@@ -339,7 +339,9 @@ def in_child(work, kill_at=None):
         try:
             if kill_at is not None:
                 sys.addaudithook(hook)
-                run_folder.open = lambda path, mode, buffering: Halves(path, "w")
+                files.open = lambda path, mode, buffering=-1, **options: (
+                    Halves(path, mode[0]) if mode == "xb" else open(path, mode, buffering, **options)
+                )
             work()
             os._exit(0)
         finally:

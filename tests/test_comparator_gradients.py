@@ -6,10 +6,11 @@ import torch
 from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
-from aosa_fast import Difference, InputError
+from aosa_fast import Difference, InputError, explain
 from aosa_fast.comparators.gradients import gradient, input_x_gradient, integrated_gradients, smoothgrad
 from aosa_fast.config import Config
 from aosa_fast.fills import content_hash
+from aosa_fast.models import load
 from aosa_fast.targets import class_scores, resolve_target
 
 METHODS = {
@@ -240,3 +241,41 @@ def test_refuses_a_model_without_a_gradient(method):
     net = make_net()
     with pytest.raises(InputError, match="model must be differentiable by its input"):
         run(method, lambda clips: net(clips.detach()), make_video(), 1)
+
+
+class Cubes(nn.Module):
+    """Rounds a clip alike in a batch of any size: there is no matrix to multiply."""
+
+    def forward(self, video: Tensor) -> Tensor:
+        values = (video**3).flatten(1)
+        return torch.stack([values.double().sum(1).float(), values[:, ::2].double().sum(1).float()], 1)
+
+
+AVERAGED = {"aosa-path": {"steps": 7, "stride": 4}, "integrated-gradients": {"steps": 7}, "smoothgrad": {}}
+
+
+@pytest.mark.parametrize("method", AVERAGED)
+def test_the_sum_of_gradients_does_not_depend_on_the_batch(method):
+    video = torch.randn(2, 3, 4, 12, 16, generator=torch.Generator().manual_seed(0))
+
+    def saliency(batch_size):
+        options = AVERAGED[method] | {"flow": torch.zeros(2, 3, 12, 16, 2), "score": "logit"}
+        return explain(Cubes(), video, 1, method=method, batch_size=batch_size, **options).saliency
+
+    expected = saliency(1)
+    assert expected.any()
+    for batch_size in (2, 3, 5, 14, 0):
+        assert torch.equal(saliency(batch_size), expected)
+
+
+@pytest.mark.parametrize("method", AVERAGED)
+def test_the_number_of_threads_does_not_change_the_map(method):
+    before, maps = torch.get_num_threads(), []
+    video = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 16, 64, 64, 3), dtype=np.uint8))
+    try:
+        for threads in (1, 2, 3, 5):
+            torch.set_num_threads(threads)
+            maps.append(explain(load("demo"), video, method=method, **AVERAGED[method]).saliency)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, maps[0]) for one in maps)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from aosa_fast.config import (
     PARTNER_RULES,
     RELUS,
     SCORES,
+    read_box,
 )
 
 CHOICES = {
@@ -134,6 +136,29 @@ def test_box_is_a_side_or_height_and_width():
         assert refused(box=box) == f"box must be one side, or height and width; got {box}"
     assert refused(box=(4, 0)) == "box must be at least 1; got 0"
     assert refused(box=(4, 2.0)) == "box must be a whole number; got 2.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "box"), [("16", 16), (" 16 ", 16), ("16x24", (16, 24)), ("16X24", (16, 24)), (" 16 x 24 ", (16, 24))]
+)
+def test_box_as_written(text, box):
+    assert read_box(text) == box
+
+
+@pytest.mark.parametrize(
+    "text", ["", "16 24", "1 6x24", "16x", "x16", "16,24", "16x24x8", "-3", "1e1", "1_6", "١٦", "16\n", "9" * 5000]
+)
+def test_box_that_is_none(text):
+    with pytest.raises(InputError, match=r"^box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got "):
+        read_box(text)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config(box=[np.int64(4), np.uint8(5)], stride=np.int32(2), noise=np.float32(0.5), seed=2**70)
+    assert config.box == (4, 5)
+    json.dumps(config.as_dict())
+    assert refused(stride=2**31) == "stride must be at most 2147483647; got 2147483648"
+    assert refused(box=(4, 2**40)) == "box must be at most 2147483647; got 1099511627776"
 
 
 def test_samples_belong_to_the_conditional_fill_of_the_exact_method():

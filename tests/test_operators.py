@@ -197,6 +197,74 @@ def test_every_element_of_an_output_is_written(name: str, monkeypatch: pytest.Mo
     assert not any(np.isnan(tensor.numpy()).any() for tensor in made)
 
 
+def far(tensor: Tensor, value: int) -> Tensor:
+    changed = tensor.clone()
+    changed.view(-1)[1] = value
+    return changed
+
+
+VIDEO, GRAD, FEW = SMALL["field-element"][0], SMALL["field-element"][1], SMALL["occlude"][3]
+# Name, place of an argument, and what it must not be.
+REFUSED: list[tuple[str, int, Any]] = [
+    ("conditional_mean", 1, -1),
+    ("conditional_mean", 1, 2**62),
+    ("conditional_mean", 0, VIDEO.double()),
+    ("field-element", 1, GRAD[..., :-1]),
+    ("field-element", 3, -4),
+    ("field-element", 4, 4),
+    ("field-none", 2, torch.zeros(7)),
+    ("field_scores", 4, far(SMALL["field_scores"][4], 6)),
+    ("field_scores", 5, -1),
+    ("tube_scores", 1, far(SMALL["tube_scores"][1], -1)),
+    ("tube_scores", 1, SMALL["tube_scores"][1][:, :-1]),
+    ("tube_scores", 2, far(SMALL["tube_scores"][2], -2)),
+    ("saliency_map", 0, SMALL["saliency_map"][0][:, :-1]),
+    ("saliency_map", 3, -9),
+    ("saliency_map", 4, 10),  # less than the boxes have
+    ("occlude", 1, VIDEO.int()),
+    ("occlude", 4, far(SMALL["occlude"][4], 2)),
+    ("occlude", 5, torch.zeros(6, *VIDEO.shape[1:])[:5]),
+    ("occlude", 5, torch.zeros(*VIDEO.shape[:0:-1], 6).permute(5 - 1, 3, 2, 1, 0)),  # neither memory format
+    ("occlude_sampled", 5, SMALL["occlude_sampled"][5][..., :2]),
+    ("normalize_frames", 1, torch.zeros(2)),
+    ("grey_frames", 0, SMALL["grey_frames"][0][..., :2]),
+    ("track_anchors", 0, SMALL["track_anchors"][0][..., :1]),
+    ("track_anchors", 1, 0),
+    ("track_anchors", 2, -1),
+    ("rasterize_boxes", 1, SMALL["rasterize_boxes"][1][:, :-1]),
+    ("rasterize_boxes", 2, -5),
+    ("rasterize_boxes", 4, -9),
+    ("rasterize_boxes", 5, 2**31),
+    ("select_partners", 0, SMALL["select_partners"][0][..., :1]),
+    ("select_partners", 0, SMALL["select_partners"][0][:, :, :0]),
+    ("select_partners", 1, -1),
+    ("farneback", 3, 2**31),
+    ("farneback", 6, 0.0),
+]
+
+
+@pytest.mark.parametrize(("name", "place", "value"), REFUSED, ids=[f"{name} {place}" for name, place, _ in REFUSED])
+def test_registered_operators_refuse_what_their_functions_refuse(name: str, place: int, value: Any) -> None:
+    arguments = [*SMALL[name][:place], value, *SMALL[name][place + 1 :]]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        getattr(torch.ops.aosa_fast, name.split("-")[0])(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda a: _C.conditional_mean(a, a.copy(), -4, 1), "radius must be at least 0"),
+        (lambda a: _C.field(a, a, None, a[:, 0].copy(), -4, 0, 1), "radius must be at least 0"),
+        (lambda a: _C.field(a, a, None, a[:, 0].copy(), 4, 9, 1), "relu must be from 0 to 3"),
+        (lambda a: _C.field(a, a, None, a[:, 0].T.copy(), 4, 0, 1), "out must be"),
+    ],
+)
+def test_the_extension_refuses_what_would_leave_its_memory(call: Callable[[Any], None], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        call(VIDEO.numpy())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_accepts_the_operator(name: str) -> None:
     torch.library.opcheck(OPERATORS[name.split("-")[0]], SMALL[name])

@@ -179,6 +179,18 @@ def test_boxes_by_hand() -> None:
     assert rasterize_boxes(tracks, alive, (50, 50), 10, 12)[0, 0].tolist() == [[0, 0, 12, 10]] * 6
 
 
+def test_boxes_anywhere_are_clipped_to_the_frame() -> None:
+    points = [[-9, 5], [-1, 5], [40, 5], [3e38, -3e38], [torch.inf, 5], [-torch.inf, 5], [torch.nan, 5], [2.0**31, 5]]
+    tracks, alive = torch.tensor(points).reshape(1, 1, 8, 2), torch.ones(1, 1, 8, dtype=torch.bool)
+    for box in ((4, 4), (4, 2**31 - 1)):
+        boxes = rasterize_boxes(tracks, alive, box, 10, 12)
+        assert torch.equal(boxes, reference.rasterize_boxes(tracks, alive, box, 10, 12))
+        for x0, y0, x1, y1 in boxes[0, 0].tolist():
+            assert 0 <= x0 <= x1 <= 12
+            assert 0 <= y0 <= y1 <= 10
+    assert rasterize_boxes(tracks, alive, (4, 4), 10, 12)[0, 0, :2].tolist() == [[0, 3, 0, 7], [0, 3, 1, 7]]
+
+
 FLOW, TRACKS, ALIVE = torch.zeros(1, 3, 8, 9, 2), torch.zeros(1, 2, 4, 2), torch.ones(1, 2, 4, dtype=torch.bool)
 
 

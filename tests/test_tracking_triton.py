@@ -130,10 +130,12 @@ def test_boxes_equal_the_cpus(box: tuple[int, int]) -> None:
     tracks[:, ::2] = (tracks[:, ::2] * 2).round() / 2  # whole and half pixels
     alive = torch.rand(2, 30, 4, generator=generator) < 0.8
     boxes = tracking_triton.rasterize_boxes(tracks, alive, *box, 17, 23)
+    assert torch.equal((boxes[..., 2:] > boxes[..., :2]).all(-1), alive)
+    tracks[0, 0], alive[0, 0] = torch.tensor([[-9.0, 99], [3e38, -3e38], [torch.nan, 5], [torch.inf, 2.0**31]]), True
+    boxes = tracking_triton.rasterize_boxes(tracks, alive, *box, 17, 23)
     assert boxes.dtype == torch.int32
     assert torch.equal(boxes, tracking.rasterize_boxes(tracks, alive, box, 17, 23))
     assert torch.equal(boxes, reference.rasterize_boxes(tracks, alive, box, 17, 23))
-    assert torch.equal((boxes[..., 2:] > boxes[..., :2]).all(-1), alive)
     turned = tracks.transpose(1, 2).contiguous().transpose(1, 2), alive.transpose(0, 2).contiguous().transpose(0, 2)
     assert torch.equal(boxes, tracking_triton.rasterize_boxes(*turned, *box, 17, 23))
 

@@ -169,28 +169,27 @@ def test_atomic_path_keeps_the_old_file_on_any_failure(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_atomic_path_follows_links_and_keeps_file_modes_usual(tmp_path: Path) -> None:
+def test_atomic_path_replaces_links_and_keeps_file_modes_usual(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.txt").write_text("old")
     (tmp_path / "link.txt").symlink_to(tmp_path / "real" / "a.txt")
     with atomic_path(tmp_path / "link.txt") as temporary:
         temporary.write_text("new")
-    assert (tmp_path / "link.txt").is_symlink()
-    assert (tmp_path / "real" / "a.txt").read_text() == "new"
+    assert not (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "link.txt").read_text() == "new"
+    assert (tmp_path / "real" / "a.txt").read_text() == "old"
     (tmp_path / "plain").write_text("")
-    assert (tmp_path / "real" / "a.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "link.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
-    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     for name, message in (
         ("folder.png", "must be a file name; it is a folder"),
         ("pipe.png", "must be a file name; it is a device"),
         ("file/a.png", "must be writable; got "),
-        ("loop.png", "must be"),
         ("x" * 300 + ".png", "got File name too long"),
     ):
         with pytest.raises(InputError, match=message) as caught:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aosa_fast.audit.run_folder import disk_error, make_folder, shard_name, sync_folder
+from aosa_fast.audit.run_folder import shard_name
 from aosa_fast.audit.tasks import QUARANTINED, Row, failed_row
-from aosa_fast.errors import InputError
+from aosa_fast.files import Record
 
 if TYPE_CHECKING:
     from aosa_fast.data import Sample
@@ -46,21 +43,9 @@ class Attempts:
         Raises:
             InputError: the file is no such record, or cannot be written.
         """
-        self.path = folder / FOLDER / f"{shard_name(shard)}.jsonl"
-        self._folder = folder
         self._records: dict[str, _Record] = {}
-        try:
-            make_folder(self.path.parent)
-            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                self._length = self._read()
-                os.ftruncate(self._file, self._length)  # a line that an earlier run did not finish
-                sync_folder(self.path.parent)
-            except BaseException:
-                self.close()
-                raise
-        except OSError as error:
-            raise disk_error(folder, error) from None
+        self._lines = Record(folder, FOLDER, f"{shard_name(shard)}.jsonl", take=self._take, what="attempts")
+        self.path = self._lines.path
 
     def deaths(self, id: str) -> int:
         """How many processes died over a clip, since it was last forgiven."""
@@ -83,7 +68,7 @@ class Attempts:
             InputError: the disk is full, or the file cannot be written; then nothing is recorded.
         """
         died = list(dict.fromkeys(ids))
-        self._write({"died": died, "stage": stage, "reason": reason}, sync=True)
+        self._lines.add({"died": died, "stage": stage, "reason": reason})
         self._count(died, stage, reason)
 
     def forgive(self, id: str) -> None:
@@ -95,7 +80,7 @@ class Attempts:
             InputError: as `record`.
         """
         if id in self._records:
-            self._write({"forgiven": id}, sync=False)
+            self._lines.add({"forgiven": id}, sync=False)
             del self._records[id]
 
     def quarantine_row(self, sample: Sample) -> Row:
@@ -109,9 +94,7 @@ class Attempts:
 
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._lines.close()
 
     def __enter__(self) -> Attempts:
         return self
@@ -125,36 +108,8 @@ class Attempts:
         for id in ids:
             self._records[id] = _Record(self.deaths(id) + 1, stage, reason)
 
-    def _write(self, line: dict[str, Any], *, sync: bool) -> None:
-        if self._file is None:
-            raise ValueError("the record is closed")
-        content = json.dumps(line).encode() + b"\n"
-        try:
-            done = 0
-            while done < len(content):  # a disk that gets full takes a part
-                done += os.write(self._file, content[done:])
-            if sync:
-                os.fsync(self._file)
-        except OSError as error:
-            with suppress(OSError):  # if not now, then at the next start
-                os.ftruncate(self._file, self._length)
-            raise disk_error(self._folder, error) from None
-        self._length += len(content)
-
-    def _read(self) -> int:
-        """Takes in all whole lines, and returns how many bytes they have."""
-        length = 0
-        with open(self.path, "rb") as file:
-            for number, raw in enumerate(file, 1):
-                if not raw.endswith(b"\n"):
-                    break
-                try:
-                    line = json.loads(raw)
-                    if "forgiven" in line:
-                        self._records.pop(line["forgiven"], None)
-                    else:
-                        self._count(line["died"], line["stage"], line["reason"])
-                except (ValueError, TypeError, KeyError):
-                    raise InputError(f"{self.path}: must be a record of attempts; line {number} is not") from None
-                length += len(raw)
-        return length
+    def _take(self, number: int, line: Any) -> None:
+        if "forgiven" in line:
+            self._records.pop(line["forgiven"], None)
+        else:
+            self._count(line["died"], line["stage"], line["reason"])

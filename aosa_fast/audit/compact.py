@@ -131,7 +131,11 @@ def load_map(row: Any, target: str = "explained") -> NDArray[np.float32]:
         clean = _number(row, "score")
     packed = Tubes(*(torch.from_numpy(part)[None] for part in (tubes.tracks, tubes.alive, tubes.boxes, tubes.members)))
     values, _ = make_map(
-        torch.from_numpy(scores)[None], torch.tensor([clean]), packed, Config(aggregate=aggregate), *tubes.shape[1:]
+        torch.from_numpy(scores)[None],
+        torch.tensor([clean], dtype=torch.float32, device="cpu"),
+        packed,
+        Config(aggregate=aggregate),
+        *tubes.shape[1:],
     )
     drawn: NDArray[np.float32] = values[0].numpy()
     return drawn

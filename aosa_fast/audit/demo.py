@@ -13,6 +13,7 @@ from aosa_fast.audit.settings import AuditSettings
 from aosa_fast.data import open_dataset
 from aosa_fast.data.planted import PlantedDataset, true_label
 from aosa_fast.demo.planted import CLASS_NAMES, CORNERS, SEEDS, Cue, make_plan
+from aosa_fast.files import refuse_link
 
 # What a finding says of the place of each kind of cue.
 PLACES = {
@@ -87,6 +88,7 @@ def run_demo(
         for network in networks:
             model = f"demo-planted:{network or seed}"
             folder = out / f"{seed}-{network or 'shortcuts'}"
+            refuse_link(folder, "folder")
             request = AuditRequest(
                 data=f"planted:{seed}", model=model, out=folder, settings=AuditSettings(), limit=clips
             )

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.run_folder import disk_error, make_folder, shard_name, sync_folder, write_file
+from aosa_fast.audit.run_folder import shard_name
 from aosa_fast.errors import InputError
+from aosa_fast.files import disk_error, make_folder, sync_folder, write_file
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -105,7 +106,7 @@ class DenseWriter:
         zarr = _zarr()
         with _one_line(self.path):
             try:
-                make_folder(self.path)
+                make_folder(folder, *self.path.relative_to(folder).parts)
                 for leftover in self.path.rglob(f".*{_TEMPORARY}"):
                     leftover.unlink()
                 self._group: Any = zarr.open_group(_durable(self.path), mode="a")
@@ -256,13 +257,13 @@ def _durable(path: Path) -> Any:
 
     class DurableStore(WrapperStore[LocalStore]):
         async def set(self, key: str, value: Buffer) -> None:
+            make_folder(path, *key.split("/")[:-1])
             await asyncio.to_thread(_write, path / key, value.to_bytes())
 
     return DurableStore(LocalStore(path))
 
 
 def _write(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
     write_file(path, content, path.with_name(f".{path.name}{_TEMPORARY}"))
     sync_folder(path.parent)
 

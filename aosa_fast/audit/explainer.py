@@ -126,7 +126,7 @@ class Explainer:
     def _rows(self, clips: list[Prepared]) -> list[Row]:
         settings = self._settings
         labels = [self._label(clip.sample) for clip in clips]
-        wanted = torch.tensor(labels) if settings.target == "true" else None
+        wanted = torch.tensor(labels, device="cpu") if settings.target == "true" else None
         found = self._explain(clips, wanted)
         predictions, count = found.logits.argmax(-1).tolist(), found.logits.shape[1]
         labels = [label if label is not None and label < count else None for label in labels]
@@ -162,7 +162,7 @@ class Explainer:
         """By place in the batch, what explains the clip's label and where it is in that; and the seconds of a clip."""
         if not clips:
             return {}, 0.0
-        found = self._explain(clips, torch.tensor(labels))
+        found = self._explain(clips, torch.tensor(labels, device="cpu"))
         return {place: (found, i) for i, place in enumerate(places)}, _total(found) / len(clips)
 
     def _check(self, clip: Prepared, target: Tensor) -> tuple[Row, float]:

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aosa_fast.audit.run_folder import CLIPS, disk_error, list_folder, make_folder, shard_name, sync_folder, write_file
+from aosa_fast.audit.run_folder import CLIPS, shard_name
 from aosa_fast.audit.schema import FORMAT, SCHEMA
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row
 from aosa_fast.errors import InputError
+from aosa_fast.files import disk_error, list_folder, make_folder, sync_folder, write_file
+from aosa_fast.parquet import open_parquet
 
 STATUSES = (OK, ERROR, QUARANTINED)
 
@@ -75,7 +77,7 @@ class PartWriter:
         self._rows, self._seconds, self._clock = rows, seconds, clock
         self._before_commit = before_commit
         try:
-            make_folder(folder / CLIPS)
+            make_folder(folder, CLIPS)
             _remove_leftovers(folder, shard)
         except OSError as error:
             raise disk_error(folder, error) from None
@@ -300,8 +302,7 @@ def _schema(columns: Sequence[str] | None) -> pa.Schema:
 def _open(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
     """These columns of a part. Raises InputError where it is none, or broken."""
     try:
-        # An open file: pyarrow takes some names for addresses, and not every name of a file is UTF-8.
-        with open(path, "rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as part:
+        with open_parquet(path, page_checksum_verification=True) as part:
             found = part.schema_arrow
             version = (found.metadata or {}).get(_KEY)
             if version != str(FORMAT).encode():

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from aosa_fast.errors import InputError
-
-if sys.platform != "win32":
-    import fcntl
+from aosa_fast.files import (
+    disk_error,
+    list_folder,
+    lock,
+    make_folder,
+    open_own,
+    open_plain,
+    sync_folder,
+    write_file,
+    write_new,
+)
 
 FORMAT = 1
 RUN = "run.json"
 SHARDS = "shards"
 CLIPS = "clips"
 FINISHED, UNFINISHED, MISSING = "finished", "unfinished", "missing"
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunFolder:
@@ -101,14 +105,14 @@ def open_run(folder: Path, identity: dict[str, Any], facts: dict[str, Any], shar
             _compare(folder, now)  # before anything is written
         elif has_clips:
             raise InputError(f"{folder}: must hold {RUN} beside its {CLIPS}, or neither; it has {CLIPS} only")
-        make_folder(folder / SHARDS)
-        lock = _lock(folder, shard)
+        make_folder(folder, SHARDS)
+        held = _lock(folder, shard)
         try:
             _create_run(folder, shard, run)
             _compare(folder, now)
-            return RunFolder(folder, shard, lock)
+            return RunFolder(folder, shard, held)
         except BaseException:
-            os.close(lock)
+            os.close(held)
             raise
     except OSError as error:
         raise disk_error(folder, error) from None
@@ -158,68 +162,6 @@ def shard_name(shard: tuple[int, int]) -> str:
     return f"{number:0{len(str(count))}}of{count}"
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it; they outlast a power cut. Raises OSError."""
-    if not path.is_dir():
-        if not path.parent.is_dir():
-            make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
-
-
-def list_folder(path: Path, suffix: str) -> list[str]:
-    """The names in a folder that end so, sorted, but hidden ones; none where there is no folder. Raises OSError.
-
-    Unlike pathlib's glob, to which a folder that cannot be read is an empty one.
-    """
-    try:
-        return sorted(name for name in os.listdir(path) if name.endswith(suffix) and not name.startswith("."))
-    except FileNotFoundError:
-        return []
-
-
-def write_file(path: Path, content: Any, temporary: Path) -> None:
-    """Writes a file in one piece, in place of one of that name, or not at all.
-
-    Its content outlasts a power cut, its name does so after `sync_folder`.
-
-    Args:
-        path: the file.
-        content: bytes, or any other buffer.
-        temporary: a name on the same file system that nobody else uses.
-
-    Raises:
-        OSError: it cannot be written; nothing of it is left.
-    """
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk. Raises OSError."""
-    if sys.platform == "win32":
-        return  # there, folders cannot be flushed
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def disk_error(folder: Path, error: OSError) -> InputError:
-    """The error of a folder that cannot be written, to be raised."""
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    if error.errno in _FULL:
-        return InputError(f"{folder}: must have room on the disk; {reason}")
-    return InputError(f"{folder}: must be a folder that can be written; {reason}")
-
-
 def _lock_path(folder: Path, shard: tuple[int, int]) -> Path:
     return folder / SHARDS / f"{shard_name(shard)}.lock"
 
@@ -229,18 +171,10 @@ def _finish_path(folder: Path, shard: tuple[int, int]) -> Path:
 
 
 def _lock(folder: Path, shard: tuple[int, int]) -> int:
-    descriptor = os.open(_lock_path(folder, shard), os.O_RDWR | os.O_CREAT, 0o644)
-    if sys.platform == "win32":
-        return descriptor  # there, two runs on one shard are not kept apart
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    descriptor = open_own(_lock_path(folder, shard))
+    if not lock(descriptor):
         os.close(descriptor)
-        raise InputError(
-            f"{folder}: must not be in use; another run works on its shard {shard[0]}/{shard[1]}"
-        ) from None
-    except OSError:
-        pass  # some network file systems have no locks
+        raise InputError(f"{folder}: must not be in use; another run works on its shard {shard[0]}/{shard[1]}")
     return descriptor
 
 
@@ -251,7 +185,7 @@ def _create_run(folder: Path, shard: tuple[int, int], run: dict[str, Any]) -> No
     if path.exists():
         return
     try:
-        _write_synced(temporary, _encode(run))
+        write_new(temporary, _encode(run))
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -265,14 +199,6 @@ def _create_run(folder: Path, shard: tuple[int, int], run: dict[str, Any]) -> No
     sync_folder(folder)
 
 
-def _write_synced(path: Path, content: Any) -> None:
-    with open(path, "wb", buffering=0) as file:
-        view = memoryview(content)
-        while view:  # a disk that gets full takes a part
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
-
-
 def _encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
@@ -283,10 +209,11 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            value = json.load(file)
     except OSError as error:
         raise InputError(f"{path}: must be a file that can be read; got {error.strerror}") from None
-    except ValueError as error:  # of JSON and of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON and of UTF-8
         raise InputError(f"{path}: must be JSON; {error}") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         got = value.get("format") if isinstance(value, dict) else value

@@ -49,7 +49,9 @@ def centre_blob(
 
 
 def _bell(size: int) -> Tensor:
-    return torch.exp(-0.5 * ((torch.arange(size) - (size - 1) / 2) / (size / 4)) ** 2)
+    return torch.exp(
+        -0.5 * ((torch.arange(size, dtype=torch.float32, device="cpu") - (size - 1) / 2) / (size / 4)) ** 2
+    )
 
 
 def _same_for_all(

@@ -8,8 +8,6 @@ fails. Its `NoiseTunnel` has one absolute sigma for all clips and draws from tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ from torch import Tensor
 from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.fills import content_hash
-from aosa_fast.gradients import Resolve, input_gradients
+from aosa_fast.gradients import Resolve, input_gradients, mean_gradients
 from aosa_fast.model import Model, clean_logits
 from aosa_fast.targets import ResolvedTarget
 
@@ -80,8 +78,10 @@ def smoothgrad(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
         noise = generator.standard_normal(tuple(video.shape[1:]), dtype=np.float32)
         return video[clip] + sigma[clip] * torch.from_numpy(noise).to(video.device)
 
-    weights = np.full(config.noise_samples, 1 / config.noise_samples)
-    logits, targets, means = _mean_gradients(model, video, config, resolve, noisy, weights)
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
+    targets = resolve(logits)
+    weights = [1 / config.noise_samples] * config.noise_samples
+    means = mean_gradients(model, video, config, targets, noisy, weights)
     return logits, targets, [mean.abs().sum(1) for mean in means]
 
 
@@ -105,38 +105,10 @@ def integrated_gradients(model: Model, video: Tensor, config: Config, resolve: R
         InputError: as `input_gradients`, or one clip does not fit into the GPU's memory.
     """
     nodes, weights = np.polynomial.legendre.leggauss(config.step_count)
-    points = (nodes + 1) / 2
-    logits, targets, means = _mean_gradients(
-        model, video, config, resolve, lambda clip, point: video[clip] * float(points[point]), weights / 2
-    )
-    return logits, targets, [(mean * video).sum(1) for mean in means]
-
-
-def _mean_gradients(
-    model: Model,
-    video: Tensor,
-    config: Config,
-    resolve: Resolve,
-    make: Callable[[int, int], Tensor],
-    weights: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> Found:
-    """Logits, targets, and per target the weighted mean (B, C, T, H, W) of the gradients at `make(clip, sample)`.
-
-    Batches go on from one clip to the next. A sample is a forward and a backward per target.
-    """
-    batches = BatchSize(config.batch_size, video.device)
+    points = ((nodes + 1) / 2).tolist()
     logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
     targets = resolve(logits)
-    means = [torch.zeros_like(video) for _ in targets]
-
-    def add(begin: int, end: int) -> None:
-        rows = [divmod(row, len(weights)) for row in range(begin, end)]
-        wanted = [target.take([clip for clip, _ in rows]) for target in targets]
-        batch = torch.stack([make(*row) for row in rows])
-        _, _, grads = input_gradients(model, batch, config, lambda _: wanted)
-        for mean, grad in zip(means, grads, strict=True):
-            for (clip, sample), part in zip(rows, grad, strict=True):
-                mean[clip].add_(part, alpha=float(weights[sample]))
-
-    batches.run(len(video) * len(weights), add)
-    return logits, targets, means
+    means = mean_gradients(
+        model, video, config, targets, lambda clip, k: video[clip] * points[k], (weights / 2).tolist()
+    )
+    return logits, targets, [(mean * video).sum(1) for mean in means]

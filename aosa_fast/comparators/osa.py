@@ -35,17 +35,17 @@ def cuboids(video: Tensor, config: Config) -> Tubes:
         if step // 2 >= extent:
             raise InputError(f"{name} must be at most {2 * extent - 1} for clips of {T}x{H}x{W}; got {step}")
     grid = [
-        torch.arange(step // 2, end, step)
+        torch.arange(step // 2, end, step, device="cpu")
         for step, end in ((config.cuboid_step, T), (config.stride, H), (config.stride, W))
     ]
     when, row, column = (axis.reshape(-1, 1) for axis in torch.meshgrid(*grid, indexing="ij"))
-    frame = torch.arange(T)
+    frame = torch.arange(T, device="cpu")
     alive = (frame >= when - length // 2) & (frame < when - length // 2 + length)
     x0, y0 = column - side // 2, row - side // 2
     corners = torch.cat([x0.clamp(min=0), y0.clamp(min=0), (x0 + side).clamp(max=W), (y0 + side).clamp(max=H)], 1)
     boxes = corners.unsqueeze(1) * alive.unsqueeze(2)
     tracks = torch.cat([column, row], 1).float().unsqueeze(1).expand(-1, T, -1)
-    members = torch.arange(len(boxes)).unsqueeze(1)
+    members = torch.arange(len(boxes), device="cpu").unsqueeze(1)
 
     def batch(values: Tensor) -> Tensor:
         return values.expand(clips, *values.shape).contiguous().to(video.device)

@@ -79,7 +79,7 @@ class _Search:
         self.clips = list(range(B)) * (len(targets) * repeats)
         self.index = torch.cat([target.index.repeat(repeats) for target in targets]).to(video.device)
         # -1 for targets that are no difference.
-        minus = [torch.full((B,), -1) if target.minus is None else target.minus for target in targets]
+        minus = [torch.full((B,), -1, device="cpu") if target.minus is None else target.minus for target in targets]
         self.minus = torch.cat([indices.repeat(repeats).to(video.device) for indices in minus])
         self.cells = video.new_ones(len(self.areas), T, *self.mask.grid)
         self.momentum = torch.zeros_like(self.cells)
@@ -193,7 +193,10 @@ def core_energy(padded: Tensor, areas: list[float]) -> Tensor:
 
 def _ellipsoid(shape: tuple[int, ...]) -> Tensor:
     """1.0 for voxels whose centre is inside of the ellipsoid that touches the sides of a box, else 0.0; float64."""
-    axes = [((torch.arange(size) - (size - 1) / 2) / (size / 2)).double() ** 2 for size in shape]
+    axes = [
+        ((torch.arange(size, dtype=torch.float32, device="cpu") - (size - 1) / 2) / (size / 2)).double() ** 2
+        for size in shape
+    ]
     distance = axes[0].reshape(-1, 1, 1) + axes[1].reshape(-1, 1) + axes[2]
     return (distance <= 1).double()
 
@@ -206,6 +209,6 @@ def _share_of_top(values: Tensor, counts: list[int]) -> Tensor:
         own = values[rows]
         least = own.topk(min(max(count, 1), own.shape[1]), sorted=False).values.amin(1, keepdim=True)
         above, ties = own > least, own == least
-        share = (count - above.sum(1, keepdim=True)) / ties.sum(1, keepdim=True)
+        share = (count - above.sum(1, keepdim=True)).to(values.dtype) / ties.sum(1, keepdim=True)
         result[rows] = above + share * ties
     return result

@@ -50,7 +50,7 @@ class SmoothMask:
 
     def _neighbours(self, cells: int) -> Tensor:
         """How many cells of the grid are neighbours, along one axis, for the places from -radius to cells + radius."""
-        place = torch.arange(-self.radius, cells + self.radius)
+        place = torch.arange(-self.radius, cells + self.radius, device="cpu")
         return (place + self.radius).clamp(max=cells - 1) - (place - self.radius).clamp(min=0) + 1
 
     def __call__(self, cells: Tensor) -> Tensor:

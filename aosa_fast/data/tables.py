@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aosa_fast.errors import InputError
+from aosa_fast.parquet import open_parquet
 
 _LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field
 
@@ -73,12 +74,11 @@ def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
     """
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ImportError:
         raise InputError(f"{path}: a Parquet file must have pyarrow; it is missing: pip install pyarrow") from None
     try:
-        # Through a buffer, so that a folder and a name with a scheme are files that cannot be read, and nothing else.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        with open_parquet(path) as file:
+            table = file.read()
     except OSError as error:
         raise InputError(f"{path}: must be a Parquet file that can be read; got {error.strerror or error}") from None
     except (pa.ArrowException, ValueError) as error:

@@ -57,7 +57,7 @@ def match_classes(dataset: Dataset, classifier: Classifier, settings: Settings) 
 def _class_count(classifier: Classifier) -> int:
     """How many classes the model has, found by asking it."""
     preprocessing = classifier.preprocessing
-    black = torch.zeros(1, 3, preprocessing.frames, *preprocessing.crop)
+    black = torch.zeros(1, 3, preprocessing.frames, *preprocessing.crop, dtype=torch.float32, device="cpu")
     clip = black.to(model_device(classifier.network, black.device))
     with evaluating(classifier.network):
         return clean_logits(classifier.network, clip, BatchSize(1, clip.device)).shape[1]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from aosa_fast.errors import InputError
-
-if sys.platform != "win32":
-    import fcntl
+from aosa_fast.files import Record
 
 Row = dict[str, Any]
 FILE = "journal.jsonl"
@@ -33,23 +28,18 @@ class Journal:
         Raises:
             InputError: the folder holds another run, is in use by one, or cannot be written.
         """
-        self.path = folder / FILE
+        self._folder, self._identity = folder, identity
         self.blocks: dict[tuple[str, int], list[Row]] = {}
         self._configs: dict[str, str] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise InputError(f"{folder}: must be a folder that can be written; {error.strerror}") from None
-        try:
-            self._lock(folder)
-            self._length = self._read(identity)
-            os.ftruncate(self._file, self._length)  # a line that an earlier run did not finish
-            if not self._length:
-                self._write({"identity": identity})
-        except BaseException:
-            self.close()
-            raise
+        self._record = Record(
+            folder, FILE, take=self._take, what="an evaluation", alone=f"another run writes to its {FILE}"
+        )
+        if self._record.empty:
+            try:
+                self._record.add({"identity": identity})
+            except BaseException:
+                self.close()
+                raise
 
     def check(self, entry: str, config: str) -> None:
         """Refuses an entry that is recorded with another config.
@@ -58,7 +48,7 @@ class Journal:
             InputError: as said.
         """
         if self._configs.get(entry, config) != config:
-            raise InputError(f"{self.path.parent}: must hold {entry} with the same options; it holds it with others")
+            raise InputError(f"{self._folder}: must hold {entry} with the same options; it holds it with others")
 
     def add(self, entry: str, config: str, block: int, rows: list[Row]) -> None:
         """Records the rows of one block of clips; they are on the disk when this returns.
@@ -66,57 +56,20 @@ class Journal:
         Raises:
             InputError: the disk is full.
         """
-        self._write({"entry": entry, "config": config, "block": block, "rows": rows})
+        self._record.add({"entry": entry, "config": config, "block": block, "rows": rows})
         self._configs[entry] = config
         self.blocks[entry, block] = rows
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._file)
+        self._record.close()
 
-    def _lock(self, folder: Path) -> None:
-        if sys.platform == "win32":
-            return  # there, two runs in one folder are not kept apart
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: must not be in use; another run writes to its {FILE}") from None
-        except OSError:
-            pass  # some network file systems have no locks
-
-    def _write(self, line: dict[str, Any]) -> None:
-        content = json.dumps(line, allow_nan=False).encode() + b"\n"
-        try:
-            done = 0
-            while done < len(content):  # a disk that gets full takes a part
-                done += os.write(self._file, content[done:])
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, self._length)
-            raise InputError(f"{self.path}: must have room on the disk; {error.strerror}") from None
-        self._length += len(content)
-
-    def _read(self, identity: dict[str, Any]) -> int:
-        """Takes in all whole lines, and returns how many bytes they have."""
-        length = 0
-        with open(self.path, "rb") as file:
-            for number, raw in enumerate(file):
-                if not raw.endswith(b"\n"):
-                    break
-                try:
-                    line = json.loads(raw)
-                    if number == 0:
-                        before = dict(line["identity"])
-                    else:
-                        self._configs[line["entry"]] = line["config"]
-                        self.blocks[line["entry"], line["block"]] = line["rows"]
-                except (ValueError, TypeError, KeyError):
-                    rule = f"must be a record of an evaluation; line {number + 1} is not"
-                    raise InputError(f"{self.path}: {rule}") from None
-                if number == 0:
-                    _compare(self.path.parent, before, identity)
-                length += len(raw)
-        return length
+    def _take(self, number: int, line: Any) -> None:
+        if number == 1:
+            _compare(self._folder, dict(line["identity"]), self._identity)
+        else:
+            self._configs[line["entry"]] = line["config"]
+            self.blocks[line["entry"], line["block"]] = line["rows"]
 
 
 def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

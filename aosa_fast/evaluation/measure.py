@@ -103,7 +103,7 @@ def measure(classifier: Classifier, items: Sequence[Item], entry: Entry, setting
     pictures = torch.from_numpy(np.stack([item.clip.frames for item in items]))
     target: Any = "pred"
     if settings.target == "label":
-        target = torch.tensor([item.label for item in items])
+        target = torch.tensor([item.label for item in items], device="cpu")
     config = _config(entry, settings)
     start = time.perf_counter()
     found = _explain(classifier, pictures, target, config)

@@ -20,6 +20,7 @@ from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
 from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
+from aosa_fast.files import refuse_link
 from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
 
@@ -131,6 +132,7 @@ def reproduce(
             continue
         _check_boxes(table, column)
         folder = out / _folder(column.name)
+        refuse_link(folder, "folder")
         found = evaluate(column.dataset, column.classifier, entries, folder, own, model_name=column.name, report=report)
         cells = {
             summary.method: [summary.estimates[key] if summary.estimates[key].n else None for key in keys]

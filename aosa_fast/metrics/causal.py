@@ -205,7 +205,7 @@ class _Job:
 
     def _curve(self, protocol: Protocol, name: str, scores: Tensor) -> Curve:
         count = self.ranks[0].numel()
-        fractions = torch.tensor(protocol.voxels_changed(count), dtype=torch.float64) / count
+        fractions = torch.tensor(protocol.voxels_changed(count), dtype=torch.float64, device="cpu") / count
         area = (scores.double().sum(1) - scores[:, [0, -1]].double().mean(1)) / protocol.steps
         return Curve(
             fractions.float().to(self.home),

@@ -77,8 +77,8 @@ def spatial_pointing(
         chances.append(float(near.double().mean(1).sum()))
     micro, macro = pool_pointing(hits, frames, labels)
     return Pointing(
-        hits=torch.tensor(hits, dtype=torch.float64),
-        frames=torch.tensor(frames),
+        hits=torch.tensor(hits, dtype=torch.float64, device="cpu"),
+        frames=torch.tensor(frames, device="cpu"),
         micro=micro,
         macro=macro,
         chance=pool_pointing(chances, frames)[0],
@@ -135,7 +135,7 @@ def energy_pointing(saliency: Maps, boxes: Boxes) -> Tensor:
     for values, inside in _annotated(saliency, boxes):
         positive = values.clamp(min=0)
         shares.append(_ratio(float(positive[inside].sum()), float(positive.sum())))
-    return torch.tensor(shares, dtype=torch.float64)
+    return torch.tensor(shares, dtype=torch.float64, device="cpu")
 
 
 def box_share(saliency: Maps, boxes: Boxes) -> Tensor:
@@ -144,7 +144,7 @@ def box_share(saliency: Maps, boxes: Boxes) -> Tensor:
     Arguments and errors as `energy_pointing`; NaN without any box.
     """
     shares = [_ratio(int(inside.sum()), inside.numel()) for _, inside in _annotated(saliency, boxes)]
-    return torch.tensor(shares, dtype=torch.float64)
+    return torch.tensor(shares, dtype=torch.float64, device="cpu")
 
 
 def box_iou(saliency: Maps, boxes: Boxes) -> Tensor:
@@ -161,7 +161,7 @@ def box_iou(saliency: Maps, boxes: Boxes) -> Tensor:
         chosen = values.flatten().sort(descending=True, stable=True).indices[:count]
         both = int(inside.flatten()[chosen].sum())
         overlaps.append(_ratio(both, 2 * count - both))
-    return torch.tensor(overlaps, dtype=torch.float64)
+    return torch.tensor(overlaps, dtype=torch.float64, device="cpu")
 
 
 def _ratio(part: float, whole: float) -> float:

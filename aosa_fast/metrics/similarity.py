@@ -58,7 +58,7 @@ def spearman(first: Map, second: Map) -> Tensor:
     Raises:
         InputError: maps of different shapes, or see `read_map`.
     """
-    return torch.tensor([rank_correlation(a, b) for a, b in _pairs(first, second)], dtype=torch.float64)
+    return torch.tensor([rank_correlation(a, b) for a, b in _pairs(first, second)], dtype=torch.float64, device="cpu")
 
 
 def ssim(first: Map, second: Map) -> Tensor:
@@ -93,7 +93,7 @@ def ssim(first: Map, second: Map) -> Tensor:
         a, b = ((part - part.min()) / np.ptp(part) for part in (a, b))
         frames = [structural_similarity(p, q, win_size=window, data_range=1.0) for p, q in zip(a, b, strict=True)]
         values.append(float(np.mean(frames)))
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -63,9 +63,11 @@ def taylor_error(approximate: Scores, exact: Scores) -> TaylorError:
     return TaylorError(
         mean_absolute_error=torch.from_numpy(error),
         relative_error=torch.from_numpy(np.divide(error, size, out=np.full(len(size), np.nan), where=size > 0)),
-        pearson=torch.tensor([correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64),
+        pearson=torch.tensor(
+            [correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64, device="cpu"
+        ),
         spearman=torch.tensor(
-            [rank_correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64
+            [rank_correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64, device="cpu"
         ),
         sign_agreement=torch.from_numpy((np.sign(first) == np.sign(second)).mean(1)),
         tubes=first.shape[1],
@@ -111,8 +113,8 @@ def taylor_error_of(
         clean, target = explanation.clean_scores.to(device), explanation.target
         reports = exact_check(model, clips, fill, parts, scores.to(device), clean, target, config)
     return taylor_error(
-        torch.tensor([report["approximate"] for report in reports]),
-        torch.tensor([report["exact"] for report in reports]),
+        torch.tensor([report["approximate"] for report in reports], dtype=torch.float32, device="cpu"),
+        torch.tensor([report["exact"] for report in reports], dtype=torch.float32, device="cpu"),
     )
 
 

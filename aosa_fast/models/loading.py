@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from aosa_fast.errors import InputError
@@ -18,6 +21,23 @@ SPECS = (
     "pytorchvideo:NAME[:WEIGHTS[:NAMES]], resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or "
     "FILE.pt2 of torch.export, FILE.pt of TorchScript"
 )
+
+
+# What reads plain tensors only, and in which module. Whatever else a spec may be, it runs code of its authors.
+_EMBEDDED = ("demo", "demo-attention")
+_OF_TENSORS = {
+    "demo-planted": ("loading", "_demo_planted"),
+    "torchvision": ("torchvision_models", "load_torchvision"),
+    "hf": ("huggingface", "load_huggingface"),
+    "pytorchvideo": ("pytorchvideo_models", "load_pytorchvideo"),
+    "resnet3d": ("resnet3d", "load_resnet3d"),
+}
+
+
+def runs_code(spec: str) -> bool:
+    """Whether `load` of this spec would run code of the model's authors, rather than read their tensors."""
+    kind, _, rest = spec.partition(":")
+    return spec not in _EMBEDDED and not (kind in _OF_TENSORS and rest)
 
 
 def load(spec: str = "demo") -> Classifier:
@@ -36,7 +56,8 @@ def load(spec: str = "demo") -> Classifier:
               `torch.nn.Module`, which gets the preprocessing `KINETICS`;
             - a path that ends in .pt2, .pt, .pth or .ts: a program, see `load_exported`.
 
-            Modules of "python:" and programs run code of their authors; the other kinds read plain tensors only.
+            Modules of "python:" and programs run code of their authors (`runs_code`); the other kinds read plain
+            tensors only.
 
     Returns:
         The classifier, with its anatomy where the network is of a family that `find_anatomy` knows.
@@ -46,12 +67,26 @@ def load(spec: str = "demo") -> Classifier:
     """
     from aosa_fast.models.anatomy import find_anatomy
 
-    classifier = _load(spec)
+    kind, _, rest = spec.partition(":")
+    classifier = _python(spec, rest) if kind == "python" and rest else _load(spec)
     if classifier.anatomy is not None or not isinstance(classifier.network, nn.Module):
         return classifier
     return replace(classifier, anatomy=find_anatomy(classifier.network))
 
 
+@contextmanager
+def _usual_defaults() -> Iterator[None]:
+    """Tensors are made on the CPU, in float32, whatever the caller's defaults are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@_usual_defaults()
 def _load(spec: str) -> Classifier:
     from aosa_fast.models.exported import SUFFIXES, load_exported
 
@@ -60,26 +95,10 @@ def _load(spec: str) -> Classifier:
         return _demo()
     if spec == "demo-attention":
         return _demo_attention()
-    if kind == "demo-planted" and rest:
-        return _demo_planted(spec, rest)
-    if kind == "torchvision" and rest:
-        from aosa_fast.models.torchvision_models import load_torchvision
-
-        return load_torchvision(spec, rest)
-    if kind == "hf" and rest:
-        from aosa_fast.models.huggingface import load_huggingface
-
-        return load_huggingface(spec, rest)
-    if kind == "pytorchvideo" and rest:
-        from aosa_fast.models.pytorchvideo_models import load_pytorchvideo
-
-        return load_pytorchvideo(spec, rest)
-    if kind == "resnet3d" and rest:
-        from aosa_fast.models.resnet3d import load_resnet3d
-
-        return load_resnet3d(spec, rest)
-    if kind == "python" and rest:
-        return _python(spec, rest)
+    if kind in _OF_TENSORS and rest:
+        module, function = _OF_TENSORS[kind]
+        loaded: Classifier = getattr(importlib.import_module(f"aosa_fast.models.{module}"), function)(spec, rest)
+        return loaded
     if spec.lower().endswith(SUFFIXES):
         return load_exported(spec)
     raise InputError(f"model must be one of {SPECS}; got {spec}")

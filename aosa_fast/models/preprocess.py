@@ -102,4 +102,7 @@ class Preprocessing:
 
         from aosa_fast.kernels.pictures import normalize_frames
 
-        return normalize_frames(torch.from_numpy(cropped[None]), torch.tensor(self.mean), torch.tensor(self.std))
+        return normalize_frames(
+            torch.from_numpy(cropped[None]),
+            *(torch.tensor(v, dtype=torch.float32, device="cpu") for v in (self.mean, self.std)),
+        )

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,42 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aosa_fast.errors import InputError
+from aosa_fast.files import atomic_path
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webp", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix; rename it over `path` at the end, or remove it.
-
-    The parent folder is created. A symbolic link is followed, not replaced.
-
-    Raises:
-        InputError: `path` is a folder or a device, or anything in the block cannot be written (OSError).
-    """
-    try:
-        # Following links here keeps the rename inside one file system.
-        target = Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        # RuntimeError is how older versions of pathlib report a loop of links; ValueError is a null byte.
-        raise InputError(f"{path!r}: must be the name of a file; got {error}") from error
-    try:
-        if target.exists() and not target.is_file():
-            raise InputError(f"{path}: must be a file name; it is a {'folder' if target.is_dir() else 'device'}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".partial-{secrets.token_hex(6)}{target.suffix}")
-        try:
-            yield temporary
-            # Some file systems notice a full disk only here.
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise InputError(f"{path}: must be writable; got {' '.join(reason.split())}") from error
 
 
 def write_video(path: str | os.PathLike[str], frames: NDArray[np.uint8], fps: float = 8.0) -> None:

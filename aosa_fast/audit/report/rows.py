@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from aosa_fast.audit.run_folder import CLIPS
 from aosa_fast.audit.tasks import Row
 from aosa_fast.errors import InputError
+from aosa_fast.parquet import open_parquet
 
 
 def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Iterator[Row]:
@@ -34,8 +34,7 @@ def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Ite
         return
     for path in sorted((folder / CLIPS).glob("*.parquet")):
         try:
-            # An open file: pyarrow takes some names for addresses, and not every name of a file is UTF-8.
-            with open(path, "rb") as file, pq.ParquetFile(file) as part:
+            with open_parquet(path) as part:
                 here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
                 found = part.read(list(columns)).filter(here).to_pylist() if pc.any(here).as_py() else []
         except (OSError, pa.ArrowException) as error:
