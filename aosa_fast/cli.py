@@ -52,7 +52,11 @@ def _root(
 @with_config_options()
 def explain(
     clip: Annotated[
-        Path, typer.Argument(metavar="CLIP", help="A video (mp4, mkv, avi, mov, webm, gif ...) or a folder of frames.")
+        Path,
+        typer.Argument(
+            metavar="CLIP",
+            help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
+        ),
     ],
     model: Annotated[
         str,

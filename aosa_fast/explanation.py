@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aosa_fast.boundary import read_arrays, reading
 from aosa_fast.config import FLOWS, Config
 from aosa_fast.errors import InputError
 from aosa_fast.maps import make_map
@@ -127,15 +126,10 @@ class Explanation:
         Raises:
             InputError: the file is missing or is not an explanation.
         """
-        try:
-            # Opened here: NumPy leaves the file open when it is not what it seems.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                return cls._from_arrays({name: archive[name] for name in archive.files})
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: must be an explanation saved by aosa_fast; {reason}") from None
+        with reading(path, "must be an explanation saved by aosa_fast"):
+            arrays = read_arrays(path)
+            _check_layout(arrays)
+            return cls._from_arrays(arrays)
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Explanation:
@@ -150,6 +144,9 @@ class Explanation:
         if choices["flow"] not in FLOWS:  # the user's own flow is named in the metadata, and is not kept
             del choices["flow"]
         first, second = metadata["target_index"], metadata["minus_index"]
+        for index in (first, second or first):
+            if len(index) != len(arrays["logits"]) or not all(0 <= i < arrays["logits"].shape[1] for i in index):
+                raise ValueError(f"target_index and minus_index: {first}, {second}")
         return cls(
             **parts,
             target=ResolvedTarget(
@@ -198,5 +195,28 @@ class Explanation:
         write_image(path, contact_sheet(pictures, saliency, title=title, units=units(self.config), boxes=boxes))
 
 
-_TENSORS = ("saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "logits")
-_OPTIONAL = ("class_score_samples", "relevance")
+# Axes of the arrays, of one length where they have one letter, and the kind of their numbers.
+_TENSORS = {
+    "saliency": ("BTHW", "f"),
+    "scores": ("BN", "f"),
+    "tracks": ("BNT2", "f"),
+    "alive": ("BNT", "b"),
+    "boxes": ("BNT4", "i"),
+    "members": ("BNK", "i"),
+    "coverage": ("BTHW", "i"),
+    "logits": ("BC", "f"),
+}
+_OPTIONAL = {"class_score_samples": ("BNSC", "f"), "relevance": ("BTHW", "f")}
+
+
+def _check_layout(arrays: dict[str, NDArray[Any]]) -> None:
+    sides: dict[str, int] = {"2": 2, "3": 3, "4": 4}
+    for name, (axes, kind) in {**_TENSORS, **_OPTIONAL, "frames": ("BTHW3", "u")}.items():
+        if name in _OPTIONAL and name not in arrays:
+            continue
+        array = arrays[name]
+        fits = len(axes) == array.ndim and all(
+            sides.setdefault(axis, side) == side for axis, side in zip(axes, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind != kind:
+            raise ValueError(f"{name} {array.shape} of {array.dtype}")

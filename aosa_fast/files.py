@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from aosa_fast.errors import InputError
 
@@ -127,17 +127,6 @@ def open_own(path: Path, flags: int = 0) -> int:
         os.close(descriptor)
         raise InputError(f"{path}: must be a file; it is a device")
     return descriptor
-
-
-def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file to read it; raises OSError for all else, also for a pipe, which would keep its reader waiting."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(code, os.strerror(code), str(path))
-    return open(descriptor, "rb")
 
 
 def refuse_link(path: Path, kind: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from aosa_fast.files import open_plain
+from aosa_fast.boundary import open_file
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -32,6 +32,6 @@ def open_parquet(path: str | os.PathLike[str], **options: Any) -> Iterator[pq.Pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    open_plain(path).close()  # its errors say more
+    open_file(path).close()  # its errors say more
     with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file, **options) as parquet:
         yield parquet

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from aosa_fast.audit.findings.clips import load_clips
 from aosa_fast.audit.findings.clusters import cluster_class
 from aosa_fast.audit.findings.labels import find_labels
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
@@ -9,7 +10,10 @@ from aosa_fast.audit.findings.places import offset_name, place_name, time_name
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.summary import analyze
+from aosa_fast.audit.parts import PartWriter
+from aosa_fast.errors import InputError
 from audit_clips import lit, make_clips
+from audit_rows import fake_row
 
 pytest.importorskip("sklearn")
 
@@ -265,3 +269,11 @@ class TestOthers:
         np.testing.assert_allclose(own.mean_map.sum(), 1, rtol=1e-5)
         low, middle, high = own.measures["share_border"]
         assert 0.2 < low < middle < high < 0.3
+
+
+@pytest.mark.parametrize("columns", [{"grid": [1.0]}, {"grid": [float("nan")] * 512}, {"target": None}])
+def test_rows_that_no_audit_writes_are_one_line(columns, tmp_path):
+    with PartWriter(tmp_path, (1, 1)) as writer:
+        writer.add([fake_row("a"), fake_row("b", **columns)])
+    with pytest.raises(InputError, match=r"^[^\n]*: must hold rows as an audit writes them; got [^\n]*$"):
+        load_clips(tmp_path)

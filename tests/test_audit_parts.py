@@ -607,25 +607,25 @@ def spoil(path: Path, how: str) -> str:
     table = pq.read_table(path)
     if how == "empty":
         path.write_bytes(b"")
-        return "must be Parquet in one piece; Parquet file size is 0 bytes"
+        return "must be Parquet in one piece; got Parquet file size is 0 bytes"
     if how == "cut":
         path.write_bytes(content[:-9])
-        return "must be Parquet in one piece; "
+        return "must be Parquet in one piece; got "
     if how == "text":
         path.write_bytes(b"id,status\na,ok\n")
-        return "must be Parquet in one piece; "
+        return "must be Parquet in one piece; got "
     if how == "folder":
         path.unlink()
         path.mkdir()
-        return "must be a part that can be read; got Is a directory"
+        return "must be readable; got Is a directory"
     if how == "link to nothing":
         path.unlink()
         path.symlink_to("nothing")
-        return "must be a part that can be read; got No such file or directory"
+        return "must be readable; got a link to a file that is missing"
     if how == "one byte":
         at = content.index(table["map_scores"][0].as_py())
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        return "must be a part that can be read; got "
+        return "must be Parquet in one piece; got "
     if how == "another table":
         pq.write_table(pa.table({"id": ["a"], "status": ["ok"]}), path)
         return "must be a part of an audit of format 1; got none"
@@ -639,13 +639,18 @@ def spoil(path: Path, how: str) -> str:
         column = pa.array([None] * len(table), pa.string())
         pq.write_table(table.set_column(0, "id", column), path)
         return "must have an id and a status in each row; one is missing"
+    if how == "text that is none":
+        ends = pa.py_buffer(np.array([0, 1], np.int32))
+        column = pa.StringArray.from_buffers(1, ends, pa.py_buffer(b"\xff"))
+        pq.write_table(table.set_column(0, table.schema.field("id"), column), path)
+        return "must be Parquet in one piece; got "
     assert how == "another name"
     path.rename(path.with_name("copy.parquet"))
     return "must be a part of an audit, part-<i>of<n>-<number>.parquet; remove it"
 
 
 FILES = ["empty", "cut", "text", "folder", "link to nothing", "one byte"]
-TABLES = ["another table", "another format", "a column less", "no id"]
+TABLES = ["another table", "another format", "a column less", "no id", "text that is none"]
 
 
 @pytest.mark.parametrize("how", [*FILES, *TABLES, "another name"])

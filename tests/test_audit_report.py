@@ -844,7 +844,7 @@ def test_a_folder_that_is_no_audit_is_refused(tmp_path: Path) -> None:
         ClipPictures(tmp_path)
     folder = folder_of(tmp_path, [rendered_row(0)])
     (next((folder / "clips").iterdir())).write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="must be a part that can be read"):
+    with pytest.raises(InputError, match="must be Parquet in one piece"):
         ClipPictures(folder).prepare(["a"], [])
 
 

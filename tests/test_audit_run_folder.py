@@ -92,10 +92,10 @@ def test_a_shard_that_there_is_not_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("", "must be JSON; Expecting value: line 1 column 1 (char 0)"),
+        ("", "must be JSON; got Expecting value: line 1 column 1 (char 0)"),
         (
             '{"format": 1,',
-            "must be JSON; Expecting property name enclosed in double quotes: line 1 column 14 (char 13)",
+            "must be JSON; got Expecting property name enclosed in double quotes: line 1 column 14 (char 13)",
         ),
         ("[1]", "must be of format 1; got [1]"),
         ('{"identity": {}}', "must be of format 1; got null"),
@@ -118,7 +118,9 @@ def test_a_run_json_that_is_none_is_one_line(tmp_path: Path, content: str, rule:
 
 def test_a_run_json_that_is_no_utf_8_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b'{"format": "\xff"}')
-    assert message(tmp_path, IDENTITY).startswith(f"{tmp_path / 'run.json'}: must be JSON; 'utf-8' codec can't decode")
+    assert message(tmp_path, IDENTITY).startswith(
+        f"{tmp_path / 'run.json'}: must be JSON; got 'utf-8' codec can't decode"
+    )
 
 
 def test_rows_of_a_run_that_nobody_knows_are_not_taken_over(tmp_path: Path) -> None:

@@ -132,8 +132,10 @@ def test_the_user_s_own_model_and_a_folder_of_frames(
     rng = np.random.default_rng(0)
     for i in range(20):
         Image.fromarray(rng.integers(0, 255, (37, 53, 3), dtype=np.uint8)).save(tmp_path / f"frame_{i}.png")
+        Image.new("L", (53, 37)).save(tmp_path / f"flow_x_{i}.png")
     done = aosa(
-        *("explain", tmp_path, "--model", "python:mine:make", "--frames", 6, "--frame-stride", 2, "--size", 32),
+        *("explain", tmp_path / "frame_*.png", "--model", "python:mine:make", "--frames", 6, "--frame-stride", 2),
+        *("--size", 32),
         *("--box", "8x10", "--method", "aosa", "--target", 4, "--out", tmp_path / "out"),
     )
     assert done.returncode == 0, done.stderr

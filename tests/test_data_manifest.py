@@ -140,7 +140,7 @@ def test_a_long_field_is_no_limit(tmp_path: Path) -> None:
         ("path,label\na\n", "m.csv, line 2: must have 2 fields, as the header; got 1$"),
         ("path,label\na,b\n,b\n", "m.csv, line 3: path must not be empty$"),
         ("path,label\na,1\nb,-3\n", "m.csv, line 3: label must be a name or a number from 0 on; got -3$"),
-        ('path,label\na,"b\n', "m.csv, line 2: must be comma-separated values; unexpected end of data$"),
+        ('path,label\na,"b\n', "m.csv, line 2: must be comma-separated values in UTF-8; got unexpected end of data$"),
         ('path,label\n"a\nb",c\n\nd,e\nd,f\n', "m.csv, line 6: id must be unique; d is also that of .*m.csv, line 5$"),
         ("path,label,id\na,b,1\nc,d,1\n", "m.csv, line 3: id must be unique; 1 is also that of .*m.csv, line 2$"),
         ("path,label,start\na,b,soon\n", "m.csv, line 2: start must be a frame number like 12, or .*; got 'soon'$"),
@@ -148,13 +148,13 @@ def test_a_long_field_is_no_limit(tmp_path: Path) -> None:
         ("path,label,end\na,b,inf\n", "m.csv, line 2: end must be a frame number like 12, or .*; got 'inf'$"),
         ("path,label,start,end\na,b,5,5\n", "m.csv, line 2: end must be behind start=5; got 5$"),
         ("path,label,start,end\na,b,2.5,1s\n", "m.csv, line 2: end must be behind start=2.5; got 1.0$"),
-        ("path,label,boxes\na,b,[1\n", "m.csv, line 2: boxes must be JSON; "),
+        ("path,label,boxes\na,b,[1\n", "m.csv, line 2: boxes must be JSON; got "),
         (
             'path,label,boxes\na,b,"[1, 2]"\n',
             r"m.csv, line 2: boxes must be \[frame, x0, y0, x1, y1\] lists, or .*; got 1$",
         ),
         ("path,label,boxes\na,b,{}\n", r"m.csv, line 2: boxes must be \[frame, .*; got {}$"),
-        ("path,label,boxes\na,b," + "[" * 100_000 + "\n", "m.csv, line 2: boxes must be JSON; "),
+        ("path,label,boxes\na,b," + "[" * 100_000 + "\n", "m.csv, line 2: boxes must be JSON; got "),
     ],
 )
 def test_a_bad_row_is_one_line_with_its_number(tmp_path: Path, text: str, message: str) -> None:
@@ -166,17 +166,17 @@ def test_a_bad_row_is_one_line_with_its_number(tmp_path: Path, text: str, messag
 
 def test_files_that_are_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.csv").write_bytes(b"path,label\na,\xff\xfe\n")
-    with pytest.raises(InputError, match=r"m\.csv: must be in UTF-8$"):
+    with pytest.raises(InputError, match=r"m\.csv: must be comma-separated values in UTF-8; got "):
         open_dataset(tmp_path / "m.csv")
     (tmp_path / "m.parquet").write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(InputError, match=r"m\.parquet: must be a Parquet file in one piece; [^\n]*$"):
         open_dataset(tmp_path / "m.parquet")
-    with pytest.raises(InputError, match=r"no\.parquet: must be a Parquet file that can be read; got No such file"):
+    with pytest.raises(InputError, match=r"no\.parquet: must be readable; got No such file"):
         open_dataset(tmp_path / "no.parquet")
     with pytest.raises(InputError, match=r"m\.txt: a manifest must end in \.csv or \.parquet$"):
         open_dataset(f"manifest:{tmp_path / 'm.txt'}")
     (tmp_path / "dir.csv").mkdir()
-    with pytest.raises(InputError, match=r"dir\.csv: must be a file that can be read; got Is a directory"):
+    with pytest.raises(InputError, match=r"dir\.csv: must be readable; got Is a directory"):
         open_dataset(f"manifest:{tmp_path / 'dir.csv'}")
     real = builtins.__import__
 

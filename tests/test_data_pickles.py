@@ -124,6 +124,7 @@ def test_malicious_pickles_are_refused_before_anything_runs(tmp_path: Path) -> N
         b"\x80\x02U\x01aQ.",
         b"\x80\x02\x82\x01.",
         b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00.",
         b"",
         b"not a pickle",
         b"PK\x03\x04",

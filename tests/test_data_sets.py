@@ -201,7 +201,7 @@ def test_plain_folders(tmp_path: Path) -> None:
         ("ucf102:x", {}, r"^data must be rendered\[:SEED\].*; got ucf102:x, which does not exist$"),
         ("", {}, "^data must be rendered"),
         ("nowhere", {}, "got nowhere, which does not exist$"),
-        ("nowhere.csv", {}, r"^nowhere\.csv: must be a file that can be read; got No such file"),
+        ("nowhere.csv", {}, r"^nowhere\.csv: must be readable; got No such file"),
         ("manifest:", {}, "a manifest must end in .csv or .parquet$"),
         ("ucf101", {}, "^data must be ucf101:ROOT, ROOT the folder of its videos; got ucf101$"),
         ("kinetics:", {}, "^data must be kinetics:ROOT"),

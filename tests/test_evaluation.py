@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from aosa_fast import Config, InputError, explain
+from aosa_fast.data import open_dataset
 from aosa_fast.evaluation import Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE, Journal
@@ -371,3 +373,31 @@ def test_wrong_settings(change, message):
     with pytest.raises(InputError) as caught:
         Settings(**change)
     assert str(caught.value) == message
+
+
+def test_files_that_cannot_be_read_are_rows(tmp_path):
+    pictures = [Image.fromarray(np.full((20, 20, 3), 20 * i, np.uint8)) for i in range(8)]
+    for name in ("several", "pipe", "link"):
+        (tmp_path / name).mkdir()
+    for i, picture in enumerate(pictures):
+        for kind in ("img", "flow_x"):
+            picture.save(tmp_path / "several" / f"{kind}_{i}.png")
+    os.mkfifo(tmp_path / "pipe" / "1.png")
+    (tmp_path / "link" / "1.png").symlink_to("gone.png")
+    pictures[0].copy().save(tmp_path / "cut.tif")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "cut.tif").read_bytes()[:600])
+    errors = {
+        "several/img_*.png": None,
+        "several": "must be one series of images; it has 2: ",
+        "several/depth_*.png": "must exist, or be a pattern for images ",
+        "pipe": "1.png: must be readable; got a pipe or a device",
+        "link": "1.png: must be readable; got a link to a file that is missing",
+        "cut.tif": "cut.tif: must be an image in one piece; got ",
+    }
+    (tmp_path / "clips.csv").write_text("path,label\n" + "".join(f"{name},sit\n" for name in errors))
+    found = run(tmp_path / "out", ["random"], open_dataset(tmp_path / "clips.csv"))
+    assert [row["clip"] for row in found.rows] == list(errors)
+    for row in found.rows:
+        message = errors[row["clip"]]
+        assert row["status"] == ("error" if message else "ok")
+        assert message is None or message in row["error"]

@@ -1,14 +1,39 @@
 from __future__ import annotations
 
+import io
+import json
+import logging
+import os
+import pickle
 import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from aosa_fast import Config, Difference, InputError, explain
+from aosa_fast import Config, Difference, Explanation, InputError, explain
+from aosa_fast.audit import load_map
+from aosa_fast.audit.dense import DenseWriter, dense_path, read_dense
+from aosa_fast.audit.parts import PartWriter, done_ids, read_rows
+from aosa_fast.audit.report.rows import find_rows
+from aosa_fast.audit.run_folder import open_run, read_shards
+from aosa_fast.boundary import reading
+from aosa_fast.data import open_dataset
+from aosa_fast.models import load
+from aosa_fast.models.checkpoints import fit, read_state
+from aosa_fast.models.classifier import read_class_names
+from aosa_fast.video import read_clip
+from audit_rows import fake_row
+from numbered_clips import write_clip
 
 METHODS = ("aosa", "aosa-approx", "aosa-path")
 
@@ -235,3 +260,213 @@ def test_logits_that_are_a_view_of_the_input():
     found = explain(view, make_video(), 1, **options).scores
     assert torch.equal(found, explain(lambda video: view(video).clone(), make_video(), 1, **options).scores)
     assert found.abs().max() > 0
+
+
+def picture(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (3, 12, 16, 3), dtype=np.uint8)
+    first, *others = map(Image.fromarray, noise)
+    first.save(path, save_all=True, append_images=others)
+
+
+def explanation(path: Path) -> None:
+    explain(make_net(), make_video(), 0, method="aosa", stride=16, box=16).save(path)
+
+
+def head(classes: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, classes))
+
+
+def program(path: Path) -> None:
+    torch.export.save(torch.export.export(head(4).eval(), (make_video(),)), path)
+
+
+def part(path: Path) -> None:
+    with PartWriter(path.parent.parent, (1, 1)) as writer:
+        writer.add([fake_row("a"), fake_row("b")])
+
+
+def read_part(path: Path) -> None:
+    folder = path.parent.parent
+    done_ids(folder)
+    for row in [*read_rows(folder).to_pylist(), *find_rows(folder, ["a", "b"], list(fake_row("a")))]:
+        load_map(row)
+
+
+def store(path: Path) -> None:
+    with DenseWriter(path.parents[3], (1, 1), (2, 3, 4)) as writer:
+        writer.append("a", np.ones((2, 3, 4), np.float32))
+
+
+def ucf101(path: Path) -> None:
+    clip = path.parent / "Diving" / "v_Diving_g01_c01.avi"
+    clip.parent.mkdir()
+    clip.touch()
+    labels = {"subset": "validation", "annotations": {"label": "Diving"}}
+    boxes = {"annotations": [{"label": 5, "sf": 0, "boxes": np.arange(8).reshape(2, 4)}]}
+    contents = {
+        "testlist01.txt": b"Diving/v_Diving_g01_c01.avi\n",
+        "list.json": json.dumps({"labels": ["Diving"], "database": {clip.stem: labels}}).encode(),
+        "pyannot.pkl": pickle.dumps({f"Diving/{clip.stem}": boxes}, 2),
+    }
+    path.write_bytes(contents[path.name])
+
+
+def table(path: Path) -> None:
+    columns = {"path": ["a", "b"], "label": ["x", "y"], "start": [1.5, None], "boxes": [[[4, 1, 2, 30, 44]], None]}
+    pq.write_table(pa.table(columns), path, compression="none")
+
+
+def run_json(path: Path) -> None:
+    open_run(path.parent, {"model": "demo"}, {"data": "rendered"}, (1, 2)).close()
+
+
+# By the name of the file: what makes it, and what reads it.
+FILES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
+    **{f"a.{suffix}": (picture, lambda path: read_clip(path, 1)) for suffix in ("png", "tif", "webp", "gif")},
+    "folder/1.png": (picture, lambda path: read_clip(path.parent, 1)),
+    "a.mp4": (lambda path: write_clip(path, 12), lambda path: read_clip(path, 4, stride=2)),
+    "a.npz": (explanation, Explanation.load),
+    "a.pth": (lambda path: torch.save(head(4).state_dict(), path), lambda path: fit(head, read_state(path), path)),
+    "a.pt2": (program, lambda path: load(str(path))),
+    "names.txt": (lambda path: path.write_text("1 a\n2 b\n"), lambda path: read_class_names(str(path), 2)),
+    "names.json": (lambda path: path.write_text('{"a": 0, "b": 1}'), lambda path: read_class_names(str(path), 2)),
+    "a.csv": (lambda path: path.write_text('path,label,boxes\na,b,"[[4,1,2,3,4]]"\nc,d,\n'), open_dataset),
+    "a.parquet": (table, open_dataset),
+    "testlist01.txt": (ucf101, lambda path: open_dataset(f"ucf101:{path.parent}", split="test01")),
+    "list.json": (ucf101, lambda path: open_dataset(f"ucf101:{path.parent}", annotations=path)),
+    "pyannot.pkl": (ucf101, lambda path: open_dataset(f"ucf101-24:{path.parent}")),
+    "run.json": (run_json, lambda path: read_shards(path.parent)),
+    "clips/part-1of1-000000.parquet": (part, read_part),
+    "dense/1of1.zarr/values/zarr.json": (store, lambda path: read_dense(path.parents[3], (1, 1), 0)),
+}
+
+
+def damaged(whole: bytes) -> Iterator[bytes]:
+    rng = np.random.default_rng(0)
+    for kind in ("flip", "cut", "insert", "ones", "number") * 8:
+        content = bytearray(whole)
+        place = int(rng.integers(len(whole)))
+        digits = [i for i, byte in enumerate(whole) if byte in b"0123456789"]
+        if kind == "flip":
+            content[place] ^= 1 << int(rng.integers(8))
+        elif kind == "cut":
+            del content[place:]
+        elif kind == "insert":
+            content[place:place] = rng.bytes(5)
+        elif kind == "ones":
+            content[place : place + 4] = b"\xff\xff\xff\x7f"
+        elif digits:
+            at = int(rng.choice(digits))
+            content[at : at + 1] = rng.choice([b"999999999999", b"-1", b"[]", b"{}", b'"x"', b"null", b"1e400"])
+        yield bytes(content)
+    yield b""
+    yield b"[" * 100_000
+
+
+@pytest.mark.filterwarnings("ignore")  # what can be read in spite of the damage may be warned of
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_are_one_line(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make, read = FILES[name]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    read(path)
+    lines: list[str] = []
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            read(path)
+        except InputError as error:
+            lines.append(str(error))
+    assert len(lines) >= 10
+    assert not [line for line in lines if "\n" in line or len(line) > 600]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("dense")])  # there zarr opens all
+def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
+    make, read = FILES[name]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"^[^\n]*(must be|holds none|has no|there is no)[^\n]*$"):
+        read(path)
+
+
+def stored(path: Path, **changes: Any) -> Path:
+    """An explanation some of whose arrays are others."""
+    explanation(path)
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **arrays | changes)
+    return path
+
+
+def test_arrays_that_do_not_fit_are_no_explanation(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    assert Explanation.load(stored(path)).saliency.shape == (1, 4, 32, 40)
+    wrong = {
+        "scores": np.zeros((1, 3), np.float32),
+        "frames": np.zeros((1, 4, 32, 40, 3), np.float32),
+        "logits": np.zeros((2, 6), np.float32),
+        "boxes": np.zeros((1, 6, 4), np.int32),
+        "tracks": np.array([object()]),
+    }
+    for name, array in wrong.items():
+        with pytest.raises(InputError, match=r"a\.npz: must be an explanation saved by aosa_fast; got "):
+            Explanation.load(stored(path, **{name: array}))
+
+
+def test_no_room_is_made_for_what_is_only_announced(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 20)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("saliency.npy", header.getvalue() + b"1234")
+    with pytest.raises(InputError, match=r"a\.npz: must be an explanation"):
+        Explanation.load(tmp_path / "a.npz")
+    torch.save({"2.weight": torch.zeros(1).expand(1 << 40, 3), "2.bias": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth: must fit Sequential; got 2\.weight \(1099511627776, 3\)"):
+        fit(head, read_state(tmp_path / "a.pth"), "a.pth")
+    for sides in ([4, 4, 2, 30000, 30000, 3, 3], [4, 4, 2, 2**31 - 1, 2**31 - 1, 3, 3], [float("inf")] * 7):
+        with pytest.raises(InputError, match=r"^a: must have a map "):
+            load_map({**fake_row("a"), "map_shape": sides})
+    store(tmp_path / "dense" / "1of1.zarr" / "values" / "zarr.json")
+    facts = dense_path(tmp_path, (1, 1)) / "values" / "zarr.json"
+    content = json.loads(facts.read_text())
+    content["shape"][1:] = content["chunk_grid"]["configuration"]["chunk_shape"][1:] = [2, 1 << 20, 1 << 20]
+    content["codecs"][0]["configuration"]["chunk_shape"][1:] = [2, 1 << 20, 1 << 20]
+    facts.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"must have a map of at most [0-9]+ voxels; got 2 x 1048576 x 1048576"):
+        read_dense(tmp_path, (1, 1), 0)
+
+
+@pytest.mark.parametrize("column", ["path", "label", "id"])
+def test_columns_that_are_no_text(column: str, tmp_path: Path) -> None:
+    broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
+    for values in (broken, pa.array([b"\xff"]), pa.array([{"a": 1}]), pa.array([1 << 62], pa.timestamp("us"))):
+        columns = {"path": pa.array(["a"]), "label": pa.array(["b"]), column: values}
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        with pytest.raises(InputError, match=rf"^[^\n]*a\.parquet(, row 1: {column} must be text|: must be)[^\n]*$"):
+            open_dataset(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"path": [b"\xc3\xa9"], "label": [b"x"]}), tmp_path / "a.parquet")
+    (sample,) = open_dataset(tmp_path / "a.parquet").samples
+    assert (sample.id, sample.path) == ("é", str(tmp_path / "é"))
+
+
+def test_only_errors_become_errors_of_the_file() -> None:
+    own = InputError("box must be at least 1; got 0")
+    with pytest.raises(InputError) as caught, reading("a.json", "must be JSON"):
+        raise own
+    assert caught.value is own
+    for stop in (KeyboardInterrupt, SystemExit, GeneratorExit):
+        with pytest.raises(stop), reading("a.json", "must be JSON"):
+            raise stop
+    with (
+        pytest.raises(InputError, match=r"^a\.json: must be JSON; got KeyError: 'fps'$") as caught,
+        reading("a.json", "must be JSON"),
+    ):
+        raise KeyError("fps")
+    assert isinstance(caught.value.__cause__, KeyError)

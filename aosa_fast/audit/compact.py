@@ -15,12 +15,15 @@ columns, little-endian throughout, for N tubes, T frames and K+1 members:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.boundary import reading
 from aosa_fast.config import AGGREGATES
 from aosa_fast.errors import InputError
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from aosa_fast.config import Config
 
 WHICH = ("explained", "label")
+MOST_VOXELS = 1 << 27  # of a map: 128 frames of 1024 x 1024
+_RULE = "must have a map in one piece"
 _INT16 = np.dtype("<i2")
 _INT32 = np.dtype("<i4")
 _FLOAT = np.dtype("<f4")
@@ -121,24 +126,36 @@ def load_map(row: Any, target: str = "explained") -> NDArray[np.float32]:
     if target not in WHICH:
         raise InputError(f"target must be one of {', '.join(WHICH)}; got {target}")
     tubes = row_tubes(row)
-    aggregate = _value(row, "map_aggregate")
-    if aggregate not in AGGREGATES:
-        raise InputError(f"{_name(row)}: map_aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate}")
-    scores, clean = tubes.scores, 0.0
-    if target == "label" and not _label_is_explained(row):
-        scores, clean = _label_scores(row, len(scores), aggregate)
-    elif aggregate == "eq2":
-        clean = _number(row, "score")
-    packed = Tubes(*(torch.from_numpy(part)[None] for part in (tubes.tracks, tubes.alive, tubes.boxes, tubes.members)))
-    values, _ = make_map(
-        torch.from_numpy(scores)[None],
-        torch.tensor([clean], dtype=torch.float32, device="cpu"),
-        packed,
-        Config(aggregate=aggregate),
-        *tubes.shape[1:],
-    )
+    with reading(_name(row), _RULE):
+        aggregate = _value(row, "map_aggregate")
+        if aggregate not in AGGREGATES:
+            raise InputError(f"{_name(row)}: map_aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate}")
+        scores, clean = tubes.scores, 0.0
+        if target == "label" and not _label_is_explained(row):
+            scores, clean = _label_scores(row, len(scores), aggregate)
+        elif aggregate == "eq2":
+            clean = _number(row, "score")
+        parts = (tubes.tracks, tubes.alive, tubes.boxes, tubes.members)
+        packed = Tubes(*(torch.from_numpy(part)[None] for part in parts))
+        values, _ = make_map(
+            torch.from_numpy(scores)[None],
+            torch.tensor([clean], dtype=torch.float32, device="cpu"),
+            packed,
+            Config(aggregate=aggregate),
+            *tubes.shape[1:],
+        )
     drawn: NDArray[np.float32] = values[0].numpy()
     return drawn
+
+
+def check_voxels(name: object, shape: Sequence[int]) -> None:
+    """Refuses a map (T, H, W) that is announced larger than any model's, before room for it is made.
+
+    Raises:
+        InputError: more than `MOST_VOXELS`.
+    """
+    if math.prod(shape) > MOST_VOXELS:
+        raise InputError(f"{name}: must have a map of at most {MOST_VOXELS} voxels; got {' x '.join(map(str, shape))}")
 
 
 def row_tubes(row: Any) -> StoredTubes:
@@ -151,26 +168,27 @@ def row_tubes(row: Any) -> StoredTubes:
 
     from aosa_fast.kernels.tracking import rasterize_boxes
 
-    count, frames, joined, height, width, *box = shape = _shape(row)
-    steps = _array(row, "map_tracks", _INT16, (frames, 2, count))
-    tracks = np.cumsum(steps, axis=0, dtype=np.int32).transpose(2, 0, 1)
-    bits = _array(row, "map_alive", np.dtype("u1"), (-(-count * frames // 8),))
-    alive = np.unpackbits(bits, count=count * frames).reshape(count, frames).astype(bool)
-    members = _array(row, "map_members", _member_dtype(count), (count, joined)).astype(np.int32)
-    scores = _array(row, "map_scores", _FLOAT, (count,)).astype(np.float32)
-    if not ((tracks >= 0) & (tracks < (width, height))).all():
-        raise InputError(f"{_name(row)}: map_tracks must be inside of map_shape {shape}; they leave it")
-    if not ((members >= -1) & (members < count)).all():
-        raise InputError(f"{_name(row)}: map_members must be from -1 to {count - 1}; some are not")
-    tracks = np.ascontiguousarray(tracks)
-    boxes = rasterize_boxes(
-        torch.from_numpy(tracks.astype(np.float32))[None],
-        torch.from_numpy(alive)[None],
-        (box[0], box[1]),
-        height,
-        width,
-    )
-    return StoredTubes(tracks, alive, boxes[0].numpy(), members, scores, (frames, height, width))
+    with reading(_name(row), _RULE):
+        count, frames, joined, height, width, *box = shape = _shape(row)
+        steps = _array(row, "map_tracks", _INT16, (frames, 2, count))
+        tracks = np.cumsum(steps, axis=0, dtype=np.int32).transpose(2, 0, 1)
+        bits = _array(row, "map_alive", np.dtype("u1"), (-(-count * frames // 8),))
+        alive = np.unpackbits(bits, count=count * frames).reshape(count, frames).astype(bool)
+        members = _array(row, "map_members", _member_dtype(count), (count, joined)).astype(np.int32)
+        scores = _array(row, "map_scores", _FLOAT, (count,)).astype(np.float32)
+        if not ((tracks >= 0) & (tracks < (width, height))).all():
+            raise InputError(f"{_name(row)}: map_tracks must be inside of map_shape {shape}; they leave it")
+        if not ((members >= -1) & (members < count)).all():
+            raise InputError(f"{_name(row)}: map_members must be from -1 to {count - 1}; some are not")
+        tracks = np.ascontiguousarray(tracks)
+        boxes = rasterize_boxes(
+            torch.from_numpy(tracks.astype(np.float32))[None],
+            torch.from_numpy(alive)[None],
+            (box[0], box[1]),
+            height,
+            width,
+        )
+        return StoredTubes(tracks, alive, boxes[0].numpy(), members, scores, (frames, height, width))
 
 
 def _member_dtype(count: int) -> np.dtype[Any]:
@@ -197,12 +215,10 @@ def _shape(row: Any) -> list[int]:
         raise InputError(
             f"{_name(row)}: must have a map, as rows of maps=keep with status ok do; its status is {status}"
         )
-    try:
-        sizes = [int(size) for size in shape]
-    except (TypeError, ValueError):
-        sizes = []
+    sizes = [int(size) for size in shape]
     if len(sizes) != 7 or min(sizes) < 1 or max(sizes) > np.iinfo(np.int32).max:
-        raise InputError(f"{_name(row)}: map_shape must be 7 sizes; got {sizes or shape}")
+        raise InputError(f"{_name(row)}: map_shape must be 7 sizes; got {str(sizes)[:80]}")
+    check_voxels(_name(row), (sizes[1], *sizes[3:5]))
     return sizes
 
 

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.audit.compact import check_voxels
 from aosa_fast.audit.run_folder import shard_name
+from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, make_folder, sync_folder, write_file
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 PER_FILE = 100  # files of `values` that one of the other arrays' files goes with: theirs are small
 _TEMPORARY = ".tmp"
+_RULE = "must be a store of maps that this package wrote"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class DenseWriter:
         self._shape = shape
         self._pending: list[tuple[str, Quantised]] = []
         zarr = _zarr()
-        with _one_line(self.path):
+        with reading(self.path, _RULE):
             try:
                 make_folder(folder, *self.path.relative_to(folder).parts)
                 for leftover in self.path.rglob(f".*{_TEMPORARY}"):
@@ -206,24 +207,13 @@ def read_dense(folder: Path, shard: tuple[int, int], index: int) -> NDArray[np.f
     """
     zarr = _zarr()
     path = dense_path(folder, shard)
-    with _one_line(path):
+    with reading(path, _RULE):
         group: Any = zarr.open_group(path, mode="r")
         count = int(group.attrs["clips"])
+        check_voxels(path, group["values"].shape[1:])
         if not 0 <= index < count:
             raise InputError(f"{path}: dense_index must be from 0 to {count - 1}; got {index}")
         return restore(group["values"][index], float(group["scale"][index]), float(group["offset"][index]))
-
-
-@contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Errors of zarr, about a store that is missing or damaged, as one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: must be a store of maps that this package wrote; {reason}") from None
 
 
 def _fill(group: Any, shape: tuple[int, int, int], shard_clips: int) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from aosa_fast.audit.run_folder import CLIPS, shard_name
 from aosa_fast.audit.schema import FORMAT, SCHEMA
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row
+from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, list_folder, make_folder, sync_folder, write_file
 from aosa_fast.parquet import open_parquet
@@ -301,26 +302,25 @@ def _schema(columns: Sequence[str] | None) -> pa.Schema:
 
 def _open(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
     """These columns of a part. Raises InputError where it is none, or broken."""
-    try:
-        with open_parquet(path, page_checksum_verification=True) as part:
-            found = part.schema_arrow
-            version = (found.metadata or {}).get(_KEY)
-            if version != str(FORMAT).encode():
-                got = "none" if version is None else version.decode("utf-8", "replace")
-                raise InputError(f"{path}: must be a part of an audit of format {FORMAT}; got {got}")
-            if not found.equals(SCHEMA):
-                raise InputError(f"{path}: must have the columns of format {FORMAT}; it has others")
-            table = part.read(schema.names)
-    except OSError as error:
-        if not os.path.lexists(path):
+    with reading(path, "must be Parquet in one piece"):
+        try:
+            with open_parquet(path, page_checksum_verification=True) as part:
+                found = part.schema_arrow
+                version = (found.metadata or {}).get(_KEY)
+                if version != str(FORMAT).encode():
+                    got = "none" if version is None else version.decode("utf-8", "replace")
+                    raise InputError(f"{path}: must be a part of an audit of format {FORMAT}; got {got}")
+                if not found.equals(SCHEMA):
+                    raise InputError(f"{path}: must have the columns of format {FORMAT}; it has others")
+                table = part.read(schema.names)
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise
             return schema.empty_table()  # since the folder was listed, the last of its rows was dropped
-        reason = error.strerror or " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: must be a part that can be read; got {reason}") from None
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: must be Parquet in one piece; {' '.join(str(error).split())[:100]}") from None
-    if any(table[name].null_count for name in ("id", "status") if name in table.column_names):
-        raise InputError(f"{path}: must have an id and a status in each row; one is missing")
-    return pa.table(table.select(schema.names).columns, schema=schema)
+        table.validate(full=True)  # else text that is no UTF-8 would be found out by whoever reads it
+        if any(table[name].null_count for name in ("id", "status") if name in table.column_names):
+            raise InputError(f"{path}: must have an id and a status in each row; one is missing")
+        return pa.table(table.select(schema.names).columns, schema=schema)
 
 
 def _check_unique(paths: Sequence[Path], ids: Sequence[pa.ChunkedArray]) -> None:

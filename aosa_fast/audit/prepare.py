@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +15,10 @@ from numpy.typing import NDArray
 from aosa_fast.audit.camera import camera_length, camera_motion
 from aosa_fast.audit.motion import letterbox, moving_pixels, static_pixels
 from aosa_fast.audit.tasks import Prepared
+from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import VideoError
 from aosa_fast.flow import optical_flow
-from aosa_fast.video.images import SUFFIXES
+from aosa_fast.video.series import find_series
 
 if TYPE_CHECKING:
     from aosa_fast.audit.settings import AuditSettings
@@ -47,12 +46,10 @@ class Preparer:
         """Read a sample, follow its motion, and find its camera's motion and the pixels that never change.
 
         Raises:
-            InputError: the sample cannot be read, is no regular file or folder of such, or is too small for the flow.
+            InputError: the sample cannot be read, or is too small for the flow.
             OSError: the file system says so; the message names the file.
         """
         start = time.perf_counter()
-        if sample.path is not None:
-            _refuse_devices(sample.path)
         clip = self.dataset.read(sample, self.preprocessing)
         content = _hash_frames(clip.frames) if sample.path is None else _hash_path(sample.path)
         after_read = time.perf_counter()
@@ -82,27 +79,6 @@ class Preparer:
         )
 
 
-def _refuse_devices(path: str) -> None:
-    """Opening a pipe would wait for ever; the reader looks at files that it is given, but not at those in a folder."""
-    try:
-        kind = os.stat(path).st_mode
-        inside = [*_images(path)] if stat.S_ISDIR(kind) else []
-    except (OSError, ValueError):
-        return  # the reader says what is wrong, in its own words
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise VideoError(path, "must be a regular file or a folder of frames")
-    for file in inside:
-        if not file.is_file():
-            raise VideoError(file, "must be a regular file, as every frame in a folder of frames")
-
-
-def _images(folder: str) -> Iterator[Path]:
-    """The files of a folder that are its frames, by name."""
-    for file in sorted(Path(folder).iterdir()):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-            yield file
-
-
 def _hash_frames(frames: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(str(frames.shape).encode())
     digest.update(np.ascontiguousarray(frames).data)
@@ -110,12 +86,13 @@ def _hash_frames(frames: NDArray[np.uint8]) -> str:
 
 
 def _hash_path(path: str) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of a folder's frames; the first 32 hexadecimal digits."""
-    if not os.path.isdir(path):
+    """SHA-256 of a file's bytes, or of the names and bytes of a series of frames; the first 32 hexadecimal digits."""
+    if os.path.isfile(path):
         facts = os.stat(path)
         return _hash_file(path, facts.st_size, facts.st_mtime_ns)[:_DIGITS]
     digest = hashlib.sha256()
-    for file in _images(path):
+    for name in sorted(find_series(path).files):
+        file = Path(name)
         # Names end in 0, which no name holds, and digests have one length: no other folder makes the same bytes.
         digest.update(os.fsencode(file.name) + b"\0" + bytes.fromhex(_digest(file)))
     return digest.hexdigest()[:_DIGITS]
@@ -128,5 +105,5 @@ def _hash_file(path: str, size: int, changed: int) -> str:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as content:
+    with reading(file, "must be readable", VideoError), open_file(file) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

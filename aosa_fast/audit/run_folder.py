@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from aosa_fast.boundary import read_json
 from aosa_fast.errors import InputError
 from aosa_fast.files import (
     disk_error,
@@ -16,7 +17,6 @@ from aosa_fast.files import (
     lock,
     make_folder,
     open_own,
-    open_plain,
     sync_folder,
     write_file,
     write_new,
@@ -26,6 +26,7 @@ FORMAT = 1
 RUN = "run.json"
 SHARDS = "shards"
 CLIPS = "clips"
+MOST_SHARDS = 1_000_000
 FINISHED, UNFINISHED, MISSING = "finished", "unfinished", "missing"
 
 
@@ -96,6 +97,8 @@ def open_run(folder: Path, identity: dict[str, Any], facts: dict[str, Any], shar
     number, count = shard
     if not 1 <= number <= count:
         raise InputError(f"shard must be i/n with i within 1..n; got {number}/{count}")
+    if count > MOST_SHARDS:
+        raise InputError(f"shard must be one of at most {MOST_SHARDS}; got {number}/{count}")
     # Through JSON, so that a tuple and the list that it becomes in the file are the same.
     now = json.loads(json.dumps({**identity, "shards": count}, allow_nan=False))
     run = {"format": FORMAT, "identity": now, "facts": facts}
@@ -131,7 +134,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(run.get("identity"), dict) or not isinstance(run.get("facts"), dict):
         raise InputError(f"{path}: must hold the identity and the facts of an audit; it does not")
     shards = run["identity"].get("shards")
-    if not isinstance(shards, int) or shards < 1:
+    if not isinstance(shards, int) or not 1 <= shards <= MOST_SHARDS:
         raise InputError(f"{path}: must say how many shards there are; got {_show(shards)}")
     return run
 
@@ -208,13 +211,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        with open_plain(path) as file:
-            value = json.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: must be a file that can be read; got {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # of JSON and of UTF-8
-        raise InputError(f"{path}: must be JSON; {error}") from None
+    value = read_json(path, "must be JSON")
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         got = value.get("format") if isinstance(value, dict) else value
         raise InputError(f"{path}: must be of format {FORMAT}; got {_show(got)}")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes
 from aosa_fast.data.sampling import choose
 from aosa_fast.data.window import read_window
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, VideoError
 
 if TYPE_CHECKING:
     from aosa_fast.models.preprocess import Preprocessing
@@ -93,8 +94,12 @@ class Dataset:
         """
         if sample.path is None:
             raise InputError(f"sample {sample.id} must have a path; got None")
+        with reading(sample.path, "must be a clip that the model can be shown", VideoError):
+            return self._read(sample, sample.path, preprocessing)
+
+    def _read(self, sample: Sample, path: str, preprocessing: Preprocessing) -> Clip:
         frames = preprocessing.frames
-        source = read_window(sample.path, frames, preprocessing.stride, sample.start, sample.end)
+        source = read_window(path, frames, preprocessing.stride, sample.start, sample.end)
         order = np.arange(frames) % len(source.frames)
         indices = np.array(source.indices, np.int64)[order]
         boxes = None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes, boxes_from_lists
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.data.tables import Row, read_csv, read_parquet
@@ -23,8 +24,8 @@ def open_manifest(path: Path) -> Dataset:
 
     Columns, in any order, others being ignored:
 
-    - `path`: a video, an image or a folder of frames; relative to the folder of the manifest. Files are opened when
-      they are read, and may be missing until then.
+    - `path`: a video, an image, a folder of frames or a pattern for a series of them ("frames/img_*.jpg"); relative to
+      the folder of the manifest. Files are opened when they are read, and may be missing until then.
     - `label`: the class by name, or by number (in all rows) as the model counts; empty where it is not known. Names
       are sorted to make the classes of the data.
     - `start`, `end`: the part of the video that counts, `end` excluded: whole numbers (12) are frames from 0 on, others
@@ -123,11 +124,10 @@ def read_place(text: str | None) -> int | float | None:
 
 def _boxes(row: Row) -> Boxes | None:
     content = row.values.get("boxes")
-    try:
+    with reading(row.place, "boxes must be JSON"):
         if isinstance(content, str):
             content = json.loads(content)
-        return None if content is None else boxes_from_lists(content)
-    except InputError as error:
-        raise row.error(f"boxes {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise row.error(f"boxes must be JSON; {' '.join(str(error).split())[:80]}") from None
+        try:
+            return None if content is None else boxes_from_lists(content)
+        except InputError as error:
+            raise row.error(f"boxes {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aosa_fast.boundary import reading
 from aosa_fast.data.dataset import Dataset
 from aosa_fast.data.folders import open_folder
 from aosa_fast.data.kinetics import open_kinetics
@@ -46,6 +47,11 @@ def open_dataset(
         InputError: an unknown kind, something missing, or a file that breaks its format.
     """
     text = os.fspath(data)
+    with reading(text, "must be a data set that can be read"):
+        return _open(text, annotations, split)
+
+
+def _open(text: str, annotations: str | os.PathLike[str] | None, split: str | None) -> Dataset:
     kind, _, rest = text.partition(":")
     lists = None if annotations is None else Path(annotations)
     if kind in _WITH_LISTS and not os.path.exists(text):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aosa_fast.boundary import brief, open_file, reading
 from aosa_fast.errors import InputError
 from aosa_fast.parquet import open_parquet
 
+_MOST_ROWS = 10_000_000
 _LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field
 
 
@@ -28,12 +31,22 @@ class Row:
     values: dict[str, Any]
 
     def text(self, column: str) -> str:
-        """The value as text, without spaces around it; empty if there is none."""
-        return str(self.values.get(column, "")).strip()
+        """The value as text, without spaces around it; empty if there is none.
+
+        Raises:
+            InputError: it is neither text, which some programs store as bytes, nor a number.
+        """
+        value = self.values.get(column, "")
+        if isinstance(value, bytes):
+            with reading(self.place, f"{column} must be text in UTF-8"):
+                value = value.decode()
+        if not isinstance(value, str | int | float):
+            raise self.error(f"{column} must be text or a number; got {type(value).__name__}")
+        return str(value).strip()
 
     def error(self, rule: str) -> InputError:
         """An error at this row, to be raised."""
-        return InputError(f"{self.place}: {rule}")
+        return InputError(f"{self.place}: {brief(rule)}")
 
 
 def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
@@ -43,25 +56,14 @@ def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
         InputError: it cannot be read, lacks a required column, or has a row of another length than the header.
     """
     before = csv.field_size_limit(_LONGEST_FIELD)
+    rule = "must be comma-separated values in UTF-8"
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            _check_columns(path, header, required)
-            rows = []
-            for cells in reader:
-                place = f"{path}, line {reader.line_num}"
-                if cells and len(cells) != len(header):
-                    raise InputError(f"{place}: must have {len(header)} fields, as the header; got {len(cells)}")
-                if any(cell.strip() for cell in cells):
-                    rows.append(Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()}))
-            return rows
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: must be comma-separated values; {error}") from None
-    except UnicodeError:
-        raise InputError(f"{path}: must be in UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: must be a file that can be read; got {error.strerror}") from None
+        with reading(path, rule), open_file(path) as file:
+            reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
+            try:
+                return _csv_rows(path, reader, required)
+            except csv.Error as error:
+                raise InputError(f"{path}, line {reader.line_num}: {rule}; got {error}") from None
     finally:
         csv.field_size_limit(before)
 
@@ -73,37 +75,46 @@ def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
         InputError: pyarrow is missing, or the file cannot be read or lacks a required column.
     """
     try:
-        import pyarrow as pa
+        import pyarrow  # noqa: F401 - only to see whether it is there
     except ImportError:
         raise InputError(f"{path}: a Parquet file must have pyarrow; it is missing: pip install pyarrow") from None
-    try:
+    with reading(path, "must be a Parquet file in one piece"):
         with open_parquet(path) as file:
-            table = file.read()
-    except OSError as error:
-        raise InputError(f"{path}: must be a Parquet file that can be read; got {error.strerror or error}") from None
-    except (pa.ArrowException, ValueError) as error:
-        detail = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: must be a Parquet file in one piece; {detail}") from None
-    header = [name.strip().lower() for name in table.column_names]
+            if file.metadata.num_rows > _MOST_ROWS:  # a small file can say so, and would fill the memory
+                raise InputError(f"{path}: must have at most {_MOST_ROWS} rows; got {file.metadata.num_rows}")
+            header = [name.strip().lower() for name in file.schema_arrow.names]
+            _check_columns(path, header, required)
+            columns = file.read().to_pydict().values()
+        rows = []
+        for number, cells in enumerate(zip(*columns, strict=True), 1):
+            values = {name: cell for name, cell in zip(header, cells, strict=True) if not _is_empty(cell)}
+            rows.append(Row(f"{path}, row {number}", values))
+        return rows
+
+
+def _csv_rows(path: Path, reader: Any, required: Sequence[str]) -> list[Row]:
+    header = [name.strip().lower() for name in next(reader, [])]
     _check_columns(path, header, required)
-    columns = table.to_pydict().values()
     rows = []
-    for number, cells in enumerate(zip(*columns, strict=True), 1):
-        values = {name: cell for name, cell in zip(header, cells, strict=True) if not _is_empty(cell)}
-        rows.append(Row(f"{path}, row {number}", values))
+    for cells in reader:
+        place = f"{path}, line {reader.line_num}"
+        if cells and len(cells) != len(header):
+            raise InputError(f"{place}: must have {len(header)} fields, as the header; got {len(cells)}")
+        if any(cell.strip() for cell in cells):
+            rows.append(Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()}))
     return rows
 
 
 def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
     lacking = [name for name in required if name not in header]
     if lacking:
-        got = ", ".join(header) or "none"
+        got = brief(", ".join(header) or "none")
         raise InputError(
             f"{path}: must have the columns {', '.join(required)}; {', '.join(lacking)} missing, got {got}"
         )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
-        raise InputError(f"{path}: must have each column once; got {twice[0]} twice")
+        raise InputError(f"{path}: must have each column once; got {brief(twice[0])} twice")
 
 
 def _is_empty(cell: Any) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.data.folders import check_folder, class_folders, list_clips
-from aosa_fast.data.ucf_lists import Listed, find, list_name, read_classes, read_json, read_list
+from aosa_fast.data.ucf_lists import Listed, find, list_name, read_annotations, read_classes, read_list
 from aosa_fast.errors import InputError
 
 _VIDEO_FOLDERS = ("UCF-101", "UCF101", "jpg", "rgb-images")
@@ -72,7 +72,7 @@ def _listed(
     if annotations is not None and not annotations.exists():
         raise InputError(f"{annotations}: must exist; there is no such file or folder")
     if annotations is not None and annotations.suffix.lower() == ".json":
-        return read_json(annotations, split)
+        return read_annotations(annotations, split)
     folders = [root] if annotations is None else [annotations if annotations.is_dir() else annotations.parent, root]
     listed = whole
     if annotations is not None and annotations.is_file():

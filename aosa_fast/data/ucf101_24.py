@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes, boxes_from_tubes
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.data.pickles import load_plain_pickle
@@ -85,11 +86,9 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
     for key, video in content.items():
         if not isinstance(key, str):
             raise InputError(f"{rule}; got a key that is no text: {type(key).__name__}")
-        try:
+        with reading(f"{path}, {key}", "must be annotations with boxes (n, 4), sf and label"):
             tubes = [_tube(entry) for entry in video["annotations"] if _is_of(entry["label"], _class_of(key))]
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{rule}; got at {key!r}: {type(error).__name__} {' '.join(str(error).split())}") from None
-        out[key] = boxes_from_tubes(tubes, FRAME_SIZE)
+            out[key] = boxes_from_tubes(tubes, FRAME_SIZE)
     return out
 
 

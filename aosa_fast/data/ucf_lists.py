@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from aosa_fast.boundary import read_bytes, read_json, reading
 from aosa_fast.errors import InputError
 
 _LIST_FOLDERS = ("", "ucfTrainTestlist", "annotations", "splitfiles")
@@ -62,35 +62,29 @@ def read_list(path: Path) -> list[Listed]:
     return out
 
 
-def read_json(path: Path, split: str | None) -> tuple[list[Listed], tuple[str, ...]]:
+def read_annotations(path: Path, split: str | None) -> tuple[list[Listed], tuple[str, ...]]:
     """The videos of a subset and the class names, of ucf101_01.json as the 3-D ResNet tools make it.
 
     Its segments are not read: in this data set they always span the whole video.
     """
     match = re.fullmatch("(test|val|train)(ing|idation)?(0?[123])?", split or "")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    with reading(path, 'must hold "labels" and "database" as the 3-D ResNet tools write them'):
+        content = read_json(path)
         database = content["database"]
-        subsets = {entry["subset"] for entry in database.values()}
+        subsets = {str(entry["subset"]) for entry in database.values()}
         wanted = split if split is None or split in subsets or match is None else _SUBSETS[match[1]]
         listed = [
-            Listed(entry["annotations"]["label"], name)
+            Listed(str(entry["annotations"]["label"]), name)
             for name, entry in database.items()
             if wanted is None or entry["subset"] == wanted
         ]
         names = tuple(str(name) for name in content["labels"])
-    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-        rule = 'must hold "labels" and "database" as the 3-D ResNet tools write them'
-        detail = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: {rule}; got {type(error).__name__}: {detail}") from None
     if wanted is not None and wanted not in subsets:
         raise InputError(f"split must be one of {', '.join(sorted(subsets))} in {path}; got {split}")
     return listed, names
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{path}: must be a text file; got {error}") from None
+    with reading(path, "must be a text file"):
+        text = read_bytes(path).decode("utf-8-sig")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -5,33 +5,17 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import struct
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import InputError
 
 # What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, and others.
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")
-UNREADABLE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    struct.error,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def read_state(path: str) -> dict[str, Tensor]:
@@ -46,12 +30,11 @@ def read_state(path: str) -> dict[str, Tensor]:
     Raises:
         InputError: not a file, damaged, or with anything else than plain tensors, numbers and strings in it.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: must be a checkpoint file; there is none")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise InputError(f"{path}: must be a PyTorch checkpoint of plain tensors; {_reason(error)}") from None
+    with reading(path, "must be a PyTorch checkpoint of plain tensors"), open_file(path) as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(_without_advice(error)) from None
     state = content
     if isinstance(content, dict):
         state = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
@@ -80,13 +63,13 @@ def fit(build: Callable[[int], nn.Module], state: dict[str, Tensor], source: str
     weight = state.get(f"{name}.weight")
     if weight is None or weight.ndim < 2:
         raise InputError(f"{source}: must fit {type(skeleton).__name__}; it has no {name}.weight")
-    network = initialised(lambda: build(len(weight)))
-    try:
+    with reading(source, f"must fit {type(skeleton).__name__}"):
+        # One number can be saved as a tensor of any size.
+        if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            raise ValueError(f"{name}.weight {tuple(weight.shape)} that repeats what is stored")
+        network = initialised(lambda: build(len(weight)))
         network.load_state_dict(state)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"{source}: must fit {type(network).__name__}; {detail[:200]}") from None
-    return network
+        return network
 
 
 def count_classes(network: nn.Module) -> int:
@@ -131,7 +114,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _reason(error: Exception) -> str:
-    """What torch.load found, without its advice to load the file unsafely."""
+def _without_advice(error: Exception) -> str:
+    """What torch.load found, and not how to load the file unsafely."""
     found = re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed global|$)", str(error), re.MULTILINE)
     return found[1] if found else first_line(error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from aosa_fast.boundary import read_bytes, reading
 from aosa_fast.errors import InputError
 from aosa_fast.models.preprocess import Preprocessing
 
@@ -60,12 +61,9 @@ def read_class_names(path: str, count: int) -> tuple[str, ...]:
     Raises:
         InputError: the file cannot be read, or does not name `count` classes.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+    with reading(path, "must be a readable file of class names"):
+        text = read_bytes(path).decode("utf-8-sig")
         content = json.loads(text) if path.lower().endswith(".json") else text.strip().splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: must be a readable file of class names; {error}") from None
     names = _names(content)
     if names is None or len(names) != count:
         found = "none" if names is None else str(len(names))

@@ -6,7 +6,6 @@ only files from people that you trust. (Checkpoints of weights, which the other 
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 import zipfile
@@ -15,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aosa_fast.boundary import open_file, read_json, reading, unlogged
 from aosa_fast.errors import InputError
 from aosa_fast.model import call_model
-from aosa_fast.models.checkpoints import UNREADABLE, first_line
 from aosa_fast.models.classifier import KINETICS, Classifier
 from aosa_fast.models.preprocess import Preprocessing
 
 SUFFIXES = (".pt2", ".pt", ".pth", ".ts")
+_RULE = "must be a program of torch.export or TorchScript"
 KEYS = ("frames", "stride", "size", "crop", "mean", "std", "class_names")  # of the JSON file beside a program
 # Calls that behave otherwise in training, and where they say that they are in training.
 TRAINING = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.feature_dropout.default": 2}
@@ -83,35 +83,31 @@ def load_exported(path: str) -> Classifier:
     Raises:
         InputError: no such file, one of another kind, damaged, exported in training mode, or with other inputs.
     """
-    kind = _kind(path)
-    try:
-        with warnings.catch_warnings():
-            # Deprecated, but there are such files.
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-            loaded = torch.export.load(path) if kind == "export" else torch.jit.load(path, map_location="cpu").eval()
-    except UNREADABLE as error:
-        raise InputError(f"{path}: must be a program of torch.export or TorchScript; {first_line(error)}") from None
-    network = _network(path, loaded) if kind == "export" else loaded
+    with reading(path, _RULE), unlogged("torch.export"), warnings.catch_warnings():
+        # Deprecated, but there are such files.
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        if _kind(path) == "export":
+            network = _network(path, torch.export.load(path))
+        else:
+            network = torch.jit.load(path, map_location="cpu").eval()
     sides = network.shape[1:] if isinstance(network, ExportedNetwork) else (None, None, None)
     given, names = _description(f"{path}.json") if os.path.isfile(f"{path}.json") else ({}, None)
     return Classifier(network, _preprocessing(path, sides, given), names)
 
 
 def _kind(path: str) -> str:
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: must be a program of torch.export or TorchScript; there is no such file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (OSError, ValueError, zipfile.BadZipFile):
+    with open_file(path) as file:
         names = set()
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                names = {name.rpartition("/")[2] for name in archive.namelist()}
     if names & {"archive_format", "serialized_exported_program.json"}:  # the second until PyTorch 2.7
         return "export"
     if "constants.pkl" in names:
         return "script"
     detail = "weights alone go to torchvision:, pytorchvideo: or resnet3d:, with the name of their network"
-    raise InputError(f"{path}: must be a program of torch.export or TorchScript; {detail}")
+    raise InputError(f"{path}: {_RULE}; {detail}")
 
 
 def _network(path: str, exported: torch.export.ExportedProgram) -> ExportedNetwork:
@@ -139,11 +135,7 @@ def _described(inputs: list[Any]) -> str:
 
 def _description(path: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """Preprocessing and class names from the JSON file beside a program."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: must be readable JSON; {first_line(error)}") from None
+    content = read_json(path, "must be readable JSON")
     if not isinstance(content, dict) or not set(content) <= set(KEYS):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: must hold an object with any of {', '.join(KEYS)}; got {got}")

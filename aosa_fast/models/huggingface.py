@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from aosa_fast.boundary import read_json, reading
 from aosa_fast.errors import InputError
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.preprocess import Preprocessing
@@ -98,27 +98,25 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
         raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers")
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
-    if kind not in _FAMILIES:
+    if not isinstance(kind, str) or kind not in _FAMILIES:
         known = ", ".join(family.title for family in _FAMILIES.values())
         raise InputError(f"model={spec} must be one of {known} (model_type {', '.join(_FAMILIES)}); got {kind}")
-    with _no_other_kernels(), _quiet():
-        from transformers import AutoModelForVideoClassification
+    again = "" if os.path.isdir(rest) else f" (download it again from https://huggingface.co/{rest})"
+    with reading(folder, f"must hold a {kind} model{again}"):
+        with _no_other_kernels(), _quiet():
+            from transformers import AutoModelForVideoClassification
 
-        try:
             model, report = AutoModelForVideoClassification.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
-        except Exception as error:  # noqa: BLE001 - what is wrong in a file, transformers says in a dozen ways
-            again = "" if os.path.isdir(rest) else f"; download it again from https://huggingface.co/{rest}"
-            raise InputError(f"{folder}: must hold a {kind} model; {_first_line(error)}{again}") from None
-    # What a file lacks, transformers makes up at random: a pretrained body without a classifier, most often.
-    if report["missing_keys"] or report["mismatched_keys"]:
-        lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {', '.join(lacking[:3])}")
-    network = HuggingFace(model.float()).eval()
-    if find_anatomy(network) is None:
-        raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
-    return Classifier(network, _preprocessing(folder, model.config), _names(model.config), find_anatomy(network))
+        # What a file lacks, transformers makes up at random: a pretrained body without a classifier, most often.
+        if report["missing_keys"] or report["mismatched_keys"]:
+            lacking = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
+            raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {lacking}")
+        network = HuggingFace(model.float()).eval()
+        if find_anatomy(network) is None:
+            raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
+        return Classifier(network, _preprocessing(folder, model.config), _names(model.config), find_anatomy(network))
 
 
 def _folder(spec: str, rest: str) -> str:
@@ -141,11 +139,7 @@ def _folder(spec: str, rest: str) -> str:
 
 
 def _read_json(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: must be a JSON file; {_first_line(error)}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold an object; got {type(content).__name__}")
     return content
@@ -161,11 +155,9 @@ def _preprocessing(folder: str, config: Any) -> Preprocessing:
     path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
     if path:
         given = _read_json(path)
-        try:
+        with reading(path, "must be a preprocessor's file as transformers writes it"):
             size = _short_side(given.get("size"), size)
             mean, std = _normalisation(given, config.model_type == "vivit")
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise InputError(f"{path}: must be a preprocessor's file as transformers writes it; {error}") from None
     return Preprocessing(frames=frames, stride=stride, size=max(size, *crop), crop=crop, mean=mean, std=std)
 
 
@@ -239,7 +231,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,110 +1,188 @@
-"""Read a window of frames from a folder of images or from an image file, with Pillow."""
+"""Read a window of frames from a series of images in a folder, or from an image file, with Pillow."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from aosa_fast.boundary import open_file, reading, unlogged
 from aosa_fast.errors import VideoError
+from aosa_fast.video import series as names
 from aosa_fast.video.clip import DEFAULT_FPS, VideoClip, Window
 from aosa_fast.video.pyav_reader import over_black
 from aosa_fast.video.timeline import check_file
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = names.SUFFIXES
+"""Of the files that are frames where they lie in a folder."""
 
-_Result = TypeVar("_Result")
+FILE_SUFFIXES = (*SUFFIXES, ".gif", ".apng")
+"""Of the files that are read here where they are named."""
 
-# Pillow's decoders raise all of these on damaged files, SyntaxError for broken PNG chunks included.
-_DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_ANIMATED = ("GIF", "PNG", "WEBP")
+_UNTIMED = 0.1  # seconds that a frame of an animation is shown whose file says 0, as in browsers
+_SUBFILE = 254  # of a TIFF page: bit 0 where it is a smaller copy of another one, bit 2 where it is a mask
+_RULE = "must be an image in one piece"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_folder(path: str, window: Window) -> VideoClip:
-    """Read frames from the images in a folder, in the order of the numbers in their names.
+    """Read frames from the series of images in a folder, or from the one that a pattern names; see `series`.
 
     Raises:
-        VideoError: no images, too few, of different sizes, or one that cannot be read.
+        VideoError: no images, several series, too few, of different sizes, or one that cannot be read.
+
+    Warns:
+        UserWarning: numbers are missing inside of the window.
     """
-    try:
-        files = [file for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
-    except OSError as error:
-        raise VideoError(path, f"must be readable; got {error.strerror}") from error
-    if not files:
-        raise VideoError(path, f"must hold images ({', '.join(SUFFIXES)}); it holds none")
-    files.sort(key=_natural)
-    places = window.choose(path, [i / DEFAULT_FPS for i in range(len(files))], DEFAULT_FPS)
-    frames = [_load(str(files[i])) for i in places]
-    for i, frame in zip(places, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            (h, w), (H, W) = frame.shape[:2], frames[0].shape[:2]
-            raise VideoError(files[i], f"must be {W}x{H} as {files[places[0]].name} is; got {w}x{h}")
-    return _clip(path, frames, places, len(files), DEFAULT_FPS)
+    series = names.find_series(path)
+    times = [i / DEFAULT_FPS for i in range(len(series.files))]
+    places = window.choose(path, times, DEFAULT_FPS)
+    names.warn_of_gaps(path, series, places[0], places[-1])
+    files = [series.files[i] for i in places]
+    frames = _stack((file, os.path.basename(file), load(file)) for file in files)
+    return _clip(path, frames, places, times, DEFAULT_FPS)
 
 
 def read_file(path: str, window: Window) -> VideoClip:
-    """Read frames from one image file, animated or still.
+    """Read frames from one image file: an animation, the pages of a TIFF, or a still image.
+
+    Frames of GIF, WebP and APNG are shown as long as the file says, and 0.1 s where it says 0. An APNG's default image
+    that is no part of the animation is left out, as are smaller copies and masks among a TIFF's pages. An animation
+    ends where it is damaged.
 
     Raises:
-        VideoError: missing, damaged, or too few frames.
+        VideoError: missing, damaged, too few frames, or frames of several sizes.
+
+    Warns:
+        UserWarning: the animation is damaged, and ends there.
     """
     check_file(path)
-
-    def take(image: Image.Image) -> VideoClip:
-        total = getattr(image, "n_frames", 1)
-        fps = _rate(image)
-        places = window.choose(path, [i / fps for i in range(total)], fps)
-        frames = []
-        for i in places:
-            image.seek(i)
-            frames.append(_to_rgb(path, image))
-        return _clip(path, frames, places, total, fps)
-
-    return _open(path, take)
+    with _opened(path) as image:
+        order, seconds, lost = _schedule(path, image)
+        times = [0.0, *accumulate(seconds)]
+        fps = len(seconds) / times.pop()
+        places = window.choose(path, times, fps)
+        frames = _stack((path, f"frame {i}", _at(path, image, order[i])) for i in places)
+    if lost:
+        warnings.warn(f"{path}: damaged from frame {len(times)} on, where it ends", UserWarning, stacklevel=4)
+    return _clip(path, frames, places, times, fps, damaged=lost)
 
 
-def _clip(path: str, frames: list[NDArray[np.uint8]], places: list[int], total: int, fps: float) -> VideoClip:
+def load(path: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: one image file, upright, in RGB, transparency over black, 16-bit grey scaled to 8.
+
+    Raises:
+        VideoError: missing, damaged, no regular file, or larger than Pillow's limit of pixels.
+    """
+    with _opened(path) as image:
+        return _to_rgb(path, image)
+
+
+def _clip(
+    path: str, frames: NDArray[np.uint8], places: list[int], times: list[float], fps: float, damaged: int = 0
+) -> VideoClip:
     return VideoClip(
-        frames=np.stack(frames),
+        frames=frames,
         indices=tuple(places),
-        times=tuple(i / fps for i in places),
+        times=tuple(times[i] for i in places),
         fps=fps,
-        total_frames=total,
-        damaged=0,
+        total_frames=len(times),
+        damaged=damaged,
         replaced=(),
         path=path,
         reader="images",
     )
 
 
-def _open(path: str, take: Callable[[Image.Image], _Result]) -> _Result:
-    try:
-        with Image.open(path) as image:
-            return take(image)
-    except VideoError:
-        raise
-    except _DAMAGED as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise VideoError(path, f"must be an image in one piece; got {reason or type(error).__name__}") from error
+def _stack(frames: Iterable[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """(T, H, W, 3) uint8 of frames (H, W, 3), each with its file and its name, which must have one size."""
+    taken: list[NDArray[np.uint8]] = []
+    size, like = (0, 0), ""
+    for file, name, frame in frames:
+        if not taken:
+            size, like = frame.shape[:2], name
+        if frame.shape[:2] != size:
+            (h, w), (H, W) = frame.shape[:2], size
+            raise VideoError(file, f"must be {W}x{H} as {like} is; {name} is {w}x{h}")
+        taken.append(frame)
+    return np.stack(taken)
 
 
-def _load(path: str) -> NDArray[np.uint8]:
-    return _open(path, lambda image: _to_rgb(path, image))
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    with warnings.catch_warnings(), unlogged("PIL"), reading(path, _RULE, VideoError):
+        # Pillow warns of odd metadata, which do not matter, and of too many pixels, which are refused.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with open_file(path) as file:
+            try:
+                image = Image.open(file)
+            except UnidentifiedImageError:
+                raise ValueError("data in no known format") from None  # Pillow's text names the open file
+            with image:
+                yield image
 
 
-def _rate(image: Image.Image) -> float:
+def _schedule(path: str, image: Image.Image) -> tuple[list[int], list[float], int]:
+    """The places of the frames in the file, the seconds that each is shown, and how many more it announces in vain."""
+    total = getattr(image, "n_frames", 1)
+    if image.format == "TIFF":
+        pages = [i for i in range(total) if _is_page(image, i)] or [0]
+        return pages, [1 / DEFAULT_FPS] * len(pages), 0
+    if image.format not in _ANIMATED or total == 1:
+        return [0], [1 / DEFAULT_FPS], 0
+    places = list(range(int(getattr(image, "default_image", False)), total))
+    seconds: list[float] = []
+    for i in places:
+        try:
+            with reading(path, _RULE, VideoError):
+                image.seek(i)
+                image.load()  # WebP knows the time only then
+        except VideoError:
+            if not seconds:
+                raise
+            break
+        seconds.append(image.info.get("duration", 0) / 1000 or _UNTIMED)
+    return places, seconds, len(places) - len(seconds)
+
+
+def _is_page(image: Image.Image, place: int) -> bool:
+    image.seek(place)
+    kind = getattr(image, "tag_v2", {}).get(_SUBFILE, 0)
+    return not (isinstance(kind, int) and kind & 5)
+
+
+def _at(path: str, image: Image.Image, place: int) -> NDArray[np.uint8]:
+    image.seek(place)
+    return _to_rgb(path, image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    duration = image.info.get("duration", 0)
-    return 1000 / duration if duration > 0 else DEFAULT_FPS
+    try:
+        turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # noqa: BLE001 - cameras and editors write all kinds of EXIF, and the picture is whole without
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(path: str, image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the image upright, in RGB, transparency over black, 16-bit grey scaled to 8."""
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         grey = np.asarray(upright).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
@@ -115,9 +193,3 @@ def _to_rgb(path: str, image: Image.Image) -> NDArray[np.uint8]:
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
         return over_black(np.asarray(upright.convert("RGBA")))
     return np.asarray(upright.convert("RGB"))
-
-
-def _natural(file: Path) -> tuple[list[int | str], str]:
-    # Splitting at the digits alternates text and number, so that like is compared with like.
-    parts = re.split(r"([0-9]+)", file.name.lower())
-    return [int(part) if part.isdecimal() else part for part in parts], file.name

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.parts import read_rows
 from aosa_fast.audit.schema import GRID, MEASURES, WINDOW
+from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 
 Floats = NDArray[np.float32]
@@ -85,7 +86,11 @@ def load_clips(folder: Path) -> Clips:
     table = table.filter(pa.compute.equal(table["status"], "ok"))
     if not len(table):
         raise InputError(f"{folder}: must hold at least one explained clip; got none")
-    return from_table(table)
+    with reading(folder, "must hold rows as an audit writes them"):
+        clips = from_table(table)
+        if not all(np.isfinite(values).all() for values in (clips["target"], *clips.grids.values())):
+            raise ValueError("a target or a grid that is not finite")
+    return clips
 
 
 def from_table(table: pa.Table) -> Clips:

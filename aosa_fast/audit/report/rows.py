@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from aosa_fast.audit.run_folder import CLIPS
 from aosa_fast.audit.tasks import Row
-from aosa_fast.errors import InputError
+from aosa_fast.boundary import reading
 from aosa_fast.parquet import open_parquet
 
 
@@ -33,10 +33,7 @@ def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Ite
     if not len(wanted):
         return
     for path in sorted((folder / CLIPS).glob("*.parquet")):
-        try:
-            with open_parquet(path) as part:
-                here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
-                found = part.read(list(columns)).filter(here).to_pylist() if pc.any(here).as_py() else []
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: must be a part that can be read; {' '.join(str(error).split())[:100]}") from None
+        with reading(path, "must be Parquet in one piece"), open_parquet(path) as part:
+            here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
+            found = part.read(list(columns)).filter(here).to_pylist() if pc.any(here).as_py() else []
         yield from found

@@ -1,0 +1,134 @@
+"""Files that a person names: opened without waiting for anybody, and whatever is wrong with them said in one line."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.errors import InputError, VideoError
+
+_LONGEST = 200  # characters of a foreign text in a message
+
+
+@contextmanager
+def reading(path: object, rule: str, error: type[InputError] = InputError) -> Iterator[None]:
+    """Around all that reads a foreign file and takes its content apart.
+
+    What a damaged or hostile file makes a library raise is nowhere listed: Pillow raises SyntaxError, json
+    RecursionError, zarr KeyError, torch nearly anything. So it is any exception, here and nowhere else.
+
+    Args:
+        path: what is read, for the message.
+        rule: what it must be: "must be a JSON file"; where it cannot be opened, that says so instead.
+        error: `InputError` or `VideoError`.
+
+    Raises:
+        InputError: anything went wrong; one line with path, rule and reason. One that was raised inside goes through
+            as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as cause:
+        text = f"{rule}; got {reason(cause)}"
+        if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
+            text = f"must be readable; got {reason(cause)}"
+            text += "" if str(cause.filename) == str(path) else f": {cause.filename}"
+        raise VideoError(path, text) if error is VideoError else InputError(f"{path}: {text}") from cause
+
+
+@contextmanager
+def unlogged(name: str) -> Iterator[None]:
+    """Without what a library logs of a damaged file, on stderr and in many lines, beside raising it."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Opens a regular file to read its bytes.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which could keep the reader waiting for ever.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file. Raises OSError."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_json(path: str | os.PathLike[str], rule: str = "must be a JSON file") -> Any:
+    """What a JSON file holds, in UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON.
+    """
+    with reading(path, rule):
+        return json.loads(read_bytes(path))
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name. Unlike numpy.load, it allocates no more than the file holds.
+
+    Raises:
+        Exception: it cannot be read; for `reading`.
+    """
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    values: NDArray[Any] = np.frombuffer(bytearray(content[stream.tell() :]), dtype)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, in one line that is not long."""
+    if isinstance(error, RecursionError):
+        return "values nested too deep"
+    if isinstance(error, MemoryError):
+        return "more than fits into memory"
+    if isinstance(error, FileNotFoundError) and error.filename is not None and os.path.islink(error.filename):
+        return "a link to a file that is missing"
+    text = brief(getattr(error, "strerror", None) or error)
+    name = type(error).__name__
+    # These are made for programmers: str(KeyError("fps")) is 'fps'.
+    unclear = isinstance(error, LookupError | AttributeError | TypeError | AssertionError)
+    return name if not text else f"{name}: {text}" if unclear else text
+
+
+def brief(value: object) -> str:
+    """The text of a foreign value for a message: one line, cut off where it is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _open_regular(name: str, flags: int) -> int:
+    descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+    kind = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # open() itself refuses folders
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a pipe or a device, no regular file", name)
+    return descriptor
