@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,9 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Before an error, show where it comes from; anywhere on the line.")
     ] = False,
 ) -> None:
     pass
@@ -141,14 +145,23 @@ cli_audit.register(app)
 
 
 def main() -> None:
-    """Runs the command line; every expected error is one line on stderr and exit code 2."""
+    """Runs the command line; every expected error is one line on stderr and exit code 2.
+
+    With --debug its traceback comes before it, with that of the user's own model where this failed.
+    """
     # Spinning threads of OpenMP make everything 30 times slower where another process holds a core. Read at load.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if debug := "--debug" in options:
+        arguments.remove("--debug")
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except InputError as error:
+        if debug:
+            traceback.print_exception(error)
         _fail(str(error))
     except _UsageError as error:
         _fail(error.format_message())

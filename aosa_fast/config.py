@@ -27,7 +27,7 @@ COMPARATORS = (
     "centre",
 )
 METHODS = AOSA_METHODS + COMPARATORS
-SCORES = ("prob", "logit", "logprob", "margin")
+SCORES = ("prob", "logit", "logprob", "margin", "sigmoid")
 FILLS = ("mean", "black", "blur", "conditional")
 RELUS = ("element", "channel", "none", "eq8-literal")
 AGGREGATES = ("sum", "mean", "eq2")
@@ -114,8 +114,9 @@ class Config:
     )
     score: str | None = _choice(
         None,
-        "What the map measures: prob (softmax), logit, logprob, or margin (logit over the best other). Default: logit "
-        "for grad-cam, prob for all others.",
+        "What the map measures: prob (softmax), logit (what the model returns, as it is), logprob, margin (logit over "
+        "the best other), or sigmoid (each class on its own, multi-label). Default: logit for grad-cam, prob for all "
+        "others.",
         SCORES,
     )
     relu: str = _choice(

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+LONGEST = 400  # characters of other people's messages
+
 
 class InputError(ValueError):
     """An argument, model or file breaks a rule. The message names it, the rule, and what was given."""
+
+
+class ModelError(InputError):
+    """The user's own model failed: the error that it raised is the cause, `__cause__`, of this one."""
+
+
+def describe_error(error: BaseException) -> str:
+    """The kind and the message of an error of somebody else's code, in one line of bounded length."""
+    text = " ".join(str(error).split())[:LONGEST]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class VideoError(InputError):

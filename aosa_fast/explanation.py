@@ -18,7 +18,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.maps import make_map
 from aosa_fast.provenance import describe_target
 from aosa_fast.selfcheck import saturation
-from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
+from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
 from aosa_fast.tubes import Tubes
 from aosa_fast.units import units
 
@@ -38,7 +38,7 @@ class Explanation:
         boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open; empty where not alive.
         members: (B, N, K+1) int32, rows of `boxes` joined into each tube; -1 pads.
         coverage: (B, T, H, W) int32, how many tubes cover each voxel. Where 0, the map says nothing.
-        logits: (B, n_classes) float32, what the model says of the whole clip.
+        logits: (B, n_classes) float32, what the model returns for the whole clip.
         class_score_samples: (B, N, S, n_classes) float32, score of every class with each tube hidden (exact method
             only, else None); S random fills, or 1.
         relevance: (B, T, H, W) float32, the field that the tubes integrate (first-order methods only, else None).
@@ -70,6 +70,16 @@ class Explanation:
         return class_scores(self.logits, self.config.score_name)
 
     @property
+    def output(self) -> str:
+        """What the model returned: "logits", or "softmax" or "sigmoid" where it applies these itself."""
+        return str(self.metadata.get("self_check", {}).get("output", "logits"))
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(B, n_classes): of every class for the whole clip; those of classes on their own for score="sigmoid"."""
+        return probabilities(self.logits, self.config.score_name, self.output)
+
+    @property
     def class_scores(self) -> Tensor | None:
         """(B, N, n_classes): score of every class with each tube hidden, the mean over random fills; exact only."""
         return None if self.class_score_samples is None else self.class_score_samples.mean(2)
@@ -96,8 +106,10 @@ class Explanation:
         scores = clean.unsqueeze(1) - resolved.pick(self.class_scores)
         tubes = Tubes(self.tracks, self.alive, self.boxes, self.members)
         saliency, coverage = make_map(scores, clean, tubes, self.config, *self.saliency.shape[2:])
-        check = {**self.metadata["self_check"], "saturated": saturation(self.logits, resolved, self.config)}
-        facts = {**self.metadata, **describe_target(self.logits, resolved, self.class_names), "self_check": check}
+        score, output = self.config.score_name, self.output
+        check = {**self.metadata["self_check"], "saturated": saturation(self.logits, resolved, self.config, output)}
+        described = describe_target(self.logits, resolved, self.class_names, score, output)
+        facts = {**self.metadata, **described, "self_check": check}
         return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, metadata=facts)
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.errors import InputError
+from aosa_fast.models.preprocess import check_normalisation
 
 
 def channel_values(name: str, values: Sequence[float] | Tensor, channels: int) -> Tensor:
@@ -17,8 +18,7 @@ def channel_values(name: str, values: Sequence[float] | Tensor, channels: int) -
     tensor = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
     if tensor.numel() not in (1, channels):
         raise InputError(f"{name} must have one value, or one per channel, C={channels}; got {tensor.numel()}")
-    if not torch.isfinite(tensor).all() or (name == "std" and not (tensor > 0).all()):
-        raise InputError(f"{name} must be finite{' and positive' if name == 'std' else ''}; got {tensor.tolist()}")
+    check_normalisation(name, tensor.tolist())
     return tensor.expand(channels)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import NO_GRADIENT, Model, call_model, input_format, model_errors
 from aosa_fast.targets import ResolvedTarget, class_scores
 
 # Samples per forward and backward on a CPU. Not one for each thread, as elsewhere: models round differently in batches
@@ -50,7 +50,8 @@ def input_gradients(
         grads = []
         for i, total in enumerate(sums):
             if total.requires_grad:
-                (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < len(sums), allow_unused=True)
+                with model_errors(NO_GRADIENT):
+                    (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < len(sums), allow_unused=True)
             if not total.requires_grad or grad is None:
                 raise InputError("model must be differentiable by its input for this method; use method=aosa")
             grads.append(grad)

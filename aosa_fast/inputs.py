@@ -15,6 +15,7 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.frames import channel_values, check_frames, to_frames
 from aosa_fast.kernels.pictures import normalize_frames
+from aosa_fast.models.preprocess import Preprocessing
 
 Values = Sequence[float] | Tensor
 
@@ -51,14 +52,16 @@ def bring_clips(
     if (mean is None) != (std is None):
         raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
     _check_video(video)
+    # Also where nothing needs them: what is wrong with them is wrong with the caller's idea of the model's input.
+    channels = 3 if video.dtype == torch.uint8 else video.shape[1]
+    mean, std = (None if v is None else channel_values(n, v, channels) for n, v in (("mean", mean), ("std", std)))
     if video.dtype == torch.uint8:
         if mean is None or std is None:
             raise InputError("video of uint8 pictures must come with mean and std; got none")
         if frames is not None:
             raise InputError("frames must be left out where video holds the pictures")
         pictures = upload(video, device)
-        values = (channel_values(name, v, 3).to(device) for name, v in (("mean", mean), ("std", std)))
-        return Clips(normalize_frames(pictures, *values), pictures, video.cpu().numpy())
+        return Clips(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     clips = upload(video.clone() if video.is_inference() else video.detach(), device)
     if not torch.isfinite(clips).all():
@@ -68,10 +71,30 @@ def bring_clips(
     elif config.compat:
         if mean is None or std is None or video.shape[1] != 3:
             raise InputError("compat=authors2022 must come with frames, or with mean and std of an RGB model; got none")
-        checked = compat.to_frames(clips, *(channel_values(n, v, 3) for n, v in (("mean", mean), ("std", std))))
+        checked = compat.to_frames(clips, mean, std)
     else:
         checked = to_frames(clips, mean, std)
     return Clips(clips, upload(checked, device), checked.cpu().numpy())
+
+
+def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pictures (B, T, H, W, 3) uint8 resized and cropped as a model expects them; those of its size stay as they are.
+
+    Raises:
+        InputError: another number of frames than the model's.
+    """
+    _check_video(video)
+    if video.shape[1] != preprocessing.frames:
+        raise InputError(
+            f"video must have the {preprocessing.frames} frames of this model, as of aosa_fast.video.read_clip(FILE, "
+            f"{preprocessing.frames}, stride={preprocessing.stride}); for another number give dataclasses.replace("
+            "classifier, preprocessing=classifier.preprocessing.changed(frames=N)); "
+            f"got {video.shape[1]}"
+        )
+    if tuple(video.shape[2:4]) == preprocessing.crop:
+        return video
+    cropped = np.stack([preprocessing.crop_frames(clip) for clip in video.cpu().numpy()])
+    return torch.from_numpy(cropped).to(video.device)
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 from aosa_fast.batching import FIRST, BatchSize
 from aosa_fast.comparators import MANY_PASSES, Comparator, find_comparator
 from aosa_fast.config import Config
-from aosa_fast.errors import InputError
 from aosa_fast.fills import channel_fill, make_fill
 from aosa_fast.gradients import input_gradients, path_gradients
 from aosa_fast.inputs import Values
@@ -48,8 +47,6 @@ class Job:
 
         With `part`, (begin, end), of these clips alone: `logits` are theirs, and a target's tensor is cut.
         """
-        if self.names and len(self.names) != logits.shape[1]:
-            raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(self.names)}")
         begin, end = part or (0, len(self.video))
         wanted = [target_of_clips(target, begin, end, len(self.video)) for target in self.targets]
         return [resolve_target(target, logits, self.names) for target in wanted]

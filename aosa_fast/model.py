@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast.batching import BatchSize
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError, describe_error
 
 Model = nn.Module | Callable[[Tensor], Any]
+NO_GRADIENT = "use method='aosa' (--method aosa)"
 
 
 def call_model(model: Model, batch: Tensor) -> Tensor:
@@ -28,16 +29,23 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
         (B, n_classes) float32, on the device of `batch`.
 
     Raises:
+        ModelError: the model fails.
         InputError: the output is not (B, n_classes), or not finite.
     """
-    output = model(batch)
-    if isinstance(output, dict):
+    with model_errors(_way_out(batch)):
+        output = model(batch)
+    got = type(output).__name__
+    if isinstance(output, Mapping):
+        got = f"a {got} with {', '.join(map(str, output)) or 'nothing'}"
         output = output.get("logits")
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
         raise InputError(
-            f"model must return logits as a tensor, or an object with .logits; got {type(logits).__name__}"
+            "model must return logits as a tensor, an object with .logits, or a mapping with 'logits'; wrap it, as in "
+            f"lambda video: model(video)[KEY]; got {got}"
         )
+    if logits.ndim == 1 and len(batch) == 1 < len(logits):
+        logits = logits.unsqueeze(0)  # squeezed, for the one clip that there is
     if logits.ndim != 2 or logits.shape[0] != batch.shape[0] or logits.shape[1] < 1:
         raise InputError(
             f"model must return one row of class scores per clip, (B, n_classes) with B={batch.shape[0]}; "
@@ -46,6 +54,35 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
     if not torch.isfinite(logits).all():
         raise InputError(f"model must return finite logits; got {int((~torch.isfinite(logits)).sum())} NaN or infinite")
     return logits.to(batch.device, torch.float32)  # a function may hide a model that is elsewhere
+
+
+@contextmanager
+def model_errors(way_out: str) -> Iterator[None]:
+    """Says in one line what a model raised, and what may help; where memory ran out, the caller tries less of it.
+
+    Raises:
+        ModelError: from the error of the model.
+    """
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "use_reentrant" in str(error):
+            way_out = "set use_reentrant=False in its torch.utils.checkpoint, or use method='aosa' (--method aosa)"
+        raise ModelError(f"model must work on the clip; it raised {describe_error(error)}; {way_out}") from error
+
+
+def _way_out(batch: Tensor) -> str:
+    shape = ", ".join(map(str, batch.shape))
+    if batch.requires_grad:
+        return f"{NO_GRADIENT} if it works without a gradient only"
+    if len(batch) > 1:
+        return f"use batch_size=1 (--batch-size 1) if it takes one clip at a time; it was given {len(batch)}"
+    return (
+        f"it was given (B, C, T, H, W) = ({shape}), and must be wrapped if it wants another layout, such as "
+        "lambda video: model(video.transpose(1, 2)) for (B, T, C, H, W)"
+    )
 
 
 def clean_logits(model: Model, video: Tensor, batches: BatchSize, dtype: str | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aosa_fast.behaviour import Behaviour, check_score, settle, study
+from aosa_fast.comparators import MANY_PASSES
 from aosa_fast.comparators.osa import cuboids
 from aosa_fast.config import Config
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError
 from aosa_fast.explanation import Explanation
 from aosa_fast.flow import FlowFunction, resolve_flow
-from aosa_fast.inputs import Values, bring_clips
+from aosa_fast.inputs import Values, bring_clips, fit_pictures
 from aosa_fast.methods import Job, Progress, Result, compared, exact, first_order
 from aosa_fast.model import Model, evaluating
-from aosa_fast.models.classifier import Classifier
+from aosa_fast.models.classifier import Classifier, Names, read_names
 from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.provenance import describe
 from aosa_fast.targets import Target
@@ -45,7 +47,7 @@ def explain(
     frames: NDArray[np.uint8] | Tensor | None = None,
     mean: Values | None = None,
     std: Values | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Names | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
@@ -55,7 +57,9 @@ def explain(
 
     Args:
         model: maps (B, C, T, H, W) to logits (B, n_classes), or to an object with `.logits`. It is left as it was. Or
-            what `aosa_fast.models.load` returns, which also gives mean, std and class names where they are not given.
+            what `aosa_fast.models.load` returns, which also gives mean, std and class names where they are not given,
+            and to whose size pictures are resized and cropped, as its preprocessing says; a float32 `video` is its
+            input as it is.
         video: (B, C, T, H, W) float32, normalised as the model expects; or pictures (B, T, H, W, 3) uint8, RGB, which
             go to the model's device as they are and are normalised there by `mean` and `std`. It is never written to.
             The work is done where the model is, on a CPU or a CUDA device; results come back to where `video` is.
@@ -69,21 +73,27 @@ def explain(
         mean: of the model's normalisation, in units of [0, 1] pixels; used for uint8 `video`, to make `frames`, and for
             fill="black".
         std: likewise.
-        class_names: names by index, for `target` and for what is written.
+        class_names: names by index, or a mapping between names and indices in either direction, for `target` and for
+            what is written.
         progress: called with (steps done, steps in all) during long work.
         options: fields of `Config`.
 
     Returns:
-        An `Explanation`, or a list of them for a list of targets.
+        An `Explanation`, or a list of them for a list of targets. Maps and frames are of the size that the model sees.
 
     Raises:
-        InputError: an argument, or what the model returns, breaks a rule; the message names it.
+        InputError: an argument, or what the model returns, breaks a rule; the message names it. A `ModelError` is from
+            the error that the model itself raised.
         TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
     """
+    if not isinstance(video, Tensor):
+        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
     if isinstance(model, Classifier):
         if mean is None and std is None:
             mean, std = model.preprocessing.mean, model.preprocessing.std
         class_names = model.class_names if class_names is None else class_names
+        if video.dtype == torch.uint8:
+            video = fit_pictures(video, model.preprocessing)
         model = model.network
     if isinstance(flow, str):
         options["flow"] = flow
@@ -91,10 +101,8 @@ def explain(
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
         raise InputError("target must name at least one class; got an empty list")
-    names = tuple(class_names) if class_names is not None and len(class_names) else None
+    names = read_names(class_names)
     source = config.flow if flow is None else flow
-    if not isinstance(video, Tensor):
-        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
     device = model_device(model, video.device)
     check_device(device, video.device, config)
     start = time.perf_counter()
@@ -107,13 +115,27 @@ def explain(
                 vectors = resolve_flow(source, clips.frames, pictures=clips.pictures, compat=bool(config.compat))
             return make_tubes(vectors, config, job.timings)
 
-        with evaluating(model), precision(config.dtype, device):
-            results = _run(job, prepare, beside=_worth_a_thread(source, device))
+        try:
+            with evaluating(model), precision(config.dtype, device):
+                seen = study(model, clips.video, batched=_is_batched(job), dtype=config.dtype)
+                job = replace(job, config=replace(config, batch_size=seen.batch_size(config.batch_size)))
+                results = _run(job, prepare, beside=_worth_a_thread(source, device))
+        except ModelError as error:
+            raise ModelError(f"{error} (method={config.method})") from error.__cause__
+        settle(model, seen, results[0].logits, config.score_name)
+        check_score(model, seen, config.score_name)
         results = [result.to(video.device) for result in results]
         flow_name = _flow_name(source) if config.has_tubes else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
-        explanations = [_explanation(job, result, clips.frames, flow_name) for result in results]
+        explanations = [_explanation(job, seen, result, clips.frames, flow_name) for result in results]
     return explanations if isinstance(target, list) else explanations[0]
+
+
+def _is_batched(job: Job) -> bool:
+    """Whether clips, or copies of one, may go through the model together."""
+    config = job.config
+    several = len(job.video) > 1 or config.check or config.method in ("aosa", "aosa-path", "osa", *MANY_PASSES)
+    return config.batch_size != 1 and bool(several)
 
 
 def _run(job: Job, prepare: Callable[[], Tubes], beside: bool) -> list[Result]:
@@ -172,7 +194,7 @@ def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str
     return "the caller's function" if callable(source) else "the caller's array"
 
 
-def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8], flow_name: str) -> Explanation:
+def _explanation(job: Job, seen: Behaviour, result: Result, pictures: NDArray[np.uint8], flow_name: str) -> Explanation:
     return Explanation(
         saliency=result.saliency,
         scores=result.scores,
@@ -190,6 +212,7 @@ def _explanation(job: Job, result: Result, pictures: NDArray[np.uint8], flow_nam
         class_names=job.names,
         metadata=describe(
             job.model,
+            seen,
             job.config,
             flow_name,
             result.logits,

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.behaviour import Behaviour
 from aosa_fast.config import Config
 from aosa_fast.model import Model
 from aosa_fast.selfcheck import saturation, uncovered_share
-from aosa_fast.targets import ResolvedTarget
+from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.timing import Timings
 from aosa_fast.version import __version__
 
 
 def describe(
     model: Model,
+    seen: Behaviour,
     config: Config,
     flow_name: str,
     logits: Tensor,
@@ -36,6 +38,7 @@ def describe(
 
     Args:
         model: the explained model.
+        seen: how it answers.
         config: every choice.
         flow_name: where the optical flow came from: a method, or the caller.
         logits: (B, n_classes) of the clean clips.
@@ -50,14 +53,15 @@ def describe(
     """
     return {
         "config": {**config.as_dict(), "flow": flow_name},
-        **describe_target(logits, target, class_names),
+        **describe_target(logits, target, class_names, config.score_name, seen.output),
         "class_names": list(class_names) if class_names else None,
         "model": type(model).__name__,
         "shape": dict(zip("BTHW", coverage.shape, strict=True)),
         "self_check": {
             "uncovered_share": uncovered_share(coverage),
-            "saturated": saturation(logits, target, config),
+            "saturated": saturation(logits, target, config, seen.output),
             "exact": check,
+            **seen.as_dict(config.score_name),
         },
         "seconds": dict(timings.seconds),
         "versions": {
@@ -73,15 +77,17 @@ def describe(
     }
 
 
-def describe_target(logits: Tensor, target: ResolvedTarget, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """The part of the metadata that depends on the target; arguments as `describe`."""
-    probabilities = logits.softmax(-1)
+def describe_target(
+    logits: Tensor, target: ResolvedTarget, class_names: Sequence[str] | None, score: str, output: str
+) -> dict[str, Any]:
+    """The part of the metadata that depends on the target; arguments as `describe` and `probabilities`."""
+    values = probabilities(logits, score, output)
     best = ResolvedTarget(logits.argmax(-1))
     return {
         "target": target.names(class_names),
         "target_index": target.index.tolist(),
         "minus_index": None if target.minus is None else target.minus.tolist(),
-        "probability": ResolvedTarget(target.index).pick(probabilities).tolist(),
+        "probability": ResolvedTarget(target.index).pick(values).tolist(),
         "prediction": best.names(class_names),
-        "prediction_probability": best.pick(probabilities).tolist(),
+        "prediction_probability": best.pick(values).tolist(),
     }

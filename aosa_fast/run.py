@@ -111,7 +111,7 @@ def _classifier(request: Request) -> Classifier:
         changes["stride"] = request.frame_stride
     if request.size is not None:
         changes["size"], changes["crop"] = request.size, (request.size, request.size)
-    return replace(classifier, preprocessing=replace(classifier.preprocessing, **changes))
+    return replace(classifier, preprocessing=classifier.preprocessing.changed(**changes))
 
 
 def load_on(spec: str, device: str) -> Classifier:

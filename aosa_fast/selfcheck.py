@@ -12,10 +12,11 @@ from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
 from aosa_fast.model import Model
 from aosa_fast.sweep import occlusion_sweep
-from aosa_fast.targets import ResolvedTarget
+from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.tubes import Tubes
 
 SATURATED = 0.999
+PROBABILITIES = ("prob", "sigmoid")  # scores whose gradient vanishes at 1
 
 
 def uncovered_share(coverage: Tensor) -> list[float]:
@@ -23,14 +24,14 @@ def uncovered_share(coverage: Tensor) -> list[float]:
     return (coverage == 0).float().mean((1, 2, 3)).tolist()
 
 
-def saturation(logits: Tensor, target: ResolvedTarget, config: Config) -> list[bool]:
-    """Per clip, whether the softmax probability of the explained class is so near 1 that its gradient vanishes.
+def saturation(logits: Tensor, target: ResolvedTarget, config: Config, output: str) -> list[bool]:
+    """Per clip, whether the probability of the explained class is so near 1 that its gradient vanishes.
 
-    Warns for AOSA-approx on probabilities, whose map is then mostly rounding.
+    Warns for AOSA-approx on probabilities, whose map is then mostly rounding. Arguments as `probabilities`.
     """
-    explained = ResolvedTarget(target.index).pick(logits.softmax(-1))
+    explained = ResolvedTarget(target.index).pick(probabilities(logits, config.score_name, output))
     saturated: list[bool] = (explained > SATURATED).tolist()
-    if any(saturated) and config.method == "aosa-approx" and config.score_name == "prob":
+    if any(saturated) and config.method == "aosa-approx" and config.score_name in PROBABILITIES:
         warnings.warn(
             f"the explained class has probability {float(explained.max()):.6f}: its gradient nearly vanishes; "
             "use score='logit' (--score logit), or method='aosa-path'",

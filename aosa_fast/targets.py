@@ -76,24 +76,43 @@ def _pick(class_scores: Tensor, index: Tensor) -> Tensor:
 
 
 def class_scores(logits: Tensor, score: str) -> Tensor:
-    """f of every class: (..., n_classes) logits to probabilities, logits, log-probabilities or margins.
+    """f of every class: (..., n_classes) logits to the scores of `Config.score`.
 
-    The margin of a class is its logit less the best other logit.
+    The margin of a class is its logit less the best other logit; its sigmoid is the probability of the class on its
+    own, for models of several labels at once.
 
     Raises:
-        InputError: a margin of a single class.
+        InputError: a score that needs more classes than one.
     """
+    if logits.shape[-1] < 2 and score in ("prob", "logprob", "margin"):
+        raise InputError(
+            f"score={score} must have at least two classes; got a model with one: use score='sigmoid' "
+            "(--score sigmoid) or score='logit'"
+        )
     if score == "prob":
         return logits.softmax(-1)
     if score == "logprob":
         return logits.log_softmax(-1)
     if score == "logit":
         return logits
-    if logits.shape[-1] < 2:
-        raise InputError("score=margin must have at least two classes; got a model with one")
+    if score == "sigmoid":
+        return logits.sigmoid()
     best, where = logits.topk(2, dim=-1)
     is_best = torch.arange(logits.shape[-1], device=logits.device) == where[..., :1]
     return logits - torch.where(is_best, best[..., 1:], best[..., :1])
+
+
+def probabilities(logits: Tensor, score: str, output: str = "logits") -> Tensor:
+    """(..., n_classes), what the model says of each class.
+
+    Args:
+        logits: (..., n_classes), what the model returns.
+        score: as in `Config`; "sigmoid" for models of several labels at once.
+        output: what that is: "logits", or "softmax" or "sigmoid" where these are applied already.
+    """
+    if output != "logits":
+        return logits
+    return logits.sigmoid() if score == "sigmoid" or logits.shape[-1] == 1 else logits.softmax(-1)
 
 
 def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | None = None) -> ResolvedTarget:
@@ -106,8 +125,11 @@ def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | 
         class_names: names by index, if known.
 
     Raises:
-        InputError: an index out of range, an unknown name, or a tensor of another length.
+        InputError: an index out of range, an unknown name, a tensor of another length, or names that are not one per
+            class.
     """
+    if class_names and len(class_names) != logits.shape[1]:
+        raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(class_names)}")
     if isinstance(target, Difference):
         first, second = (_indices(part, logits, class_names) for part in (target.first, target.second))
         return ResolvedTarget(first, second)

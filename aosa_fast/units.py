@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from aosa_fast.config import Config
 
-_NOUNS = {"prob": "probability", "logit": "logit", "logprob": "log-probability", "margin": "margin"}
+_NOUNS = {
+    "prob": "probability",
+    "logit": "logit",
+    "logprob": "log-probability",
+    "margin": "margin",
+    "sigmoid": "probability",
+}
 _UNITS = {
     "gradient": "|slope| of the {noun}, summed over channels",
     "smoothgrad": "|mean slope| of the {noun} under noise, summed over channels",

@@ -745,8 +745,10 @@ def rendered_row(seed: int, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-def folder_of(tmp_path: Path, rows: list[dict[str, Any]], **facts: Any) -> Path:
-    preprocessing = {
+def folder_of(
+    tmp_path: Path, rows: list[dict[str, Any]], preprocessing: dict[str, Any] | None = None, **facts: Any
+) -> Path:
+    preprocessing = preprocessing or {  # of an audit from before there was "resize"
         "frames": 16, "stride": 1, "size": 64, "crop": [64, 64],
         "mean": list(PREPROCESSING.mean), "std": list(PREPROCESSING.std),
     }  # fmt: skip
@@ -789,6 +791,16 @@ def test_a_filmstrip_is_the_clip_under_its_map_and_as_it_is(tmp_path: Path) -> N
     assert pictures.caption("no such") == Caption()
     assert pictures.filmstrip("no such") is None
     assert pictures.note("no such") == "the audit has no row of it"
+
+
+def test_a_model_that_prepares_clips_by_code_of_its_own_has_no_filmstrips(tmp_path: Path) -> None:
+    own = {**PREPROCESSING.as_dict(), "class": "mine.Flip"}
+    pictures = ClipPictures(folder_of(tmp_path, [rendered_row(0)], preprocessing=own))
+    pictures.prepare(["rendered/0000000"], ["rendered/0000000"])
+    assert pictures.filmstrip("rendered/0000000") is None
+    assert pictures.note("rendered/0000000") == (
+        "the model prepares clips by code of its own, mine.Flip, which only it can run again"
+    )
 
 
 def test_a_clip_is_shown_plainly_where_no_map_was_kept(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def model_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    return torch.nn.AdaptiveAvgPool3d(2)\n"
         "def number():\n"
         "    return 3\n"
+        "def broken():\n"
+        "    raise OSError('no\\nweights here')\n"
+        "class Fails(torch.nn.Module):\n"
+        "    def forward(self, video):\n"
+        "        return torch.zeros(2) @ video.flatten(1)\n"
+        "def fails():\n"
+        "    return Fails()\n"
     )
     return folder
 
@@ -184,6 +191,28 @@ def test_a_model_that_does_not_fit(
     done = aosa("explain", demo_clip_path(), "--model", model, "--frame-stride", 1, "--out", tmp_path / "out")
     assert words in one_line_error(done)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("broken", "it raised OSError: no weights here"),
+        ("fails", "it was given (B, C, T, H, W) = (1, 3, 16, 112, 112)"),
+    ],
+)
+def test_the_user_s_own_error_is_one_line_and_debug_shows_where_it_comes_from(
+    aosa: Run, function: str, words: str, model_module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(model_module)
+    command = ["explain", demo_clip_path(), "--model", f"python:mine:{function}", "--frame-stride", 1, "--out", "out"]
+    assert words in one_line_error(aosa(*command))
+    for arguments in (["--debug", *command], [*command, "--debug"]):
+        done = aosa(*arguments)
+        assert done.returncode == 2
+        assert "Traceback" in done.stderr
+        assert "mine.py" in done.stderr
+        assert words in done.stderr.strip().splitlines()[-1]
+    assert not (model_module / "out").exists()
 
 
 def test_an_output_that_cannot_be_written(aosa: Run, tmp_path: Path):

@@ -72,6 +72,11 @@ def test_shapes_dtypes_and_what_is_there(method):
 
 def test_forwards_and_backwards_are_as_few_as_promised():
     video, net = make_video(), Counting()
+    explain(net, video, 0)  # what is asked of a model that is new
+    assert [len(batch) for batch in net.batches] == [1, 1]
+    explain(net, video, 0, method="aosa-path", steps=1)
+    assert [len(batch) for batch in net.batches] == [1, 1, 1, 2, 1, 1]
+    net.batches.clear()
     backwards = []
     net.head.register_full_backward_hook(lambda *_: backwards.append(1))
     result = explain(net, video, [0, 2, Difference(3, 1)], method="aosa", batch_size=7)
@@ -93,6 +98,8 @@ def test_forwards_and_backwards_are_as_few_as_promised():
 @pytest.mark.parametrize("samples", [0, 3])
 def test_the_sweep_goes_on_from_clip_to_clip(samples):
     net, seen, rows = Counting(), [], 2 * 30 * max(1, samples)
+    explain(net, make_video(B=2), 0)
+    net.batches.clear()
     options = {"fill": "conditional", "samples": samples} if samples else {}
     explain(net, make_video(B=2), 0, method="aosa", batch_size=7, progress=lambda *step: seen.append(step), **options)
     assert [len(batch) for batch in net.batches] == [2, *[7] * (rows // 7), rows % 7]
@@ -210,4 +217,11 @@ def test_metadata_tells_everything_in_plain_types():
     assert set(told["seconds"]) == stages
     assert all(seconds >= 0 for seconds in told["seconds"].values())
     assert {"aosa_fast", "python", "torch", "numpy", "numba", "opencv"} <= set(told["versions"])
-    assert set(told["self_check"]) == {"uncovered_share", "saturated", "exact"}
+    assert set(told["self_check"]) == {
+        "uncovered_share",
+        "saturated",
+        "exact",
+        "output",
+        "repeat_difference",
+        "batch_difference",
+    }

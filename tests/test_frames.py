@@ -53,13 +53,13 @@ def test_values_out_of_range_are_clipped():
 
 
 def test_channel_values():
-    assert channel_values("mean", [1, 2, 3], 3).tolist() == [1, 2, 3]
-    assert channel_values("mean", torch.tensor(2.0), 3).tolist() == [2, 2, 2]
+    assert channel_values("mean", [1, 0.5, 0.25], 3).tolist() == [1, 0.5, 0.25]
+    assert channel_values("mean", torch.tensor(0.5), 3).tolist() == [0.5, 0.5, 0.5]
     for name, values, message in (
         ("mean", [1, 2], r"^mean must have one value, or one per channel, C=3; got 2$"),
         ("std", [1, 2, 3, 4], r"^std must have one value, or one per channel, C=3; got 4$"),
-        ("std", [1, 0, 1], r"^std must be finite and positive; got \[1.0, 0.0, 1.0\]$"),
-        ("std", [-1], r"^std must be finite and positive; got \[-1.0\]$"),
+        ("std", [1, 0, 1], r"^std must be finite and positive; got \[1, 0, 1\]$"),
+        ("std", [-1], r"^std must be finite and positive; got \[-1\]$"),
         ("mean", [float("nan")], r"^mean must be finite; got \[nan\]$"),
     ):
         with pytest.raises(InputError, match=message):

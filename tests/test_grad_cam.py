@@ -15,7 +15,7 @@ from aosa_fast.comparators.grad_cam import grad_cam
 from aosa_fast.config import Config
 from aosa_fast.demo.network import load_demo_network, to_input
 from aosa_fast.demo.render import render_clip
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError
 from aosa_fast.models import Classifier, Preprocessing
 from aosa_fast.models.anatomy import Anatomy, find_anatomy
 from aosa_fast.models.token_layout import TokenLayout
@@ -201,7 +201,7 @@ def test_the_network_is_left_as_it_was(grads: bool):
 
 def test_hooks_are_gone_after_a_failure():
     network = Timed()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match="it raised RuntimeError: Given groups=1"):
         grad_cam(network, torch.randn(2, 4, 6, 12, 20), config(layer="features"), resolver(1))
     assert hooks(network) == 0
 

@@ -270,7 +270,10 @@ def test_class_names_from_files(tmp_path: Path):
     assert names("a.json", '["10 metres", "b c", "d"]') == expected
     assert names("index.json", '{"d": 2, "\\"b c\\"": 1, "10 metres": 0}') == expected
     assert names("annotation.json", '{"labels": ["10 metres", "b c", "d"], "database": {}}') == expected
-    for text in ("[1, 2, 3]", '{"a": 0, "b": 2, "c": 3}', '{"a": true, "b": 0, "c": 2}', "3", '["a", "b", ""]', "null"):
+    assert names("id2label.json", '{"2": "d", "0": "10 metres", "1": "b c"}') == expected
+    with pytest.raises(InputError, match=r"a.json: class_names must have every index from 0 to 2 once; got 0, 2, 3$"):
+        names("a.json", '{"a": 0, "b": 2, "c": 3}')
+    for text in ("[1, 2, 3]", "3", '["a", "b", ""]', "null"):
         with pytest.raises(
             InputError, match="must name the 3 classes of the network, one per line or in JSON; got none"
         ):

@@ -152,6 +152,10 @@ def test_json_beside_the_file(tmp_path: Path):
     p = loaded.preprocessing
     assert (p.frames, p.stride, p.size, p.crop) == (8, 3, 40, (32, 36))
     assert (p.mean, p.std, loaded.class_names) == ((0.5, 0.4, 0), (1, 0.5, 0.25), ("a", "b"))
+    beside.write_text(json.dumps({"crop": [32, 64], "resize": "letterbox", "class_names": {"b": 1, "a": 0}}))
+    loaded = load(path)
+    assert (loaded.preprocessing.crop, loaded.preprocessing.resize) == ((32, 64), "letterbox")
+    assert loaded.class_names == ("a", "b")
     for content, size, crop in [
         ({"size": 40}, 40, (40, 40)),
         ({"crop": [32, 36]}, 36, (32, 36)),
@@ -173,8 +177,15 @@ def test_json_beside_the_file(tmp_path: Path):
         ('{"crop": 8}', "crop must be a list of 2 numbers; got 8"),
         ('{"mean": [1, 2]}', r"mean must be a list of 3 numbers; got \[1, 2\]"),
         ('{"std": null}', "std must be a list of 3 numbers; got None"),
-        ('{"class_names": ["a", 3]}', "class_names must be a list of names"),
+        ('{"class_names": ["a", 3]}', "class_names must be text; got 3"),
         ('{"size": 8, "crop": [9, 8]}', "crop must be at most size=8"),
+        ('{"resize": "stretch"}', "resize must be one of short, exact, letterbox; got stretch"),
+        ('{"resize": 3}', "resize must be one of short, exact, letterbox; got 3"),
+        (
+            '{"mean": [123.7, 116.3, 103.5]}',
+            r"mean must be of pixels in \[0, 1\], so at most 1: divide mean and std by",
+        ),
+        ('{"class_names": {"0": "a", "2": "b"}}', "class_names must have every index from 0 to 1 once; got 0, 2"),
         ('{"frames": 0}', "frames, stride, size and crop must be at least 1"),
     ],
 )

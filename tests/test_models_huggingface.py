@@ -176,7 +176,32 @@ def test_a_wrong_preprocessor_file(wrong: dict[str, Any], tmp_path: Path):
 def test_all_ways_to_write_the_size(size: Any, tmp_path: Path):
     folder = save(tiny_network("videomae"), tmp_path / "model")
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}))
-    assert load_huggingface("hf:x", str(folder)).preprocessing.size == 56
+    p = load_huggingface("hf:x", str(folder)).preprocessing
+    assert (p.size, p.resize) == (56, "short")
+
+
+@pytest.mark.parametrize("wanted", [{}, {"do_center_crop": False}, {"do_center_crop": True}], ids=str)
+def test_height_and_width_squeeze_the_whole_frame(wanted: dict[str, Any], tmp_path: Path):
+    folder = save(tiny_network("videomae"), tmp_path / "model")
+    theirs = transformers.VideoMAEImageProcessorPil(
+        size={"height": 24, "width": 40}, crop_size={"height": 24, "width": 40}, **wanted
+    )
+    theirs.save_pretrained(folder)
+    mine = load_huggingface("hf:x", str(folder)).preprocessing
+    assert (mine.resize, mine.crop) == ("exact", (24, 40))
+    # Smooth, since the two average otherwise; a crop by the short side would be a quarter of the frame off.
+    y, x = np.mgrid[:48, :48] / 48
+    frames = np.repeat(np.stack([255 * x, 255 * y, 127 * (x + y)], -1)[None], 2, 0).round().astype(np.uint8)
+    expected = torch.as_tensor(np.asarray(theirs(list(frames), return_tensors="np")["pixel_values"]))
+    ours = mine.to_input(mine.crop_frames(frames))
+    assert (ours - expected.transpose(1, 2)).abs().max() < 0.06
+
+
+def test_a_preprocessors_mean_of_pixels_up_to_255_is_refused(tmp_path: Path):
+    folder = save(tiny_network("videomae"), tmp_path / "model")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [123.7, 116.3, 103.5]}))
+    with pytest.raises(InputError, match=r"preprocessor_config.json: .*; mean must be of pixels in \[0, 1\]"):
+        load_huggingface("hf:x", str(folder))
 
 
 def test_a_model_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None):

@@ -96,10 +96,11 @@ BAD_OUTPUTS = {
     "no classes": (lambda x: x.new_zeros(len(x), 0), r"^model must return one row .*; got \(1, 0\)$"),
     "NaN": (lambda x: x.new_full((len(x), 6), torch.nan), r"^model must return finite logits; got 6 NaN or infinite$"),
     "infinite": (lambda x: x.mean((2, 3, 4)) / 0, r"^model must return finite logits; got 3 NaN or infinite$"),
-    "tuple": (lambda x: (x, x), r"^model must return logits as a tensor, or an object with \.logits; got tuple$"),
+    "tuple": (lambda x: (x, x), r"^model must return logits as a tensor, .*lambda video: .*; got tuple$"),
     "nothing": (lambda x: None, r"^model must return logits .*; got NoneType$"),
-    "mapping without": (lambda x: {"out": x}, r"^model must return logits .*; got NoneType$"),
-    "object without": (lambda x: SimpleNamespace(logits=3), r"^model must return logits .*; got int$"),
+    "mapping without": (lambda x: {"out": x, "head": x}, r"^model must return logits .*; got a dict with out, head$"),
+    "empty mapping": (lambda x: {}, r"^model must return logits .*; got a dict with nothing$"),
+    "object without": (lambda x: SimpleNamespace(logits=3), r"^model must return logits .*; got SimpleNamespace$"),
 }
 
 
@@ -150,7 +151,7 @@ BAD_OPTIONS = {
     "fill": ({"fill": "grey"}, r"^fill must be one of mean, black, blur, conditional; got grey$"),
     "fill shape": ({"fill": torch.zeros(5)}, r"^fill must broadcast to \(1, 3, 4, 32, 40\); got \(5,\)$"),
     "black": ({"fill": "black"}, r"^fill=black must come with the mean and std .*; got none$"),
-    "score": ({"score": "softmax"}, r"^score must be one of prob, logit, logprob, margin; got softmax$"),
+    "score": ({"score": "softmax"}, r"^score must be one of prob, logit, logprob, margin, sigmoid; got softmax$"),
     "method": ({"method": "lime"}, r"^method must be one of aosa-approx, aosa, aosa-path, grad-cam, .*; got lime$"),
     "stride": ({"stride": 64}, r"^stride must be at most 63 for frames of 32x40; got 64$"),
     "box": ({"box": 0}, r"^box must be at least 1; got 0$"),
@@ -161,11 +162,12 @@ BAD_OPTIONS = {
         r"^frames must have shape \(1, 4, 32, 40, 3\); got \(1, 3, 32, 40, 3\)$",
     ),
     "mean": ({"mean": [1, 2], "std": [1]}, r"^mean must have one value, or one per channel, C=3; got 2$"),
-    "std": ({"mean": [1], "std": [0]}, r"^std must be finite and positive; got \[0.0\]$"),
+    "std": ({"mean": [1], "std": [0]}, r"^std must be finite and positive; got \[0\]$"),
     "one class": (
         {"model": lambda x: x.mean((2, 3, 4))[:, :1], "score": "margin"},
-        r"^score=margin must have at least",
+        r"^score=margin must have at least two classes; got a model with one: use score='sigmoid'",
     ),
+    "softmax of one class": ({"model": lambda x: x.mean((2, 3, 4))[:, :1]}, r"^score=prob must have at least two cl"),
 }
 
 
@@ -207,13 +209,14 @@ def test_a_failure_deep_in_the_work_leaves_no_thread_behind(method):
 
     def fail(*_: object) -> None:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 4:  # after those that ask what the model is like: one clip, two, and the first batch
             raise KeyError("deep inside")
 
     net[1].register_forward_hook(fail)
     before = threading.active_count()
-    with pytest.raises(KeyError, match="deep inside"):
+    with pytest.raises(InputError, match=r"it raised KeyError: 'deep inside'; .* \(method=") as caught:
         explain(net, make_video(B=3), 0, method=method, batch_size=2)
+    assert isinstance(caught.value.__cause__, KeyError)
     assert threading.active_count() == before
     assert all(module.training for module in net.modules())
     with pytest.raises(ArithmeticError, match="in the flow"):

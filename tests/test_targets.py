@@ -57,6 +57,7 @@ def test_scores_by_hand():
     torch.testing.assert_close(class_scores(LOGITS, "prob")[0, 1], LOGITS[0].exp()[1] / LOGITS[0].exp().sum())
     torch.testing.assert_close(class_scores(LOGITS, "logprob"), class_scores(LOGITS, "prob").log())
     assert torch.equal(class_scores(LOGITS, "logit"), LOGITS)
+    torch.testing.assert_close(class_scores(LOGITS, "sigmoid"), 1 / (1 + (-LOGITS).exp()))
     expected = torch.tensor([[-2.0, 1.0, -1.0], [5.0, -5.0, -6.0]])
     assert torch.equal(class_scores(LOGITS, "margin"), expected)
     assert torch.equal(class_scores(LOGITS[:, None], "margin"), expected[:, None])
@@ -109,6 +110,7 @@ def test_a_long_list_of_names_is_cut():
         resolve_target("nothing like it", torch.zeros(1, 400), [f"name {i}" for i in range(400)])
 
 
-def test_margin_needs_two_classes():
-    with pytest.raises(InputError, match=r"^score=margin must have at least two classes; got a model with one$"):
-        class_scores(torch.zeros(1, 1), "margin")
+@pytest.mark.parametrize("score", ["prob", "logprob", "margin"])
+def test_some_scores_need_two_classes(score):
+    with pytest.raises(InputError, match=f"^score={score} must have at least two classes; got a model with one: use"):
+        class_scores(torch.zeros(1, 1), score)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -190,7 +190,7 @@ def describe_run(request: AuditRequest, dataset: Dataset, hello: Hello) -> dict[
         "data": dataset.name,
         "model": request.model,
         "weights": hello.weights,
-        "preprocessing": asdict(hello.preprocessing),
+        "preprocessing": hello.preprocessing.as_dict(),
         "settings": request.settings.identity(hello.config),
         "version": __version__,
     }

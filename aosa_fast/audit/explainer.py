@@ -24,7 +24,7 @@ from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row
 from aosa_fast.audit.worker import is_broken_device
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset, Sample
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError
 from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.reproduce import scaled
@@ -33,6 +33,7 @@ from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import model_device
 from aosa_fast.run import load_on
+from aosa_fast.selfcheck import PROBABILITIES
 from aosa_fast.version import __version__
 
 STRIDE, BOX = 8, 16  # for a model that sees 112 pixels, as in the paper
@@ -111,10 +112,11 @@ class Explainer:
             return self._rows(clips)
         except torch.OutOfMemoryError as error:
             message, size = f"{type(error).__name__}: {error}", max(1, len(clips) // 2)
-        except Exception as error:  # a model is anybody's code, and one clip must not end the run
-            if is_broken_device(error):
-                raise
-            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - a model is anybody's code, and one clip must not end the run
+            found = error.__cause__ if isinstance(error, ModelError) and error.__cause__ else error
+            if is_broken_device(found):
+                raise found from None
+            message = str(found) if isinstance(found, InputError) else f"{type(found).__name__}: {found}"
         # Outside of the handler, whose traceback holds on to the tensors.
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # raises where the device has failed, whatever the error said
@@ -191,7 +193,7 @@ class Explainer:
 
     def _answer(self, found: Explanation, b: int, label: int | None) -> Row:
         logits = found.logits[b]
-        probabilities = logits.softmax(-1)
+        probabilities = found.probabilities[b]
         best = logits.argsort(descending=True, stable=True)[:TOP]
         top, prediction, target = best.tolist(), int(logits.argmax()), int(found.target.index[b])
         check = found.metadata["self_check"]
@@ -207,7 +209,7 @@ class Explainer:
             "target": target,
             "score": float(found.clean_scores[b, target]),
             "uncovered_share": check["uncovered_share"][b],
-            "saturated": check["saturated"][b] and self._config.score_name == "prob",
+            "saturated": check["saturated"][b] and self._config.score_name in PROBABILITIES,
         }
 
     def _measures(

@@ -230,6 +230,8 @@ def _read_finish(folder: Path, shard: tuple[int, int]) -> dict[str, Any] | None:
 
 def _compare(folder: Path, now: dict[str, Any]) -> None:
     before = read_run(folder)["identity"]
+    if "resize" in now.get("preprocessing", {}):  # which is younger than the format
+        before["preprocessing"] = {"resize": "short", **before.get("preprocessing", {})}
     for name, held, given in _differences("identity", before, now):
         raise InputError(f"{folder}: must hold the same {name}; it holds {_show(held)}, and now is {_show(given)}")
 

@@ -13,7 +13,7 @@ from aosa_fast.comparators.hooks import find_layer, forward_hooks
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.gradients import Resolve
-from aosa_fast.model import Model, call_model, input_format
+from aosa_fast.model import NO_GRADIENT, Model, call_model, input_format, model_errors
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.targets import ResolvedTarget, class_scores
@@ -59,10 +59,11 @@ def grad_cam(
         sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
         if not all(total.requires_grad for total in sums):
             raise InputError(f"layer must be one whose output the score depends on, differentiably; got {name}")
-        grads = [
-            torch.autograd.grad(total, kept, retain_graph=i + 1 < len(sums), allow_unused=True)[0]
-            for i, total in enumerate(sums)
-        ]
+        with model_errors(NO_GRADIENT):
+            grads = [
+                torch.autograd.grad(total, kept, retain_graph=i + 1 < len(sums), allow_unused=True)[0]
+                for i, total in enumerate(sums)
+            ]
     layout = _layout(anatomy, name, layer, kept)
     places = layout.to_grid(kept.detach(), video.shape).float()
     axes = (3, 4) if config.cam_weights == "frame" else (2, 3, 4)

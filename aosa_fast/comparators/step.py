@@ -13,7 +13,7 @@ from aosa_fast.comparators.step_mask import LEVELS, SmoothMask, blur_frames, blu
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.gradients import Resolve
-from aosa_fast.model import Model, call_model, clean_logits, input_format
+from aosa_fast.model import NO_GRADIENT, Model, call_model, clean_logits, input_format, model_errors
 from aosa_fast.targets import ResolvedTarget
 
 VOLUME_WEIGHT, VOLUME_GROWTH = 300.0, 1.0008668
@@ -30,7 +30,8 @@ def step(
 
     A mask (see `SmoothMask`) chooses for each voxel from 8 levels of blur. Gradient descent on its cells, from all ones
     on, minimises -log p + volume + core (see `volume_energy` and `core_energy`). p is the softmax probability of the
-    class, whatever `config.score` is; for a `Difference`, that of the first class among the two alone. Nothing is drawn
+    class, its sigmoid for score="sigmoid", whatever else
+    `config.score` is; for a `Difference`, that of the first class among the two alone. Nothing is drawn
     at random, so `config.seed` is not read.
 
     Args:
@@ -81,6 +82,7 @@ class _Search:
         # -1 for targets that are no difference.
         minus = [torch.full((B,), -1, device="cpu") if target.minus is None else target.minus for target in targets]
         self.minus = torch.cat([indices.repeat(repeats).to(video.device) for indices in minus])
+        self.on_its_own = config.score_name == "sigmoid"
         self.cells = video.new_ones(len(self.areas), T, *self.mask.grid)
         self.momentum = torch.zeros_like(self.cells)
         self.iteration = 0
@@ -110,7 +112,8 @@ class _Search:
         surprise = self._surprise(call_model(self.model, batch), begin, end)
         slope = None
         if surprise.requires_grad:
-            (slope,) = torch.autograd.grad(surprise, mask, allow_unused=True)
+            with model_errors(NO_GRADIENT):
+                (slope,) = torch.autograd.grad(surprise, mask, allow_unused=True)
         if slope is None:
             raise InputError("model must be differentiable by its input for this method; use method=aosa")
         if not torch.isfinite(slope).all():
@@ -131,7 +134,8 @@ class _Search:
     def _surprise(self, logits: Tensor, begin: int, end: int) -> Tensor:
         """The sum of the rows' -log p."""
         index, minus = (indices[begin:end].unsqueeze(1) for indices in (self.index, self.minus))
-        among_all = logits.log_softmax(-1).gather(1, index)
+        values = functional.logsigmoid(logits) if self.on_its_own else logits.log_softmax(-1)
+        among_all = values.gather(1, index)
         among_two = functional.logsigmoid(logits.gather(1, index) - logits.gather(1, minus.clamp(min=0)))
         return -torch.where(minus < 0, among_all, among_two).sum()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,7 @@ def describe_run(dataset: Dataset, classifier: Classifier, settings: Settings, m
         "data": dataset.name,
         "model": model_name or type(classifier.network).__name__,
         "weights": weights_hash(classifier.network),
-        "preprocessing": json.loads(json.dumps(asdict(classifier.preprocessing))),
+        "preprocessing": classifier.preprocessing.as_dict(),
         "settings": facts,
         "version": __version__,
     }

@@ -73,6 +73,8 @@ class Journal:
 
 
 def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if "resize" in now.get("preprocessing", {}):  # which is younger than the format
+        before["preprocessing"] = {"resize": "short", **before.get("preprocessing", {})}
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             raise InputError(

@@ -24,6 +24,7 @@ from aosa_fast.metrics import (
     box_share,
     causal_metrics,
     energy_pointing,
+    find_protocol,
     sanity_check,
     spatial_pointing,
     taylor_error,
@@ -160,12 +161,14 @@ def _facts(item: Item, found: Explanation, b: int) -> Row:
 
 
 def _causal(rows: list[Row], classifier: Classifier, video: Tensor, found: Explanation, config: Config) -> None:
+    # The paper's curves are of the softmax, which models of several labels, or that return probabilities, lack.
+    score = "sigmoid" if config.score_name == "sigmoid" else "prob" if found.output == "logits" else "logit"
     results = causal_metrics(
         classifier.network,
         video,
         found.saliency,
         found.target.index,
-        protocols=tuple(PROTOCOL_SUFFIXES),
+        protocols=[replace(find_protocol(name), score=score) for name in PROTOCOL_SUFFIXES],
         batch_size=config.batch_size,
         dtype=config.dtype,
     )
@@ -177,6 +180,7 @@ def _causal(rows: list[Row], classifier: Classifier, video: Tensor, found: Expla
             row[f"insertion{suffix}_curve"] = result.insertion.scores[b].tolist()
     shared = results["aosa-28"].deletion  # the protocols delete alike
     for b, row in enumerate(rows):
+        row["curve_score"] = score
         row["deletion"] = float(shared.area[b])
         row["deletion_curve"] = shared.scores[b].tolist()
 

@@ -19,7 +19,7 @@ from aosa_fast.evaluation.table import markdown_table, paired_markdown, summaris
 from aosa_fast.metrics import PROTOCOLS
 from aosa_fast.video import atomic_path
 
-_TEXT = ("clip", "method", "path", "sample", "status", "error")
+_TEXT = ("clip", "method", "path", "sample", "status", "error", "curve_score")
 _SHOWN = 10  # errors that are listed
 _WHOLE = ("label", "target", "prediction", "looped_frames", "damaged_packets", "spt_frames")
 _LISTS = ("deletion_curve", "insertion_curve", "insertion_fill_curve", "sanity_spearman", "sanity_ssim")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast.batching import BatchSize
+from aosa_fast.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.fills import blur
@@ -18,8 +19,9 @@ from aosa_fast.inputs import upload
 from aosa_fast.metrics.protocol import Curve, Overall, Protocol, find_protocol
 from aosa_fast.metrics.similarity import Map, read_map
 from aosa_fast.model import Model, call_model, clean_logits, evaluating, input_format
+from aosa_fast.models.classifier import read_names
 from aosa_fast.precision import check_device, model_device, precision
-from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target
+from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
 
 
 def causal_metrics(
@@ -148,12 +150,12 @@ def _prepared(
         )
     clips = upload(video.detach(), device)
     with evaluating(model), precision(dtype, device):
-        batches = BatchSize(batch_size, device)
+        seen = study(model, clips, batched=batch_size != 1, dtype=dtype)
+        batches = BatchSize(seen.batch_size(batch_size), device)
         logits = clean_logits(model, clips, batches, dtype)
-        if class_names and len(class_names) != logits.shape[1]:
-            raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(class_names)}")
-        resolved = resolve_target(target, logits, class_names)
-        yield _Job(model, clips, _ranks(values.to(device)), logits, resolved, batches, dtype, video.device)
+        settle(model, seen, logits, "prob")
+        resolved = resolve_target(target, logits, read_names(class_names))
+        yield _Job(model, clips, _ranks(values.to(device)), logits, resolved, batches, dtype, video.device, seen)
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -175,6 +177,7 @@ class _Job:
     batches: BatchSize
     dtype: str | None
     home: torch.device
+    seen: Behaviour
 
     def deletion(self, protocol: Protocol) -> Curve:
         changed = protocol.voxels_changed(self.ranks[0].numel())
@@ -189,7 +192,8 @@ class _Job:
 
     def describe(self, protocol: Protocol, curve: str) -> dict[str, Any]:
         """What a curve's reader must know, in plain types."""
-        probability = ResolvedTarget(self.target.index).pick(self.logits.softmax(-1))
+        values = probabilities(self.logits, protocol.score, self.seen.output)
+        probability = ResolvedTarget(self.target.index).pick(values)
         return {
             **protocol.as_dict(),
             "curve": curve,
@@ -201,6 +205,7 @@ class _Job:
 
     def _whole(self, protocol: Protocol) -> Tensor:
         """(B, 1): both curves hold the whole clip, which the model has already seen."""
+        check_score(self.model, self.seen, protocol.score)
         return self.target.pick(class_scores(self.logits, protocol.score)).unsqueeze(1)
 
     def _curve(self, protocol: Protocol, name: str, scores: Tensor) -> Curve:

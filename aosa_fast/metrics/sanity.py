@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast.batching import BatchSize
+from aosa_fast.behaviour import settle, study
 from aosa_fast.errors import InputError
 from aosa_fast.inputs import upload
 from aosa_fast.metrics.causal import check_video
@@ -93,8 +94,11 @@ def sanity_check(
         _owners(model, name)
     network = _copy(model)
     clips = upload(video.detach(), model_device(model, video.device))
-    batches = BatchSize(0, clips.device)
-    resolved = resolve_target(target, clean_logits(network, clips, batches))
+    seen = study(network, clips, batched=len(clips) > 1)
+    batches = BatchSize(seen.batch_size(0), clips.device)
+    logits = clean_logits(network, clips, batches)
+    settle(network, seen, logits, "prob")
+    resolved = resolve_target(target, logits)
     # To the explainer in plain terms: the class may not change with the network.
     fixed: Target = resolved.index if resolved.minus is None else Difference(resolved.index, resolved.minus)
     metadata = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ KINETICS = Preprocessing(
 )
 
 
+Names = Iterable[str] | Mapping[int, str] | Mapping[str, int] | Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A video classifier, ready for clips.
@@ -30,7 +34,7 @@ class Classifier:
     Attributes:
         network: maps (B, C, T, H, W) to logits, in evaluation mode.
         preprocessing: from frames to its input.
-        class_names: by index, or None.
+        class_names: by index, or None; given as `read_names` takes them.
         anatomy: its layer for Grad-CAM, the layout of that layer's tokens, and its attention; None if not known. Given
             for a network of a family that is not known, it is left on the network as its attribute `anatomy`, where
             the methods look for it.
@@ -42,6 +46,7 @@ class Classifier:
     anatomy: Anatomy | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", read_names(self.class_names))
         if self.anatomy is not None and isinstance(self.network, nn.Module):
             from aosa_fast.models.anatomy import find_anatomy
 
@@ -49,13 +54,62 @@ class Classifier:
                 self.network.anatomy = self.anatomy  # type: ignore[assignment]
 
 
+def read_names(names: Names | None) -> tuple[str, ...] | None:
+    """Names of classes by index.
+
+    Args:
+        names: a list or any other sequence of names; or a mapping from index to name, or from name to index, in any
+            order, as in the id2label and label2id of transformers. Indices may be text, as JSON makes them.
+
+    Returns:
+        The names; None for None and for nothing.
+
+    Raises:
+        InputError: something else, or indices that are not 0 to n - 1, each once.
+    """
+    if isinstance(names, Mapping):
+        names = _in_order(dict(names))
+    if names is None:
+        return None
+    if isinstance(names, str | bytes | Set) or not isinstance(names, Iterable):
+        raise InputError(f"class_names must be a list of names, or a mapping of them; got {type(names).__name__}")
+    found = tuple(names)
+    strange = next((name for name in found if not isinstance(name, str)), None)
+    if strange is not None:
+        raise InputError(f"class_names must be text; got {strange!r}")
+    return found or None
+
+
+def _in_order(names: dict[Any, Any]) -> list[Any]:
+    """The names of a mapping, in either direction."""
+    pairs = list(names.items())
+    if all(isinstance(index, numbers.Integral) for index in names.values()) or not _are_indices(names):
+        pairs = [(index, name) for name, index in pairs]
+    if not _are_indices(index for index, _ in pairs):
+        raise InputError(f"class_names must map index to name or name to index; got {_some(names.items())}")
+    pairs.sort(key=lambda pair: int(pair[0]))
+    if [int(index) for index, _ in pairs] != list(range(len(pairs))):
+        got = _some(index for index, _ in pairs)
+        raise InputError(f"class_names must have every index from 0 to {len(pairs) - 1} once; got {got}")
+    return [name for _, name in pairs]
+
+
+def _are_indices(values: Iterable[Any]) -> bool:
+    return all(re.fullmatch("[0-9]{1,9}", str(value)) for value in values)
+
+
+def _some(values: Iterable[Any]) -> str:
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
+
+
 def read_class_names(path: str, count: int) -> tuple[str, ...]:
     """Names of classes by index, from a text or JSON file.
 
     Args:
         path: one name per line, as they are or numbered from 1 in order ("1 ApplyEyeMakeup", UCF101's classInd.txt); or
-            JSON: a list, an object from name to index (Kinetics' class names), or the annotation file of the
-            3D-ResNets tools, whose "labels" is the list.
+            JSON: a list, an object from name to index (Kinetics' class names) or from index to name, or the annotation
+            file of the 3D-ResNets tools, whose "labels" is the list.
         count: how many classes the network has.
 
     Raises:
@@ -64,7 +118,10 @@ def read_class_names(path: str, count: int) -> tuple[str, ...]:
     with reading(path, "must be a readable file of class names"):
         text = read_bytes(path).decode("utf-8-sig")
         content = json.loads(text) if path.lower().endswith(".json") else text.strip().splitlines()
-    names = _names(content)
+    try:
+        names = _names(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if names is None or len(names) != count:
         found = "none" if names is None else str(len(names))
         raise InputError(f"{path}: must name the {count} classes of the network, one per line or in JSON; got {found}")
@@ -74,14 +131,12 @@ def read_class_names(path: str, count: int) -> tuple[str, ...]:
 def _names(content: Any) -> tuple[str, ...] | None:
     if isinstance(content, dict) and "labels" in content:
         content = content["labels"]
+    if not isinstance(content, dict | list):
+        return None
     if isinstance(content, dict):
-        if not all(type(index) is int for index in content.values()):
-            return None
-        if sorted(content.values()) != list(range(len(content))):
-            return None
         # Kinetics' file has names in quotes of their own.
-        return tuple(name.strip('"') for name in sorted(content, key=lambda name: content[name]))
-    if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
+        content = [name.strip('"') for name in read_names(content) or ()]
+    if not all(isinstance(name, str) and name.strip() for name in content):
         return None
     names = tuple(name.strip() for name in content)
     numbered = [re.fullmatch(r"(\d+)\s+(.+)", name) for name in names]

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from aosa_fast.boundary import open_file, read_json, reading, unlogged
 from aosa_fast.errors import InputError
 from aosa_fast.model import call_model
-from aosa_fast.models.classifier import KINETICS, Classifier
+from aosa_fast.models.classifier import KINETICS, Classifier, read_names
 from aosa_fast.models.preprocess import Preprocessing
 
 SUFFIXES = (".pt2", ".pt", ".pth", ".ts")
 _RULE = "must be a program of torch.export or TorchScript"
-KEYS = ("frames", "stride", "size", "crop", "mean", "std", "class_names")  # of the JSON file beside a program
+KEYS = ("frames", "stride", "size", "crop", "mean", "std", "resize", "class_names")  # of the JSON file beside a program
 # Calls that behave otherwise in training, and where they say that they are in training.
 TRAINING = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.feature_dropout.default": 2}
 
@@ -139,17 +139,20 @@ def _description(path: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     if not isinstance(content, dict) or not set(content) <= set(KEYS):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: must hold an object with any of {', '.join(KEYS)}; got {got}")
-    names = content.pop("class_names", None)
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise InputError(f"{path}: class_names must be a list of names; got {type(names).__name__}")
+    try:
+        names = read_names(content.pop("class_names", None))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     for key, value in content.items():
+        if key == "resize":
+            continue  # the preprocessing says what it may be
         kinds, count = ((int, float), 3) if key in ("mean", "std") else ((int,), 2 if key == "crop" else None)
         row = value if isinstance(value, list) else [value]
         if isinstance(value, list) != bool(count) or len(row) != (count or 1) or not all(type(v) in kinds for v in row):
             wanted = f"a list of {count} numbers" if count else "a whole number"
             raise InputError(f"{path}: {key} must be {wanted}; got {value}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    return given, None if names is None else tuple(names)
+    return given, names
 
 
 def _preprocessing(path: str, sides: tuple[int | None, ...], given: dict[str, Any]) -> Preprocessing:

@@ -156,9 +156,13 @@ def _preprocessing(folder: str, config: Any) -> Preprocessing:
     if path:
         given = _read_json(path)
         with reading(path, "must be a preprocessor's file as transformers writes it"):
-            size = _short_side(given.get("size"), size)
+            size, resize = _resizing(given, size, crop)
             mean, std = _normalisation(given, config.model_type == "vivit")
-    return Preprocessing(frames=frames, stride=stride, size=max(size, *crop), crop=crop, mean=mean, std=std)
+            try:
+                return Preprocessing(frames, stride, max(size, *crop), crop, mean, std, resize)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+    return Preprocessing(frames, stride, max(size, *crop), crop, mean, std)
 
 
 def _normalisation(given: dict[str, Any], vivit: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -182,16 +186,23 @@ def _channels(values: Any) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
-def _short_side(size: Any, default: int) -> int:
-    """Files hold a number, {"shortest_edge"}, or {"height", "width"}."""
-    if isinstance(size, dict):
-        sides = [size[name] for name in ("shortest_edge", "height", "width") if name in size]
-        return int(max(sides)) if sides else default
-    return int(size) if isinstance(size, int) else default
+def _resizing(given: dict[str, Any], default: int, crop: tuple[int, int]) -> tuple[int, str]:
+    """The short side and the mode: files hold a number, {"shortest_edge"}, or {"height", "width"}, which squeezes.
+
+    A frame that is squeezed to more than the crop is taken by its short side: no mode here squeezes and crops.
+    """
+    size = given.get("size")
+    if not isinstance(size, dict):
+        return (int(size) if isinstance(size, int) else default), "short"
+    sides = [int(size[name]) for name in ("shortest_edge", "height", "width") if name in size]
+    squeezed = sides == list(crop) if given.get("do_center_crop", True) else len(sides) == 2
+    return max(sides, default=default), "exact" if squeezed and "height" in size else "short"
 
 
 def _names(config: Any) -> tuple[str, ...] | None:
-    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    from aosa_fast.models.classifier import read_names
+
+    names = read_names({index: str(name) for index, name in config.id2label.items()}) or ()
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 
 

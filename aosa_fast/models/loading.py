@@ -12,8 +12,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from aosa_fast.errors import InputError
-from aosa_fast.models.checkpoints import first_line
+from aosa_fast.errors import InputError, ModelError, describe_error
 from aosa_fast.models.classifier import KINETICS, Classifier
 
 SPECS = (
@@ -133,10 +132,13 @@ def _python(spec: str, rest: str) -> Classifier:
     sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's own module lies beside the user
     try:
         made = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"model={spec} must be an importable function without arguments; {first_line(error)}"
-        ) from None
+    except InputError as error:
+        raise InputError(f"model={spec}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"model={spec} must be an importable function without arguments that works; "
+            f"it raised {describe_error(error)}"
+        ) from error
     finally:
         sys.path.remove(os.getcwd())
     if isinstance(made, Classifier):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import math
+import operator
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +21,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+RESIZES = ("short", "exact", "letterbox")
+
+
+def check_normalisation(name: str, values: Sequence[float]) -> None:
+    """Checks the `mean` or `std` of pixels in [0, 1], wherever they come from.
+
+    Raises:
+        InputError: a value that is not finite, a `std` that is not positive, or one that is of pixels in 0..255.
+    """
+    if not all(math.isfinite(value) and (name != "std" or value > 0) for value in values):
+        raise InputError(f"{name} must be finite{' and positive' if name == 'std' else ''}; got {_listed(values)}")
+    if max(map(abs, values), default=0) > 1.01:  # a scale of 1/256 gives a std of 1.004
+        raise InputError(
+            f"{name} must be of pixels in [0, 1], so at most 1: divide mean and std by 255 if they are of pixels in "
+            f"0..255; got {_listed(values)}"
+        )
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What a model expects.
@@ -22,10 +46,17 @@ class Preprocessing:
     Attributes:
         frames: T, how many frames.
         stride: step between them in the video.
-        size: the short side after resizing, pixels; the long side keeps the proportion.
-        crop: (H, W) of the centre crop, pixels.
+        size: the short side after resizing, pixels; the long side keeps the proportion. Not used unless `resize` is
+            "short".
+        crop: (H, W) of the model's input, pixels.
         mean: per channel, of pixels in [0, 1].
         std: likewise.
+        resize: how a frame becomes the input: "short", its short side is brought to `size`, and the centre is cropped;
+            "exact", the whole frame is squeezed to `crop`; "letterbox", the whole frame is fitted into `crop` in its
+            own proportion, between black bars.
+
+    Raises:
+        InputError: a value out of its range.
     """
 
     frames: int
@@ -34,43 +65,114 @@ class Preprocessing:
     crop: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: str = "short"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "crop", tuple(self.crop))
         if min(self.frames, self.stride, self.size, *self.crop) < 1:
             raise InputError(
                 f"frames, stride, size and crop must be at least 1; "
                 f"got {self.frames}, {self.stride}, {self.size}, {self.crop}"
             )
-        if max(self.crop) > self.size:
-            raise InputError(f"crop must be at most size={self.size} pixels a side; got {self.crop}")
+        if self.resize not in RESIZES:
+            raise InputError(f"resize must be one of {', '.join(RESIZES)}; got {self.resize}")
+        if self.resize == "short" and max(self.crop) > self.size:
+            raise InputError(
+                f"crop must be at most size={self.size} pixels a side, unless resize is exact or letterbox; "
+                f"got {self.crop}"
+            )
+        for name in ("mean", "std"):
+            values = tuple(map(float, getattr(self, name)))
+            if len(values) not in (1, 3):
+                raise InputError(f"{name} must have one value, or one for each of 3 channels; got {_listed(values)}")
+            check_normalisation(name, values)
+            object.__setattr__(self, name, values * (3 // len(values)))
+
+    def changed(self, **fields: Any) -> Preprocessing:
+        """The same with other values of these fields; of the same class, and with all else that a subclass holds.
+
+        Raises:
+            InputError: a value out of its range.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update({**self.__dict__, **fields})
+        other.__post_init__()
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For the processes of an audit: a user's class may be in a folder that these do not search."""
+        own = type(self)
+        file = getattr(sys.modules.get(own.__module__), "__file__", None)
+        levels = own.__module__.count(".") + (1 if file is None or not file.endswith("__init__.py") else 2)
+        folder = None if file is None else os.path.abspath(os.path.join(file, *[".."] * levels))
+        return _unpickled, (own.__module__, own.__qualname__, folder, self.__dict__)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields in types that JSON has, and of a subclass its name, "class", since its code is in no file."""
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(Preprocessing)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        own = type(self)
+        return plain if own is Preprocessing else {**plain, "class": f"{own.__module__}.{own.__qualname__}"}
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> Preprocessing:
+        """What `as_dict` made; files from before there was `resize` lack it.
+
+        Raises:
+            InputError: fields that are missing or unknown, or those of a subclass, which only its model can make.
+        """
+        if "class" in plain:
+            raise InputError(f"preprocessing must be of the base class to be read again; got {plain['class']}")
+        try:
+            return Preprocessing(**plain)
+        except TypeError as error:
+            raise InputError(f"preprocessing must be that of a model; {error}") from None
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of the whole frame after resizing, before the crop."""
+        """(H, W) of the whole frame after resizing, before the crop, or before the bars of a letterbox."""
+        if self.resize == "exact":
+            return self.crop
+        if self.resize == "letterbox":
+            scale = min(self.crop[0] / height, self.crop[1] / width)
+            high, wide = (
+                max(1, min(side, round(own * scale))) for side, own in zip(self.crop, (height, width), strict=True)
+            )
+            return high, wide
         scale = self.size / min(height, width)
         return max(self.size, round(height * scale)), max(self.size, round(width * scale))
 
+    def _corner(self, high: int, wide: int) -> tuple[int, int]:
+        """(top, left) of the crop in the resized frame; negative where the frame lies between bars."""
+        return (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
+
     def source_window(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """The crop in pixels of the source frame: (x0, y0, x1, y1)."""
+        """The model's input in pixels of the source frame, (x0, y0, x1, y1); the bars of a letterbox lie outside."""
         high, wide = self.resized(height, width)
-        top, left = (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
+        top, left = self._corner(high, wide)
         fy, fx = height / high, width / wide
         return left * fx, top * fy, (left + self.crop[1]) * fx, (top + self.crop[0]) * fy
 
     def crop_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(T, H, W, 3) uint8 to (T, crop H, crop W, 3) uint8: area-averaged when smaller, bilinear when larger."""
         high, wide = self.resized(*frames.shape[1:3])
-        top, left = (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
-        how = cv2.INTER_AREA if high < frames.shape[1] else cv2.INTER_LINEAR
-        out = np.empty((len(frames), *self.crop, 3), dtype=np.uint8)
+        top, left = self._corner(high, wide)
+        y, x = max(-top, 0), max(-left, 0)
+        out = np.zeros((len(frames), *self.crop, 3), dtype=np.uint8)
         for t, frame in enumerate(frames):
-            resized = frame if (high, wide) == frame.shape[:2] else cv2.resize(frame, (wide, high), interpolation=how)
-            out[t] = resized[top : top + self.crop[0], left : left + self.crop[1]]
+            part = _resize(frame, high, wide)[max(top, 0) :, max(left, 0) :][: self.crop[0], : self.crop[1]]
+            out[t, y : y + part.shape[0], x : x + part.shape[1]] = part
         return out
 
     def display_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The part of the source frames that the model sees, in their own resolution, for people to look at."""
-        x0, y0, x1, y1 = (round(v) for v in self.source_window(*frames.shape[1:3]))
-        return np.ascontiguousarray(frames[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+        """What the model sees of the source frames, in their own resolution, for people to look at."""
+        height, width = frames.shape[1:3]
+        x0, y0, x1, y1 = (round(v) for v in self.source_window(height, width))
+        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+        seen = np.zeros((len(frames), y1 - y0, x1 - x0, 3), np.uint8)
+        part = frames[:, max(y0, 0) : y1, max(x0, 0) : x1]
+        y, x = max(-y0, 0), max(-x0, 0)
+        seen[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+        return seen
 
     def map_boxes(
         self, boxes: NDArray[np.integer[Any]] | NDArray[np.floating[Any]], height: int, width: int
@@ -106,3 +208,34 @@ class Preprocessing:
             torch.from_numpy(cropped[None]),
             *(torch.tensor(v, dtype=torch.float32, device="cpu") for v in (self.mean, self.std)),
         )
+
+
+def _unpickled(module: str, name: str, folder: str | None, fields: dict[str, Any]) -> Preprocessing:
+    if module not in sys.modules and folder is not None:
+        sys.path.append(folder)
+        try:
+            importlib.import_module(module)
+        finally:
+            sys.path.remove(folder)
+    own = operator.attrgetter(name)(importlib.import_module(module))
+    made: Preprocessing = object.__new__(own)
+    made.__dict__.update(fields)
+    return made
+
+
+def _listed(values: Sequence[float]) -> str:
+    return f"[{', '.join(format(value, '.6g') for value in values)}]"
+
+
+def _resize(frame: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
+    """Shrunk by area first, then enlarged: OpenCV averages areas only where no side grows."""
+    if (high, wide) == frame.shape[:2]:
+        return frame
+    import cv2
+
+    height, width = frame.shape[:2]
+    small = (min(wide, width), min(high, height))
+    shrunk = frame if small == (width, height) else cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
+    if small == (wide, high):
+        return np.asarray(shrunk, np.uint8)
+    return np.asarray(cv2.resize(shrunk, (wide, high), interpolation=cv2.INTER_LINEAR), np.uint8)

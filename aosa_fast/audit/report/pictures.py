@@ -106,12 +106,23 @@ class ClipPictures:
         self._most = most
         run = read_run(folder)
         self._facts: dict[str, Any] = run["facts"]
-        self._preprocessing = _preprocessing(run["identity"])
+        self._preprocessing: Preprocessing | None = None
         self._captions: dict[str, Caption] = {}
         self._rows: dict[str, Row] = {}
         self._notes: dict[str, str] = {}
         self._dataset: Dataset | None = None
-        self._closed = "" if self._preprocessing else "run.json does not say how clips were prepared"
+        self._closed = ""
+        given = run["identity"].get("preprocessing")
+        if not isinstance(given, dict):
+            self._closed = "run.json does not say how clips were prepared"
+        elif "class" in given:
+            # Anything else than its own code would show other pixels than the model saw.
+            self._closed = f"the model prepares clips by code of its own, {given['class']}, which only it can run again"
+        else:
+            try:
+                self._preprocessing = Preprocessing.from_dict(given)
+            except InputError as error:
+                raise InputError(f"run.json: identity.{error}") from None
 
     @property
     def most(self) -> int:
@@ -203,15 +214,3 @@ def _file_hash(path: str | None) -> str | None:
         return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _preprocessing(identity: dict[str, Any]) -> Preprocessing | None:
-    given = identity.get("preprocessing")
-    if not isinstance(given, dict):
-        return None
-    # JSON has lists for tuples.
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    try:
-        return Preprocessing(**plain)
-    except TypeError as error:
-        raise InputError(f"run.json: identity.preprocessing must be that of a model; {error}") from None
