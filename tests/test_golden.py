@@ -78,12 +78,15 @@ def test_tracks_and_tubes_are_the_authors_bit_for_bit(golden, run, partners):
     np.testing.assert_array_equal(result.coverage[0].numpy(), expected.sum(0))
 
 
-def test_flow_is_the_authors_bit_for_bit(golden, run):
+def test_flow_is_the_authors(golden, run):
     from aosa_fast.flow import optical_flow
 
     frames = run(fill="mean").frames
-    assert torch.equal(optical_flow(frames, "farneback-opencv", swapped_grey=True)[0], golden.flow)
-    assert not torch.equal(optical_flow(frames, "farneback-opencv")[0], golden.flow)
+    # Their bits up to OpenCV 5.0. 5.1 rounds otherwise: 1e-8 px in the median, 0.006 where they have 124 px.
+    difference = (optical_flow(frames, "farneback-opencv", swapped_grey=True)[0] - golden.flow).abs()
+    assert difference.max() < 0.05
+    assert difference.median() < 1e-6
+    assert (optical_flow(frames, "farneback-opencv")[0] - golden.flow).abs().median() > 0.01
 
 
 @pytest.mark.parametrize("partners", [0, 3])

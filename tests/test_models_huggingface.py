@@ -200,7 +200,7 @@ def test_height_and_width_squeeze_the_whole_frame(wanted: dict[str, Any], tmp_pa
 def test_a_preprocessors_mean_of_pixels_up_to_255_is_refused(tmp_path: Path):
     folder = save(tiny_network("videomae"), tmp_path / "model")
     (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [123.7, 116.3, 103.5]}))
-    with pytest.raises(InputError, match=r"preprocessor_config.json: .*; mean must be of pixels in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"preprocessor_config.json: mean must be of pixels in \[0, 1\]"):
         load_huggingface("hf:x", str(folder))
 
 
