@@ -208,7 +208,8 @@ def _occlude_sampled(
         for dy in range(-radius, radius + 1):
             for dx in range(-radius, radius + 1):
                 neighbour = covered & (y + dy >= 0) & (y + dy < H) & (x + dx >= 0) & (x + dx < W)
-                neighbour = neighbour & ((dy != 0) | (dx != 0))
+                # Not dy != 0: in an interpreter that would be Python's bool, which that of Triton 3.2 does not take.
+                neighbour = neighbour & ((y + dy != y) | (x + dx != x))
                 shifted = tl.load(video + source + (dy * W + dx) * PIXEL, mask=neighbour, other=0.0)
                 total += tl.where(neighbour, tl.load(centre + dy * side + dx) * (shifted - mu), 0.0)
         rows = tl.minimum(y + radius, H - 1) - tl.maximum(y - radius, 0) + 1

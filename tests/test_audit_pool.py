@@ -49,14 +49,15 @@ def by_id(groups: Iterable[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
 
 
 def children(parent: int | None = None) -> set[int]:
-    """The processes that this one, or another one, has started and that run."""
+    """The processes that this one, or another one, has started and that run, but for torch's compiler's own."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, of = stat.read_text().rpartition(")")[2].split()[:2]
+            command = stat.with_name("cmdline").read_bytes()
         except OSError:
             continue
-        if int(of) == (parent or os.getpid()) and state not in "ZX":
+        if int(of) == (parent or os.getpid()) and state not in "ZX" and b"torch/_inductor" not in command:
             found.add(int(stat.parent.name))
     return found
 

@@ -209,7 +209,7 @@ def slow_descent(net: nn.Module, clip: Tensor, start: Tensor, target: int, area:
 def test_the_descent_equals_a_slow_one(core, monkeypatch):
     assert (step_module.CORE_START, step_module.CORE_WEIGHT) == (100, 300.0)
     monkeypatch.setattr(step_module, "CORE_START", core)
-    net, video, steps = make_net(), make_video(T=2, H=10, W=16), 8
+    net, video, steps = make_net(), make_video(T=2, H=10, W=16), 5
     config = Config(method="step", areas=(0.2,))
     search = step_module._Search(net, video, config, [resolve_target(1, net(video))])
     # Random, as equal values would be sorted by their rounding.
