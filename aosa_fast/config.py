@@ -182,8 +182,9 @@ class Config:
     cuboid_step: int = _choice(2, "For osa: the cuboid's step in time, frames.", least=1, panel="other")
 
     def __post_init__(self) -> None:
-        if isinstance(self.box, list):
-            object.__setattr__(self, "box", tuple(self.box))
+        box: Any = self.box
+        if isinstance(box, list):
+            object.__setattr__(self, "box", tuple(box))
         for item in dataclasses.fields(self):
             if item.metadata["least"] is not None:
                 object.__setattr__(self, item.name, _plain(getattr(self, item.name)))

@@ -247,3 +247,20 @@ def test_a_score_without_labels_has_no_share():
     assert own.precision is own.recall is None
     assert "| - | - |" in table([own])
     assert json.dumps(table([own]))
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {},
+        {"model": "demo", "weights": "", "settings": []},
+        {"model": "demo", "weights": "", "settings": {"config": {"method": []}}},
+        {"model": "demo", "weights": "", "settings": {"config": {"unknown": 1}}},
+    ],
+    ids=["nothing", "no settings", "no method", "unknown option"],
+)
+def test_a_foreign_folder_that_does_not_say_how_is_one_line(aosa: Run, tmp_path: Path, identity: dict):
+    facts = {"data": "rendered", "annotations": None, "split": None}
+    run = {"format": 1, "identity": {"shards": 1, **identity}, "facts": facts}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert "run.json" in one_line_error(aosa("audit-clip", tmp_path, "x"))

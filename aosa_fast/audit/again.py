@@ -48,6 +48,8 @@ def explain_again(
         named, weights = str(identity["model"]), identity["weights"]
         data = {name: None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")}
         config = _config(identity["settings"]["config"])
+    except InputError as error:
+        raise InputError(f"{folder / RUN}: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / RUN}: must say how clips were explained; it does not: {error!r}") from None
     row = next(iter(find_rows(folder, [clip_id], _COLUMNS)), None)

@@ -19,7 +19,8 @@ from rich.console import Console
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.textures import BANK_SIDE, IMAGES, SPLITS, crop, paste, sample_sprite, texture_bank
 from aosa_fast.errors import InputError
-from aosa_fast.video.writer import atomic_path, write_video
+from aosa_fast.files import atomic_path
+from aosa_fast.video.writer import write_video
 
 SPREAD = 0.17
 _HEADINGS = ((-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # left, right, up, down; y points down

@@ -13,7 +13,7 @@ import numpy as np
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate, Floats, curve_intervals, interval
 from aosa_fast.evaluation.table import BASELINES, Row, rows_by_method
-from aosa_fast.video.writer import atomic_path
+from aosa_fast.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
