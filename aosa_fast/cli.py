@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aosa_fast import cli_audit, cli_evaluation
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.names import file_names
+from aosa_fast.terminal import consoles, escape_what_cannot_be_encoded, say
 from aosa_fast.version import __version__
 
 app = typer.Typer(
@@ -124,7 +124,7 @@ def explain(
         out=out if out is not None else Path("out") / file_names([clip.resolve().stem])[0],
         fps=fps,
     )
-    run_explain(request, Console(), Console(stderr=True))
+    run_explain(request, *consoles())
 
 
 @app.command()
@@ -137,7 +137,7 @@ def demo(
     config = Config(method=method, stride=4, box=12)
     from aosa_fast.run import run_demo
 
-    run_demo(config, out, Console(), Console(stderr=True))
+    run_demo(config, out, *consoles())
 
 
 cli_evaluation.register(app)
@@ -152,7 +152,8 @@ def main() -> None:
     # Spinning threads of OpenMP make everything 30 times slower where another process holds a core. Read at load.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    escape_what_cannot_be_encoded()
+    warnings.showwarning = lambda message, *_: say(f"warning: {message}")
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if debug := "--debug" in options:
@@ -173,5 +174,5 @@ def main() -> None:
 def _fail(message: str) -> None:
     line = " ".join(message.split())
     if line:
-        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+        say(f"error: {line}")
     sys.exit(2)

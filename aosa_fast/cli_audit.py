@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aosa_fast.cli_evaluation import DATA
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries, check_opencv, check_specs
+from aosa_fast.terminal import consoles
 
 _NOT_HERE = (
     "stride", "box", "check", "seed", "samples", "compat", "batch_size", "layer", "cam_weights", "noise_samples",
@@ -105,6 +106,13 @@ def audit(
 
     Exit codes: 0 done, 2 bad argument or input.
     """  # fmt: skip
+    check_libraries("pyarrow", *(["sklearn", "skimage"] if demo else []), extra="audit")
+    if dense:
+        check_libraries("zarr", extra="dense")
+    if engine == "ray":
+        check_libraries("ray.data", extra="ray")
+    check_opencv()
+    check_specs(data or "", [model], extra="audit")
     config = read_config({**options, "method": method, "score": score, "fill": fill, "relu": relu, "seed": seed})
     from aosa_fast.config import read_box
     from aosa_fast.run_audit import run_audit, run_demo
@@ -112,7 +120,7 @@ def audit(
     if demo:
         if data is not None:
             raise InputError(f"DATA must be left out with --demo; got {data}")
-        run_demo(out, demo_clips, Console(), Console(stderr=True))
+        run_demo(out, demo_clips, *consoles())
         return
     if data is None:
         raise InputError("DATA must be given, or --demo")
@@ -129,7 +137,7 @@ def audit(
         per_class=per_class, device=device, gpus=gpus, readers=readers, threads=threads, engine=engine,
         address=address, actors=actors, shard=read_shard(shard), retry=retry,
     )  # fmt: skip
-    run_audit(request, Console(), Console(stderr=True))
+    run_audit(request, *consoles())
 
 
 def audit_report(
@@ -145,9 +153,10 @@ def audit_report(
 
     Exit codes: 0 done, 2 bad argument or input.
     """
+    check_libraries("pyarrow", "sklearn", "jinja2", extra="audit")
     from aosa_fast.run_audit import run_report
 
-    run_report(folder, out, permutations, seed, pictures, Console(), Console(stderr=True))
+    run_report(folder, out, permutations, seed, pictures, *consoles())
 
 
 def audit_clip(
@@ -168,9 +177,10 @@ def audit_clip(
 
     Exit codes: 0 done, 2 bad argument or input.
     """
+    check_libraries("pyarrow", extra="audit")
     from aosa_fast.run_audit import run_clip
 
-    run_clip(folder, clip, device, out, Console(), model=model, trust=trust)
+    run_clip(folder, clip, device, out, consoles()[0], model=model, trust=trust)
 
 
 def read_shard(text: str) -> tuple[int, int]:

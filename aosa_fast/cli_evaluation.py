@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
+from aosa_fast.libraries import check_libraries, check_opencv, check_specs
 from aosa_fast.names import file_names
+from aosa_fast.terminal import consoles
 
 DATA = (
     "rendered[:SEED], planted[:SEED], ucf101:FOLDER, ucf101-24:FOLDER, kinetics:FOLDER, a manifest (.csv or .parquet "
@@ -86,6 +87,9 @@ def evaluate(
 
     Exit codes: 0 done, 2 bad argument or input.
     """
+    check_libraries("pyarrow", "matplotlib", *(["skimage"] if "sanity" in metrics else []), extra="evaluate")
+    check_opencv()
+    check_specs(data, [model], extra="evaluate")
     from aosa_fast.run_evaluation import EvaluationRequest, run_evaluate
 
     request = EvaluationRequest(
@@ -93,7 +97,7 @@ def evaluate(
         split=split, limit=limit, per_class=per_class, seed=seed, device=device, radius=radius_px, block=block,
         retry=retry, out=out, stride=stride, box=box, config=read_config({**options, "seed": seed}),
     )  # fmt: skip
-    run_evaluate(request, Console(), Console(stderr=True))
+    run_evaluate(request, *consoles())
 
 
 def reproduce(
@@ -131,13 +135,15 @@ def reproduce(
 
     aosa-fast reproduce I --data ucf101:UCF-101 --split test01 --model R3D=resnet3d:r3d50:FILE:classInd.txt
     """
+    check_opencv()
+    check_specs(data, model or [], extra="evaluate")
     from aosa_fast.run_evaluation import ReproduceRequest, run_reproduce
 
     request = ReproduceRequest(
         table=table, data=data, models=model or [], methods=methods or [], annotations=annotations, split=split,
         limit=limit, per_class=per_class, seed=seed, device=device, out=out,
     )  # fmt: skip
-    run_reproduce(request, Console(), Console(stderr=True))
+    run_reproduce(request, *consoles())
 
 
 @with_config_options(without=("method", "stride", "box", "check", "samples", "compat"))
@@ -173,4 +179,4 @@ def compare(
         stride=stride, box=box, out=out or Path("out") / f"{file_names([clip.resolve().stem])[0]}.compare.png",
         config=read_config(options),
     )  # fmt: skip
-    run_compare(request, Console(), Console(stderr=True))
+    run_compare(request, *consoles())

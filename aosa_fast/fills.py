@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.frames import channel_values
 from aosa_fast.kernels.field import conditional_mean
+from aosa_fast.libraries import cv2
 
 # The blur of the deletion and insertion protocols: 11 pixels wide, sigma 5.
 BLUR_KERNEL, BLUR_SIGMA = 11, 5.0

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from aosa_fast.config import FLOWS
 from aosa_fast.errors import InputError
 from aosa_fast.kernels.farneback import farneback
 from aosa_fast.kernels.pictures import grey_frames
+from aosa_fast.libraries import cv2
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB
 FlowFunction = Callable[[Frames], Any]
@@ -153,13 +153,15 @@ def _prepare(clip: Frames, method: str, swapped_grey: bool) -> list[NDArray[np.u
 
 
 def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]:
+    estimate: Any  # what OpenCV's stubs say of it changes from version to version
     if method == "farneback-opencv":
-        return lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
+        estimate = cv2.calcOpticalFlowFarneback
+        return lambda a, b: estimate(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     if method in _DIS:
-        estimator = cv2.DISOpticalFlow.create(getattr(cv2, _DIS[method]))
+        estimate = cv2.DISOpticalFlow.create(getattr(cv2, _DIS[method])).calc
     else:
-        estimator = getattr(cv2.optflow, _CONTRIB[method])()
-    return lambda a, b: estimator.calc(a, b, None)  # type: ignore[call-overload]
+        estimate = getattr(cv2.optflow, _CONTRIB[method])().calc
+    return lambda a, b: estimate(a, b, None)
 
 
 def _tensor(values: Any) -> Tensor:

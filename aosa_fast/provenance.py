@@ -6,8 +6,6 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from torch import Tensor
 from aosa_fast import _C
 from aosa_fast.behaviour import Behaviour
 from aosa_fast.config import Config
+from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.model import Model
 from aosa_fast.selfcheck import saturation, uncovered_share
 from aosa_fast.targets import ResolvedTarget, probabilities
@@ -69,8 +68,8 @@ def describe(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
-            "numba": numba.__version__,
-            "opencv": cv2.__version__,
+            "numba": version_of("numba"),
+            "opencv": version_of(*OPENCV),
         },
         "threads": torch.get_num_threads(),
         "simd": _C.simd_level(),

@@ -11,7 +11,6 @@ from rich.console import Console
 from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
 from aosa_fast.audit.parts import done_ids
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation.results import check_libraries
 from aosa_fast.interrupts import command_line, resumable
 from aosa_fast.names import file_names
 from aosa_fast.progress import show_progress
@@ -25,7 +24,6 @@ def run_audit(request: AuditRequest, console: Console, errors: Console) -> Audit
         InputError: as `aosa_fast.audit.driver.audit`.
     """
     check_folder(request.out)
-    check_libraries("pyarrow", extra="audit")
     with resumable(errors, lambda: _kept(request)), show_progress(errors, request.data) as report:
         result = audit(replace(request, command=command_line()), report)
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
@@ -44,7 +42,6 @@ def run_report(
     Raises:
         InputError: no audit, no explained clip, or a library is missing.
     """
-    check_libraries("pyarrow", "sklearn", "jinja2", extra="audit")
     from aosa_fast.audit.findings.summary import summarize
     from aosa_fast.audit.findings.tables import write_tables
     from aosa_fast.audit.report.page import write_page
@@ -60,6 +57,8 @@ def run_report(
         size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
     for rank, finding in enumerate(summary.findings, 1):
         _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
+    if summary.unknown:
+        _say(console, "labels", summary.unknown)
     if not summary.findings:
         _say(console, "findings", "none")
     _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
@@ -76,7 +75,6 @@ def run_clip(
     Raises:
         InputError: no audit, no such clip, or it cannot be read or explained.
     """
-    check_libraries("pyarrow", extra="audit")
     from aosa_fast.audit.again import explain_again
 
     where = out if out is not None else Path("out") / file_names([clip])[0]
@@ -88,7 +86,6 @@ def run_clip(
 
 def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
     """Audits the embedded networks on planted clips, and prints what was found of what was planted."""
-    check_libraries("pyarrow", "sklearn", extra="audit")
     from aosa_fast.audit.demo import run_demo, table
 
     check_folder(out)

@@ -16,7 +16,6 @@ from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
-from aosa_fast.evaluation.results import check_libraries
 from aosa_fast.interrupts import command_line, resumable
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
@@ -100,7 +99,6 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
         metrics=tuple(split_names([request.metrics])), target=request.target, block=request.block, seed=request.seed
     )
     check_folder(request.out)
-    check_libraries("pyarrow", "matplotlib")
     dataset = _dataset(request)
     classifier = load_on(request.model, request.device)
     config = _scaled(request.config, classifier, request.stride, request.box)

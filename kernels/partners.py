@@ -1,24 +1,16 @@
 """Co-occurrence of motions and the choice of partners (paper III-B, Eq. 1)."""
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors, threads
+from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors
+from aosa_fast.kernels.jit import compiled
 from aosa_fast.kernels.registry import operator
 
-# Rows that share each load of the other anchors' displacements, and columns whose sums stay in the first-level cache
-# meanwhile. N = 4096, T = 32, one thread: 105, 84 and 71 ms with 128, 256 and 512 columns; N = 784 is alike.
-ROWS, COLUMNS = 4, 512
-# Columns that are passed over together where none reaches the worst partner so far.
-CHUNK = 32
-# Below this many multiplications (1.5 ms) another thread costs more than it saves.
-WORK_PER_THREAD = 16_000_000
+# Rows whose cosines stay in the second-level cache while they are summed.
+ROWS = 64
 
 
 def select_partners(
@@ -69,172 +61,55 @@ def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor
     clips, count = tracks.shape[:2]
     members = torch.empty((clips, count, partners + 1), dtype=torch.int32, device="cpu")
     arrays = tracks.detach().contiguous().numpy()
+    seconds = 6e-10 * clips * count**2 * (2 * tracks.shape[2] + 8 * partners)
+    numba = compiled("aosa_fast.kernels.partners_numba", seconds) if partners else None
     for b in range(clips):
-        _select_in_clip(arrays[b], min_motion, members[b].numpy())
+        (numba.select if numba else _select)(*_displacements(arrays[b], min_motion), members[b].numpy())
     return members
 
 
-def _select_in_clip(tracks: NDArray[np.float32], min_motion: float, members: NDArray[np.int32]) -> None:
-    count = len(tracks)
-    if members.shape[1] == 1:
-        members[:, 0] = np.arange(count)
-        return
-    directions, still = _directions(tracks, min_motion)
-    starts = np.ascontiguousarray(tracks[:, 0]).astype(np.float64)
-    workers = max(1, min(threads(), count * directions.size // WORK_PER_THREAD))
-    if workers == 1:
-        _select_rows(directions, still, starts, members, 0, count)
-        return
-    edges = [count * k // workers for k in range(workers + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [
-            pool.submit(_select_rows, directions, still, starts, members, begin, end) for begin, end in pairwise(edges)
-        ]
-        for job in jobs:
-            job.result()
-
-
-@numba.njit(cache=True, nogil=True)
-def _directions(
+@np.errstate(invalid="ignore")
+def _displacements(
     tracks: NDArray[np.float32],  # (N, T, 2)
     min_motion: float,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Displacements as unit vectors, transposed to (D, N), and which anchors choose by nearness (N,).
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Displacements as unit vectors (D, N), which anchors choose by nearness (N,), and start positions (N, 2).
 
-    D is 2(T-1) rounded up to a multiple of 4, N to a multiple of ROWS, with zeros, which change no sum.
+    D and N are rounded up to a multiple of 4 in the first, with zeros, which change no sum.
     """
-    count, frames, _ = tracks.shape
-    depth, width = (2 * (frames - 1) + 3) // 4 * 4, (count + ROWS - 1) // ROWS * ROWS
-    directions = np.zeros((depth, width), dtype=np.float64)
-    still = np.empty(count, dtype=np.bool_)
-    for i in range(count):
-        square, reach = 0.0, 0.0
-        for t in range(1, frames):
-            away = 0.0
-            for axis in range(2):
-                step = np.float64(tracks[i, t, axis]) - np.float64(tracks[i, t - 1, axis])
-                directions[2 * (t - 1) + axis, i] = step
-                square += step * step
-                away += (np.float64(tracks[i, t, axis]) - np.float64(tracks[i, 0, axis])) ** 2
-            reach = max(reach, away)
-        still[i] = reach <= min_motion * min_motion
-        norm = np.sqrt(square)
-        if norm > 0:
-            for d in range(directions.shape[0]):
-                directions[d, i] /= norm
-    return directions, still
+    (count, frames, _), places = tracks.shape, tracks.astype(np.float64)
+    away = np.square(places - places[:, :1]).sum(axis=2)
+    depth = 2 * (frames - 1)
+    directions = np.zeros(((depth + 3) // 4 * 4, (count + 3) // 4 * 4))
+    directions[:depth, :count] = np.diff(places, axis=1).reshape(count, -1).T
+    square = np.zeros(directions.shape[1])
+    for step in directions:  # in their order, which is not that of a sum along an axis
+        square += step * step
+    directions /= np.where(square > 0, np.sqrt(square), 1.0)
+    return directions, away.max(axis=1) <= min_motion * min_motion, places[:, 0].copy()
 
 
-@numba.njit(cache=True, nogil=True)
-def _select_rows(
+@np.errstate(invalid="ignore")
+def _select(
     directions: NDArray[np.float64],  # (D, N)
     still: NDArray[np.bool_],  # (N,)
     starts: NDArray[np.float64],  # (N, 2)
     members: NDArray[np.int32],  # (N, K1)
-    begin: int,
-    end: int,
 ) -> None:
-    count, partners = starts.shape[0], members.shape[1] - 1
-    sums = np.empty((ROWS, COLUMNS), dtype=np.float64)
-    best_co = np.empty((ROWS, partners), dtype=np.float32)
-    best_distance = np.empty((ROWS, partners), dtype=np.float64)
-    found = np.empty(ROWS, dtype=np.int64)
-    for first in range(begin, end, ROWS):
-        rows = min(ROWS, end - first)
-        found[:] = 0
-        for left in range(0, count, COLUMNS):
-            columns = min(COLUMNS, count - left)
-            _cosines(directions, first, left, columns, sums)
-            for r in range(rows):
-                row = first + r
-                if still[row]:
-                    sums[r] = 0.0
-                for at in range(0, columns, CHUNK):
-                    part = sums[r, at : min(at + CHUNK, columns)]
-                    if found[r] < partners or _reaches(part, best_co[r, partners - 1]):
-                        found[r] = _insert(
-                            part, row, left + at, starts, best_co[r], best_distance[r], members[row], found[r]
-                        )
-        for r in range(rows):
-            members[first + r, 0] = first + r
-            members[first + r, 1 + found[r] :] = -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _cosines(
-    directions: NDArray[np.float64],
-    first: int,
-    left: int,
-    columns: int,
-    sums: NDArray[np.float64],
-) -> None:
-    """sums[r, j] = the cosine of first + r and left + j, added in the order of the displacements, four at a time.
-
-    Each load of a displacement serves ROWS = 4 rows. Lanes are independent, so vectors give the scalar's bits.
-    """
-    # Contiguous rows, of which the compiler makes vectors; those of a slice of `sums` would have strides.
-    s0, s1, s2, s3 = sums[0, :columns], sums[1, :columns], sums[2, :columns], sums[3, :columns]
-    sums[:] = 0.0
-    for d in range(0, directions.shape[0], 4):
-        a = directions[d : d + 4, first : first + 4].copy()
-        b0 = directions[d, left : left + columns]
-        b1 = directions[d + 1, left : left + columns]
-        b2 = directions[d + 2, left : left + columns]
-        b3 = directions[d + 3, left : left + columns]
-        a00, a01, a02, a03 = a[0, 0], a[0, 1], a[0, 2], a[0, 3]
-        a10, a11, a12, a13 = a[1, 0], a[1, 1], a[1, 2], a[1, 3]
-        a20, a21, a22, a23 = a[2, 0], a[2, 1], a[2, 2], a[2, 3]
-        a30, a31, a32, a33 = a[3, 0], a[3, 1], a[3, 2], a[3, 3]
-        for j in range(columns):
-            x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
-            s0[j] = s0[j] + a00 * x0 + a10 * x1 + a20 * x2 + a30 * x3
-            s1[j] = s1[j] + a01 * x0 + a11 * x1 + a21 * x2 + a31 * x3
-            s2[j] = s2[j] + a02 * x0 + a12 * x1 + a22 * x2 + a32 * x3
-            s3[j] = s3[j] + a03 * x0 + a13 * x1 + a23 * x2 + a33 * x3
-
-
-@numba.njit(cache=True, nogil=True)
-def _reaches(sums: NDArray[np.float64], worst: np.float32) -> bool:
-    hits = 0
-    for j in range(sums.shape[0]):
-        hits += int(np.float32(sums[j]) >= worst)
-    return hits > 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _insert(
-    sums: NDArray[np.float64],
-    row: int,
-    left: int,
-    starts: NDArray[np.float64],
-    best_co: NDArray[np.float32],  # (K,), best first
-    best_distance: NDArray[np.float64],  # (K,)
-    members: NDArray[np.int32],  # (K1,), column 0 is not touched
-    found: int,
-) -> int:
-    """Merges the columns into the row's sorted best; columns come in rising order, so a full tie keeps the earlier."""
-    partners = best_co.shape[0]
-    for j in range(sums.shape[0]):
-        co = np.float32(sums[j])
-        if found == partners and co < best_co[partners - 1]:
-            continue
-        other = left + j
-        if other == row:
-            continue
-        distance = (starts[other, 0] - starts[row, 0]) ** 2 + (starts[other, 1] - starts[row, 1]) ** 2
-        place = found
-        while place > 0 and (
-            co > best_co[place - 1] or (co == best_co[place - 1] and distance < best_distance[place - 1])
-        ):
-            place -= 1
-        if place == partners:
-            continue
-        found = min(found + 1, partners)
-        for k in range(found - 1, place, -1):
-            best_co[k] = best_co[k - 1]
-            best_distance[k] = best_distance[k - 1]
-            members[1 + k] = members[k]
-        best_co[place] = co
-        best_distance[place] = distance
-        members[1 + place] = other
-    return found
+    count, (x, y) = len(starts), starts.T
+    found = min(members.shape[1] - 1, count - 1)
+    members[:, 0] = np.arange(count)
+    members[:, 1 + found :] = -1
+    for begin in range(0, count if found else 0, ROWS):
+        own = np.arange(begin, min(begin + ROWS, count))
+        sums, product = np.zeros((2, len(own), count))
+        for step in directions:
+            sums += np.multiply(step[own, None], step[:count], out=product)
+        sums[still[own]] = 0
+        co = sums.astype(np.float32)
+        distance = (x[own, None] - x) ** 2 + (y[own, None] - y) ** 2
+        chosen = own
+        for k in range(found):
+            co[own - begin, chosen] = -np.inf
+            best = co == co.max(axis=1, keepdims=True)
+            chosen = members[own, 1 + k] = np.where(best, distance, np.inf).argmin(axis=1)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aosa_fast.kernels.jit import place_triton_cache
+
 Function = Callable[..., Any]
 
 
@@ -66,6 +68,7 @@ def on_cuda(name: str, module: str) -> Function:
             raise RuntimeError(
                 f"CUDA tensors must come with Triton, which has Linux builds only: pip install triton; got {error}"
             ) from None
+        place_triton_cache()
         implementation = getattr(importlib.import_module(module), name)
         device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
         with torch.cuda.device(device):

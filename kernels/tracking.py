@@ -2,13 +2,13 @@
 
 import math
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors
+from aosa_fast.kernels.jit import compiled
 from aosa_fast.kernels.registry import operator
 
 
@@ -128,9 +128,42 @@ def _track_anchors(flow: Tensor, stride: int, reseed: int) -> tuple[Tensor, Tens
     tracks = torch.empty((clips, count, steps + 1, 2), dtype=torch.float32, device="cpu")
     alive = torch.empty((clips, count, steps + 1), dtype=torch.bool, device="cpu")
     arrays = flow.detach().contiguous().numpy()
+    numba = compiled("aosa_fast.kernels.tracking_numba", clips * steps * (5e-5 + 3e-7 * count))
+    track = numba.track_clip if numba else _track_clip
     for b in range(clips):
-        _track_clip(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
+        track(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
     return tracks, alive
+
+
+@np.errstate(invalid="ignore")
+def _track_clip(
+    flow: NDArray[np.float32],  # (T-1, H, W, 2)
+    grid: NDArray[np.float32],  # (n, 2)
+    reseed: int,
+    tracks: NDArray[np.float32],  # (N, T, 2)
+    alive: NDArray[np.bool_],  # (N, T)
+) -> None:
+    steps, height, width, _ = flow.shape
+    places = np.resize(grid, (len(tracks), 2)).astype(np.float64)
+    births = np.arange(len(tracks)) // len(grid) * reseed
+    living = np.ones(len(tracks), dtype=np.bool_)
+    last = np.array([width - 1, height - 1])
+    for t in range(steps + 1):
+        if t > 0:
+            # Bilinear look-up, in the order of `tracking_numba`.
+            near = places.astype(np.intp)
+            (column, row), (right, below) = near.T, np.minimum(near + 1, last).T
+            ax, ay = np.hsplit(places - near, 2)
+            picture = flow[t - 1]
+            moved = places + (
+                (1 - ay) * ((1 - ax) * picture[row, column] + ax * picture[row, right])
+                + ay * ((1 - ax) * picture[below, column] + ax * picture[below, right])
+            )
+            # Written so that NaN ends the track.
+            living &= ((moved >= 0) & (moved <= last)).all(axis=1) | (t <= births)
+            np.copyto(places, moved, where=(living & (t > births))[:, None])
+        tracks[:, t] = places
+        alive[:, t] = living & (t >= births)
 
 
 def _rasterize_boxes_fake(
@@ -142,74 +175,11 @@ def _rasterize_boxes_fake(
 @operator("rasterize_boxes", check=_check_boxes, fake=_rasterize_boxes_fake)
 def _rasterize_boxes(tracks: Tensor, alive: Tensor, box_height: int, box_width: int, height: int, width: int) -> Tensor:
     boxes = torch.empty((*alive.shape, 4), dtype=torch.int32, device="cpu")
-    _rasterize(
-        tracks.detach().contiguous().view(-1, 2).numpy(),
-        alive.contiguous().view(-1).numpy(),
-        (box_height, box_width),
-        (height, width),
-        boxes.view(-1, 4).numpy(),
-    )
+    # In float64, which holds all that float32 and int32 hold: what is far away does not wrap around.
+    corners, places = boxes.numpy(), np.rint(tracks.detach().numpy().astype(np.float64))
+    for axis, (size, side) in enumerate([(box_width, width), (box_height, height)]):
+        start = np.nan_to_num(places[..., axis] - size // 2, nan=-size, posinf=np.inf, neginf=-np.inf)
+        corners[..., axis] = np.clip(start, 0, side)
+        corners[..., 2 + axis] = np.clip(start + size, 0, side)
+    corners[alive.logical_not().numpy()] = 0
     return boxes
-
-
-@numba.njit(cache=True, nogil=True)
-def _track_clip(
-    flow: NDArray[np.float32],  # (T-1, H, W, 2)
-    grid: NDArray[np.float32],  # (n, 2)
-    reseed: int,
-    tracks: NDArray[np.float32],  # (N, T, 2)
-    alive: NDArray[np.bool_],  # (N, T)
-) -> None:
-    steps, height, width, _ = flow.shape
-    count = tracks.shape[0]
-    xs, ys = np.empty(count, dtype=np.float64), np.empty(count, dtype=np.float64)
-    living = np.ones(count, dtype=np.bool_)
-    for i in range(count):
-        xs[i], ys[i] = grid[i % grid.shape[0], 0], grid[i % grid.shape[0], 1]
-    # Frames outside, anchors inside: neighbours read the same lines of the flow, which halves the time from memory.
-    for t in range(steps + 1):
-        for i in range(count):
-            birth = i // grid.shape[0] * reseed
-            if living[i] and t > birth:
-                # Bilinear look-up; x and y are inside [0, W-1] x [0, H-1], so only the far neighbour needs a limit.
-                x, y = xs[i], ys[i]
-                column, row = int(x), int(y)
-                ax, ay = x - column, y - row
-                right, below = min(column + 1, width - 1), min(row + 1, height - 1)
-                here, there = flow[t - 1, row], flow[t - 1, below]
-                dx = (1 - ay) * ((1 - ax) * here[column, 0] + ax * here[right, 0]) + ay * (
-                    (1 - ax) * there[column, 0] + ax * there[right, 0]
-                )
-                dy = (1 - ay) * ((1 - ax) * here[column, 1] + ax * here[right, 1]) + ay * (
-                    (1 - ax) * there[column, 1] + ax * there[right, 1]
-                )
-                # Written so that NaN ends the track.
-                if 0 <= x + dx <= width - 1 and 0 <= y + dy <= height - 1:
-                    xs[i] = x + dx
-                    ys[i] = y + dy
-                else:
-                    living[i] = False
-            tracks[i, t, 0] = xs[i]
-            tracks[i, t, 1] = ys[i]
-            alive[i, t] = living[i] and t >= birth
-
-
-@numba.njit(cache=True, nogil=True)
-def _rasterize(
-    tracks: NDArray[np.float32],  # (M, 2)
-    alive: NDArray[np.bool_],  # (M,)
-    box: tuple[int, int],
-    frame: tuple[int, int],
-    boxes: NDArray[np.int32],  # (M, 4)
-) -> None:
-    for i in range(tracks.shape[0]):
-        if not alive[i]:
-            boxes[i] = 0
-            continue
-        for axis in range(2):
-            # In float64, which holds all that float32 and int32 hold: what is far away does not wrap around.
-            start = np.rint(np.float64(tracks[i, axis])) - box[1 - axis] // 2
-            limit = np.float64(frame[1 - axis])
-            end = start + box[1 - axis]
-            boxes[i, axis] = int(min(max(start, 0.0), limit)) if start == start else 0
-            boxes[i, 2 + axis] = int(min(max(end, 0.0), limit)) if end == end else 0

@@ -58,6 +58,7 @@ def rows_of(folder: Path) -> dict[str, dict]:
     return {row["id"]: row for row in read_rows(folder).to_pylist()}
 
 
+@pytest.mark.filterwarnings("ignore:1 clip has a label that the model does not know")
 def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # where python: looks for modules
     data = tmp_path / "data"
@@ -65,6 +66,8 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
         (data / name).mkdir(parents=True)
         for i in range(3):
             shutil.copy(demo_clip_path(), data / name / f"{i}.mp4")
+    (data / "upward").mkdir()  # the model's class is "up"
+    shutil.copy(demo_clip_path(), data / "upward" / "0.mp4")
     (data / "left" / "empty.mp4").touch()
     (data / "left" / "link.mp4").symlink_to("nowhere.mp4")
     (data / "right" / "text.mp4").write_text("no video\n" * 100)
@@ -76,9 +79,9 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     )  # fmt: skip
     done = aosa(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "11: 6 ok, 3 error, 2 quarantined" in done.stdout
+    assert "12: 7 ok, 3 error, 2 quarantined" in done.stdout
     rows = rows_of(tmp_path / "out")
-    good = {f"{name}/{i}.mp4" for name in ("left", "right") for i in range(3)}
+    good = {f"{name}/{i}.mp4" for name in ("left", "right") for i in range(3)} | {"upward/0.mp4"}
     assert {name for name, row in rows.items() if row["status"] == "ok"} == good
     assert {name: row["stage"] for name, row in rows.items() if row["status"] == "error"} == dict.fromkeys(
         ("left/empty.mp4", "left/link.mp4", "right/text.mp4"), "read"
@@ -95,6 +98,10 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "right/white.mp4" in text
+    assert (rows["upward/0.mp4"]["label"], rows["left/0.mp4"]["label"]) == (None, 0)
+    said = "1 clip has a label that the model does not know, and no accuracy counts it: upward (1, like up)"
+    assert said in page.stdout
+    assert said in text
     assert "SIGABRT" in text
     clip = ("audit-clip", tmp_path / "out", "left/1.mp4", "--out", tmp_path / "one")
     assert "python:fragile:make" in one_line_error(aosa(*clip))

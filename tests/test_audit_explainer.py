@@ -286,7 +286,7 @@ def test_without_names_labels_are_the_models_indices(monkeypatch: pytest.MonkeyP
     explainer = with_model(monkeypatch, Small(), names=None, target="both")
     clips = [coloured("a", 250, 60, label=0), coloured("b", 250, 60, label=1), coloured("c", 250, 60, label=7)]
     rows = explainer.explain(clips)
-    assert explainer.hello.labels is None
+    assert explainer.hello.labels == {0: 0, 1: 1}
     assert explainer.hello.class_names is None
     assert [row["label"] for row in rows] == [0, 1, None]  # there is no class 7
     assert [row["data_label"] for row in rows] == [0, 1, 7]
@@ -298,7 +298,7 @@ def test_without_names_labels_are_the_models_indices(monkeypatch: pytest.MonkeyP
     as_table(rows)
     rows = with_model(monkeypatch, Small(), names=None, target="true").explain(clips)
     assert [row["status"] for row in rows] == ["ok", "ok", "error"]
-    assert rows[2]["error"] == "target must be a class from 0 to 1; got 7"
+    assert rows[2]["error"] == "c: must have a label that the model knows, or be audited with target=pred; got 7"
 
 
 def test_names_of_the_model_serve_where_the_data_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,7 @@ def test_a_manifest_with_real_and_damaged_clips(aosa: Run, shared_data: Path, tm
     assert "missing.mp4" in done.stdout
 
 
+@pytest.mark.filterwarnings("ignore:1 clip has a label that the model does not know")
 def test_real_boxes(aosa: Run, shared_data: Path, tmp_path: Path):
     folder = tmp_path / "CliffDiving"
     folder.mkdir()

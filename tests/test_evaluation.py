@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -250,14 +251,16 @@ def test_a_model_without_class_names_must_have_as_many_classes(tmp_path):
     rule = "model must have class names for memory, which has 2 classes; it has 3 without names"
     with pytest.raises(InputError, match=rule):
         run(tmp_path / "b", methods=["random"], data=data, model=nameless)
-    found = run(tmp_path / "c", data=data, model=nameless, settings=Settings(block=3, target="pred"))
+    with pytest.warns(UserWarning, match="^7 clips have a label that the model does not know"):
+        found = run(tmp_path / "c", data=data, model=nameless, settings=Settings(block=3, target="pred"))
     assert all(row["label"] is None and row["status"] == "ok" for row in found.rows)
 
 
 def test_one_bad_clip_at_the_start_is_not_the_methods_fault(tmp_path):
     data = memory()
     wild = type(data)("memory", None, (replace(data.samples[0], label=99), *data.samples[1:]))
-    found = run(tmp_path, methods=["random"], data=wild)
+    with pytest.warns(UserWarning, match=r"^1 clip has a label that the model does not know.*: 99 \(1\)$"):
+        found = run(tmp_path, methods=["random"], data=wild)
     assert [row["status"] for row in found.rows] == ["error"] + ["ok"] * 6
 
 
@@ -268,9 +271,17 @@ def test_predictions_need_no_labels(tmp_path):
         run(tmp_path / "a", data=bare)
     found = run(tmp_path / "b", data=bare, settings=Settings(block=3, target="pred"))
     assert all(row["target"] == row["prediction"] and row["label"] is None for row in found.rows)
-    known = type(data)("memory", ("sit", "swim", "walk"), data.samples)
-    found = run(tmp_path / "c", methods=["random"], data=known, settings=Settings(block=3, target="pred"))
+
+
+def test_labels_that_the_model_does_not_know_are_said_and_not_counted(tmp_path):
+    known = type(memory())("memory", ("sit", "walking", "walk"), memory().samples)
+    said = "2 clips have a label that the model does not know, and no accuracy counts them: walking (2, like walk)"
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$"):
+        found = run(tmp_path, methods=["random"], data=known, settings=Settings(block=3, target="pred"))
     assert [row["label"] for row in found.rows] == [0, None, 2, 0, None, 2, 0]
+    table = write_results(found, tmp_path, "a command", curves=False)["table"].read_text()
+    assert f"- {said}\n" in table
+    assert "of 5 clips with a label that it knows" in table
 
 
 def test_labels_are_matched_by_name(tmp_path):

@@ -16,7 +16,18 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from aosa_fast import _C
-from aosa_fast.kernels import farneback, field, occlude, partners, pictures, saliency_map, tracking, tube_scores
+from aosa_fast.kernels import (
+    farneback,
+    field,
+    jit,
+    occlude,
+    partners,
+    partners_numba,
+    pictures,
+    saliency_map,
+    tracking,
+    tube_scores,
+)
 
 OPERATORS = {
     "conditional_mean": field._conditional_mean,
@@ -129,7 +140,8 @@ def threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture
 def eager_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Partners use threads from a few rows on, not from 500 anchors on."""
-    monkeypatch.setattr(partners, "WORK_PER_THREAD", 1000)
+    monkeypatch.setattr(partners_numba, "WORK_PER_THREAD", 1000)
+    monkeypatch.setattr(jit, "PATIENCE", -1)
 
 
 @pytest.mark.parametrize("name", NAMES)

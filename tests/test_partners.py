@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from aosa_fast.kernels import reference
-from aosa_fast.kernels.partners import COLUMNS, ROWS, select_partners
+from aosa_fast.kernels.partners import select_partners
+from aosa_fast.kernels.partners_numba import COLUMNS, ROWS
 from aosa_fast.kernels.tracking import track_anchors
 
 

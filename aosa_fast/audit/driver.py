@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from aosa_fast.audit.parts import PartWriter, done_ids, drop_failed
 from aosa_fast.audit.run_folder import open_run
 from aosa_fast.audit.settings import AuditSettings, Hello, Setup
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
-from aosa_fast.data import open_dataset
+from aosa_fast.data import open_dataset, unknown_labels
 from aosa_fast.errors import InputError
 from aosa_fast.version import __version__
 
@@ -140,6 +141,9 @@ def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
     with ExitStack() as stack:
         stack.callback(engine.close)
         hello = engine.start()
+        unknown = unknown_labels(dataset, hello.labels, hello.class_names)
+        if unknown:
+            warnings.warn(unknown, stacklevel=2)
         identity = describe_run(request, dataset, hello)
         run = stack.enter_context(
             open_run(request.out, identity, describe_facts(request, dataset, hello), request.shard)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation
+from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import model_device
@@ -71,7 +71,7 @@ class Explainer:
                 "aosa_fast": __version__,
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
-                "opencv": cv2.__version__,
+                "opencv": version_of(*OPENCV) or "none",
                 "python": platform.python_version(),
             },
         )
@@ -250,11 +250,7 @@ class Explainer:
 
     def _label(self, sample: Sample) -> int | None:
         """The model's index of a clip's class; None where it has none, or the model does not know it."""
-        if sample.label is None:
-            return None
-        if self._labels is not None:
-            return self._labels.get(sample.label)
-        return sample.label if 0 <= sample.label < len(self._names or ()) or not self._names else None
+        return None if sample.label is None else self._labels.get(sample.label)
 
     def _label_name(self, sample: Sample) -> str | None:
         names = self._setup.class_names or self._names
@@ -267,7 +263,7 @@ def is_checked(clip_id: str, seed: int, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * 2.0**64
 
 
-def _match(setup: Setup, classifier: Classifier) -> dict[int, int] | None:
+def _match(setup: Setup, classifier: Classifier) -> dict[int, int]:
     if setup.settings.shows_label and not setup.used_labels:
         raise InputError(f"{setup.data}: must have labels, or be audited with target=pred; it has none")
     samples = tuple(Sample(str(label), None, label) for label in setup.used_labels)

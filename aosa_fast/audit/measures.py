@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.grids import clip_grid, moving_centre, window_grid
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import cv2
 
 if TYPE_CHECKING:
     from aosa_fast.audit.tasks import Prepared

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.camera import camera_flow, robust_deviation, sparse_grid
+from aosa_fast.libraries import cv2
 
 _STILL = 0.25  # pixels per frame in a frame of 112
 _CHANGE = 1.8  # times the usual difference of frames

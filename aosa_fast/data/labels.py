@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    from aosa_fast.data.dataset import Dataset
 
 _SHOWN = 10
 
@@ -41,11 +47,49 @@ def match_labels(data_names: Sequence[str], model_names: Sequence[str] | None) -
         else:
             unmatched.append(name)
     if unmatched:
-        shown = ", ".join(unmatched[:_SHOWN]) + (", ..." if len(unmatched) > _SHOWN else "")
+        shown = _list([(name, _nearest(name, model_names)) for name in unmatched])
         raise InputError(
             f"classes of the data must be classes of the model; {len(unmatched)} of {len(data_names)} are not: {shown}"
         )
     return found
+
+
+def describe_unknown(clips: Mapping[str, int], model_names: Sequence[str] | None) -> str:
+    """What is to be said of labels that the model does not know; nothing where there are none.
+
+    Args:
+        clips: how many clips have each of them, by name.
+        model_names: class names of the model; None where they are not known.
+    """
+    if not clips:
+        return ""
+    names = sorted(clips, key=lambda name: (-clips[name], name))
+    shown = _list([(name, f"{clips[name]}{_nearest(name, model_names or ())}") for name in names])
+    count = sum(clips.values())
+    return (
+        f"{count} clip{'s have' if count > 1 else ' has'} a label that the model does not know, and no accuracy counts "
+        f"{'them' if count > 1 else 'it'}: {shown}"
+    )
+
+
+def unknown_labels(dataset: Dataset, labels: Mapping[int, int] | None, model_names: Sequence[str] | None) -> str:
+    """`describe_unknown` of the clips of a data set whose label is not among `labels`; nothing if that is None."""
+    names = dataset.class_names
+    given = Counter(sample.label for sample in dataset.samples if sample.label is not None)
+    unknown = {i: count for i, count in given.items() if labels is not None and i not in labels}
+    return describe_unknown({names[i] if names else str(i): count for i, count in unknown.items()}, model_names)
+
+
+def _list(labels: Sequence[tuple[str, str]]) -> str:
+    texts = [f"{name} ({more.lstrip(', ')})" if more else name for name, more in labels[:_SHOWN]]
+    return ", ".join(texts) + (", ..." if len(labels) > _SHOWN else "")
+
+
+def _nearest(name: str, model_names: Sequence[str]) -> str:
+    """The model's name that a label may mean, as ", like NAME"; none where it fits several."""
+    alike = {_plain(known): known for known in reversed(model_names)}
+    close = [] if _plain(name) in alike else get_close_matches(_plain(name), alike, n=1, cutoff=0.5)
+    return f", like {alike[close[0]]}" if close else ""
 
 
 def _plain(name: str) -> str:

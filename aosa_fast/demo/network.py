@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from torch import nn
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.render import render_clip
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import cv2
 from aosa_fast.models.preprocess import Preprocessing
 
 # The mean and the spread of 300 rendered training clips, as fractions of 255.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.network import FRAMES, PREPROCESSING, SIZE, DemoNet, load_weights
 from aosa_fast.demo.render import RenderedClip, render_clip
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import cv2
 
 KINDS = ("logo", "border", "flash", "object")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.console import Console
 
@@ -20,6 +19,7 @@ from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.textures import BANK_SIDE, IMAGES, SPLITS, crop, paste, sample_sprite, texture_bank
 from aosa_fast.errors import InputError
 from aosa_fast.files import atomic_path
+from aosa_fast.libraries import cv2
 from aosa_fast.video.writer import write_video
 
 SPREAD = 0.17

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import cv2
 import numpy as np
 
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import cv2
 
 # CC0 or public domain, and inside the scikit-image wheel, so that nothing is downloaded. NOTICE lists the sources.
 IMAGES = ("brick", "coffee", "chelsea", "grass", "gravel", "rocket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,14 @@ class Evaluation:
         entries: the methods.
         identity: the data, model and settings that the values depend on.
         missing: clips that the data's lists name, and that are not there.
+        unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
     """
 
     rows: list[Row]
     entries: list[Entry]
     identity: dict[str, Any]
     missing: int = 0
+    unknown: str = ""
 
 
 def evaluate(
@@ -71,8 +74,13 @@ def evaluate(
         InputError: labels that the model does not know, a folder that holds another evaluation, a method that cannot
             explain this model at all.
     """
+    from aosa_fast.data import unknown_labels
+
     settings = settings or Settings()
     labels = match_classes(dataset, classifier, settings)
+    unknown = unknown_labels(dataset, labels, classifier.class_names)
+    if unknown:
+        warnings.warn(unknown, stacklevel=2)
     identity = describe_run(dataset, classifier, settings, model_name)
     journal = Journal(out, identity)
     try:
@@ -96,7 +104,9 @@ def evaluate(
     finally:
         journal.close()
     place = {sample.id: i for i, sample in enumerate(dataset.samples)}
-    return Evaluation(sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity, dataset.missing)
+    return Evaluation(
+        sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity, dataset.missing, unknown
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +114,7 @@ class _Work:
     dataset: Dataset
     classifier: Classifier
     settings: Settings
-    labels: dict[int, int] | None
+    labels: dict[int, int]
     journal: Journal
     retry: bool
     hashes: dict[str, str] = field(default_factory=dict)  # of each clip, by its id
@@ -122,9 +132,7 @@ class _Work:
 
     def label(self, sample: Sample) -> int | None:
         """The model's index of a clip's class."""
-        if sample.label is None or self.labels is None:
-            return sample.label
-        return self.labels.get(sample.label)
+        return None if sample.label is None else self.labels.get(sample.label)
 
     def read(self, block: Sequence[Sample]) -> tuple[list[Item], list[Row]]:
         """The clips of a block that can be read, and rows with the errors of the others."""
@@ -133,7 +141,8 @@ class _Work:
             label = self.label(sample)
             try:
                 if label is None and self.settings.target == "label":
-                    raise InputError(f"{sample.id}: must have a label; it has none")
+                    given = "none" if sample.label is None else sample.label
+                    raise InputError(f"{sample.id}: must have a label that the model knows; got {given}")
                 items.append(Item(sample, self.dataset.read(sample, self.classifier.preprocessing), label))
             except (InputError, OSError) as error:
                 errors.append(_failed(sample, label, error))

@@ -22,18 +22,20 @@ if TYPE_CHECKING:
     from aosa_fast.data import Dataset, Sample
 
 
-def match_classes(dataset: Dataset, classifier: Classifier, settings: Settings) -> dict[int, int] | None:
-    """The model's index of each class of the data that a clip has; None where labels are the model's own indices.
+def match_classes(dataset: Dataset, classifier: Classifier, settings: Settings) -> dict[int, int]:
+    """The model's index of each class of the data that a clip has.
 
-    Where the predictions are explained, classes that the model does not know are left out.
+    Labels without names are the model's own indices. Where the predictions are explained, classes that the model does
+    not know are left out; `aosa_fast.data.unknown_labels` says which.
     """
     from aosa_fast.data import match_labels
 
+    used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
     if not dataset.class_names:
         if settings.target == "label" and all(sample.label is None for sample in dataset.samples):
             raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
-        return None
-    used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
+        count = (len(classifier.class_names) if classifier.class_names else _class_count(classifier)) if used else 0
+        return {label: label for label in used if 0 <= label < count}
     if classifier.class_names is None:
         count, wanted = _class_count(classifier), len(dataset.class_names)
         if count == wanted:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import interval
 from aosa_fast.evaluation.curves import plot_curves
 from aosa_fast.evaluation.evaluate import Evaluation
 from aosa_fast.evaluation.journal import Row
 from aosa_fast.evaluation.measure import PROTOCOL_SUFFIXES
 from aosa_fast.evaluation.table import markdown_table, paired_markdown, summarise
+from aosa_fast.libraries import check_libraries
 from aosa_fast.metrics import PROTOCOLS
 from aosa_fast.video import atomic_path
 
@@ -54,24 +53,13 @@ def write_results(evaluation: Evaluation, out: Path, command: str, *, curves: bo
     return files
 
 
-def check_libraries(*names: str, extra: str = "evaluate") -> None:
-    """Finds out before hours of work whether the results can be written, with the libraries of an extra.
-
-    Raises:
-        InputError: one of these libraries is missing.
-    """
-    for name in names:
-        if find_spec(name) is None:
-            raise InputError(f"{extra} must have {name}; it is missing: pip install aosa-fast[{extra}]")
-
-
 def write_rows(evaluation: Evaluation, path: Path) -> None:
     """One row per clip and method; the file's metadata hold the identity of the run, the configs and the protocols.
 
     Raises:
         InputError: pyarrow is missing.
     """
-    check_libraries("pyarrow")
+    check_libraries("pyarrow", extra="evaluate")
     import pyarrow
     import pyarrow.parquet
 
@@ -133,8 +121,11 @@ def _counts(evaluation: Evaluation) -> str:
     if labelled:
         right = sum(row["prediction"] == row["label"] for row in labelled)
         lines.append(
-            f"- the model is right on {right} of {len(labelled)} clips with a label ({right / len(labelled):.1%})"
+            f"- the model is right on {right} of {len(labelled)} clips with a label that it knows "
+            f"({right / len(labelled):.1%})"
         )
+    if evaluation.unknown:
+        lines.append(f"- {evaluation.unknown}")
     if errors:
         shown = "; ".join(f"{clip} ({error})" for clip, error in [*errors.items()][:_SHOWN])
         more = "; ..." if len(errors) > _SHOWN else ""

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from aosa_fast.boundary import read_json, reading
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.preprocess import Preprocessing
 
@@ -94,7 +94,7 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     """
     from aosa_fast.models.classifier import Classifier
 
-    if find_spec("transformers") is None:
+    if not is_installed("transformers"):
         raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers")
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")

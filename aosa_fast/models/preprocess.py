@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.errors import InputError
+from aosa_fast.resize import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,7 +160,7 @@ class Preprocessing:
         y, x = max(-top, 0), max(-left, 0)
         out = np.zeros((len(frames), *self.crop, 3), dtype=np.uint8)
         for t, frame in enumerate(frames):
-            part = _resize(frame, high, wide)[max(top, 0) :, max(left, 0) :][: self.crop[0], : self.crop[1]]
+            part = resize(frame, high, wide)[max(top, 0) :, max(left, 0) :][: self.crop[0], : self.crop[1]]
             out[t, y : y + part.shape[0], x : x + part.shape[1]] = part
         return out
 
@@ -225,17 +226,3 @@ def _unpickled(module: str, name: str, folder: str | None, fields: dict[str, Any
 
 def _listed(values: Sequence[float]) -> str:
     return f"[{', '.join(format(value, '.6g') for value in values)}]"
-
-
-def _resize(frame: NDArray[np.uint8], high: int, wide: int) -> NDArray[np.uint8]:
-    """Shrunk by area first, then enlarged: OpenCV averages areas only where no side grows."""
-    if (high, wide) == frame.shape[:2]:
-        return frame
-    import cv2
-
-    height, width = frame.shape[:2]
-    small = (min(wide, width), min(high, height))
-    shrunk = frame if small == (width, height) else cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
-    if small == (wide, high):
-        return np.asarray(shrunk, np.uint8)
-    return np.asarray(cv2.resize(shrunk, (wide, high), interpolation=cv2.INTER_LINEAR), np.uint8)

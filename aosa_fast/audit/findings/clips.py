@@ -20,6 +20,7 @@ Floats = NDArray[np.float32]
 _GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
 _PLAIN = (
     "id",
+    "data_label",
     "label",
     "label_name",
     "prediction",

@@ -19,6 +19,7 @@ from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.parts import read_rows
 from aosa_fast.audit.run_folder import read_run
 from aosa_fast.audit.schema import MEASURES
+from aosa_fast.data import describe_unknown
 
 _SHOWN = 6
 _ERRORS = 20
@@ -49,7 +50,17 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
         classes=classes,
         errors=errors,
         accuracy=float(right.mean()) if known.any() else None,
+        unknown=describe_unknown(_unknown(clips), run["facts"].get("class_names")),
         mean_map=np.mean(means, axis=0).astype(np.float32),
+    )
+
+
+def _unknown(clips: Clips) -> Counter[str]:
+    """How many clips have each label that the model does not know."""
+    return Counter(
+        str(int(label) if name is None else name)
+        for label, own, name in zip(clips["data_label"], clips["label"], clips["label_name"], strict=True)
+        if np.isfinite(label) and not np.isfinite(own)
     )
 
 

@@ -106,8 +106,9 @@ class AuditSummary:
         findings: the most important first.
         classes: by index.
         errors: for the commonest error messages: (message, how many, ids of a few).
-        accuracy: share of the labelled clips whose prediction is the label; None without labels.
+        accuracy: share of the clips with a label that the model knows whose prediction is it; None without such.
         mean_map: (8, 8, 8) float32, the mean over the classes' means.
+        unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
     """
 
     run: dict[str, Any]
@@ -117,3 +118,4 @@ class AuditSummary:
     errors: tuple[tuple[str, int, tuple[str, ...]], ...]
     accuracy: float | None
     mean_map: NDArray[np.float32]
+    unknown: str = ""

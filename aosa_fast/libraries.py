@@ -1,0 +1,117 @@
+"""Libraries that not everybody has: imported when they are needed, with what to install where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from aosa_fast.errors import InputError
+
+if TYPE_CHECKING:
+    import cv2
+
+__all__ = ["check_libraries", "check_opencv", "check_specs", "cv2", "is_installed", "opencv", "version_of"]
+
+OPENCV = (
+    "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless",
+)  # fmt: skip
+
+_OF_MODELS = {"torchvision": "torchvision", "hf": "transformers", "pytorchvideo": "pytorchvideo"}
+
+
+class _OpenCV:
+    """Stands in for the module `cv2`, which needs libraries of the system's that slim images lack."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(check_opencv(), name)
+
+
+if not TYPE_CHECKING:
+    cv2 = _OpenCV()
+
+
+@cache
+def opencv() -> ModuleType | ImportError:
+    """The module `cv2`, or why it cannot be imported, which it says the first time only."""
+    try:
+        return importlib.import_module("cv2")
+    except ImportError as error:
+        return error
+
+
+def check_opencv() -> ModuleType:
+    """The module `cv2`.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    module = opencv()
+    if isinstance(module, ImportError):
+        raise InputError(
+            f"OpenCV must be importable for this; got {module}: pip install opencv-contrib-python-headless, "
+            "or apt-get install libgl1 libglib2.0-0"
+        )
+    return module
+
+
+def check_libraries(*names: str, extra: str) -> None:
+    """Imports the libraries of an extra, so that a missing one is said before hours of work.
+
+    Raises:
+        InputError: one of these libraries cannot be imported.
+    """
+    # What libraries say as they are imported, such as that there is no folder for a cache, helps nobody here.
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in names:
+                importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise InputError(f"{extra} must have {missing}; it is missing: pip install aosa-fast[{extra}]") from None
+    except ImportError as error:
+        raise InputError(
+            f"{extra} must have {name}; it cannot be imported ({error}): pip install aosa-fast[{extra}]"
+        ) from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ImportError:
+        return False
+
+
+def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
+    """The same for what the specs of data and of models need, of which the models' libraries are only looked for.
+
+    Raises:
+        InputError: one of these libraries is missing.
+    """
+    for spec in models:
+        library = _OF_MODELS.get(spec.rpartition("=")[2].partition(":")[0])
+        if library and not is_installed(library):
+            raise InputError(f"model={spec} must have {library}; it is missing: pip install aosa-fast[models]")
+    if data.partition(":")[0] in ("rendered", "planted") and not os.path.exists(data):
+        check_libraries("skimage", extra=extra)
+
+
+def version_of(*distributions: str) -> str | None:
+    """The version of the first of these distributions that is installed, found without importing it."""
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None

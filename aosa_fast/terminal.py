@@ -1,0 +1,35 @@
+"""What is said on stdout and stderr: in any encoding, and whether or not somebody still listens."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from rich.console import Console
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Goes on in silence: whoever reads the first lines only, as `head` does, still wants the results."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def consoles() -> tuple[Console, Console]:
+    """Stdout and stderr."""
+    return _Console(), _Console(stderr=True)
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Lets stdout and stderr write what their encoding lacks as escapes, such as \\u65e5, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str) -> None:
+    """A line on stderr."""
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr)  # noqa: T201 - warnings and errors must not be wrapped or marked up
