@@ -197,10 +197,10 @@ def _output_of(ask: Callable[[Tensor], Tensor], clip: Tensor, alone: Tensor) -> 
         return "logits"
     if len(alone) > 1 and all(abs(float(row.double().sum()) - 1) <= SUM_ERROR for row in rows):
         return "softmax"
-    # A sigmoid is never 0, unlike a ReLU; it depends on its input, and gets large, unlike what was not trained yet.
+    # Unlike logits that are small or do not depend on the clip, as of a model that was not trained yet.
     varies = len(rows) == 3 and all(float((row - alone).abs().max()) > SUM_ERROR for row in rows[1:])
     large = max(float(row.max()) for row in rows) > 0.5
-    return "sigmoid" if varies and large and bool((alone > 0).all()) else "logits"
+    return "sigmoid" if varies and large else "logits"
 
 
 def _is_bounded(row: Tensor) -> bool:

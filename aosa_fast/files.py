@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 
 if sys.platform != "win32":
@@ -197,8 +198,8 @@ class Record:
         Args:
             folder: made if it is missing, as are those that `names` begins with.
             names: of the file in it; the last one is the file's.
-            take: called with each line's number, from 1, and what it holds; KeyError, TypeError and ValueError say
-                that it is not as it must be.
+            take: called with each line's number, from 1, and what it holds; an exception says that it is not as it must
+                be.
             what: it is a record of, for messages.
             alone: what is said where another process has it open; "": nothing, and it is not looked at.
 
@@ -263,11 +264,7 @@ class Record:
             for number, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
                     break
-                try:
+                with reading(f"{self.path}, line {number}", f"must be a record of {what}"):
                     take(number, json.loads(raw))
-                except InputError:
-                    raise
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    raise InputError(f"{self.path}: must be a record of {what}; line {number} is not") from None
                 length += len(raw)
         return length

@@ -53,6 +53,13 @@ def test_the_first_run_writes_what_it_is(tmp_path: Path) -> None:
     assert files(folder) == ["run.json", "shards/2of4.lock"]
 
 
+def test_an_audit_from_before_there_was_a_choice_of_resizing_goes_on(tmp_path: Path) -> None:
+    open_run(tmp_path, {**IDENTITY, "preprocessing": {"size": 64}}, FACTS, ONE).close()
+    open_run(tmp_path, {**IDENTITY, "preprocessing": {"size": 64, "resize": "short"}}, FACTS, ONE).close()
+    other = {**IDENTITY, "preprocessing": {"size": 64, "resize": "exact"}}
+    assert "identity.preprocessing.resize; it holds short, and now is exact" in message(tmp_path, other)
+
+
 def test_the_same_run_goes_on_and_the_first_ones_facts_stay(tmp_path: Path) -> None:
     open_run(tmp_path, IDENTITY, FACTS, ONE).close()
     content = (tmp_path / "run.json").read_bytes()

@@ -5,19 +5,29 @@ import json
 import math
 import os
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from aosa_fast import Config, InputError, explain
 from aosa_fast.data import open_dataset
 from aosa_fast.evaluation import Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE, Journal
-from aosa_fast.metrics import box_iou, box_share, causal_metrics, energy_pointing, spatial_pointing
+from aosa_fast.metrics import (
+    box_iou,
+    box_share,
+    causal_metrics,
+    deletion,
+    energy_pointing,
+    find_protocol,
+    spatial_pointing,
+)
 from aosa_fast.models import Classifier
 from evaluation_cases import CLASSES, PREPROCESSING, Memory, Net, classifier, memory
 
@@ -84,6 +94,30 @@ def test_an_interrupted_run_goes_on_to_the_same_values(tmp_path, stop):
     assert asked == [9 - stop] * (9 - stop)
     assert json.dumps(values(again)) == json.dumps(whole)
     assert (tmp_path / "parts" / FILE).read_text().splitlines()[: 1 + stop] == lines
+
+
+@pytest.mark.parametrize(("end", "score", "kind"), [(None, "sigmoid", "sigmoid"), ("softmax", "prob", "logit")])
+def test_curves_of_models_without_a_softmax(tmp_path, end, score, kind):
+    data, model = memory(), classifier()
+    if end:
+        model = replace(model, network=nn.Sequential(model.network, nn.Softmax(-1)))
+    with pytest.warns(UserWarning, match="^the model returns probabilities") if end else nullcontext():
+        found = evaluate(data, model, parse_entries(["random"], replace(BASE, score=score)), tmp_path, SETTINGS)
+    clip = data.read(data.samples[0], PREPROCESSING)
+    maps = explain(model, torch.from_numpy(clip.frames[None]), 0, method="random").saliency
+    protocol = replace(find_protocol("aosa-28"), score=kind)
+    curve = deletion(model.network, PREPROCESSING.to_input(clip.frames), maps, 0, protocol=protocol)
+    assert found.rows[0]["curve_score"] == kind
+    assert found.rows[0]["deletion_curve"] == pytest.approx(curve.scores[0].tolist(), abs=1e-6)
+
+
+def test_a_folder_from_before_there_was_a_choice_of_resizing_goes_on(tmp_path):
+    run(tmp_path, ["random"])
+    lines = (tmp_path / FILE).read_text().splitlines()
+    begun = json.loads(lines[0])
+    assert begun["identity"]["preprocessing"].pop("resize") == "short"
+    (tmp_path / FILE).write_text("\n".join([json.dumps(begun), *lines[1:], ""]))
+    run(tmp_path, ["random"])
 
 
 def test_a_line_cut_short_is_written_again(tmp_path):
@@ -183,7 +217,7 @@ def test_another_run_is_refused(tmp_path):
         evaluate(memory(), classifier(), parse_entries(["random"], Config(stride=6)), tmp_path, SETTINGS)
     assert (tmp_path / FILE).read_bytes() == before
     (tmp_path / FILE).write_text("nonsense\n")
-    with pytest.raises(InputError, match="must be a record of an evaluation; line 1 is not"):
+    with pytest.raises(InputError, match="line 1: must be a record of an evaluation; got "):
         run(tmp_path)
 
 
@@ -195,14 +229,16 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
     Journal(tmp_path, {"format": 1}).close()
 
 
-@pytest.mark.parametrize("line", ["[]", "{}", "3", '{"entry": 1}'])
+@pytest.mark.parametrize(
+    "line", ["[]", "{}", "3", '{"entry": 1}', "[" * 100_000, '{"entry": "a", "config": "", "block": 0, "rows": [1]}']
+)
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_line_that_is_none_of_ours(tmp_path, line, place):
     run(tmp_path, methods=["random"])
     lines = (tmp_path / FILE).read_text().splitlines()
     lines[place] = line
     (tmp_path / FILE).write_text("\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=f"must be a record of an evaluation; line {place + 1} is not"):
+    with pytest.raises(InputError, match=f"line {place + 1}: must be a record of an evaluation; got "):
         run(tmp_path, methods=["random"])
 
 

@@ -48,6 +48,17 @@ def run(net, video: Tensor, *targets, steps: int = 12, **options) -> list[Tensor
     return maps
 
 
+def test_several_labels_have_a_probability_each():
+    net, video = make_net(), make_video()
+
+    def one_against_nothing(clips: Tensor) -> Tensor:  # whose softmax is the sigmoid
+        return torch.nn.functional.pad(net(clips)[:, 2:3], (0, 1))
+
+    (mine,), (other,) = run(net, video, 2, score="sigmoid"), run(one_against_nothing, video, 0)
+    torch.testing.assert_close(mine, other)
+    assert not torch.allclose(mine, run(net, video, 2)[0])
+
+
 @cache
 def neighbours(H: int, W: int, sigma: int) -> tuple[Tensor, Tensor]:
     """The cell (-1 outside of the grid) and the weight of each neighbour of each pixel; by SmoothMask's docstring."""

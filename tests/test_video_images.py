@@ -281,7 +281,7 @@ def test_too_many_pixels_are_refused_in_one_line(tmp_path: Path, monkeypatch: py
     grey(0, (40, 30)).save(tmp_path / "a.png")
     for limit in (1199, 100):  # Pillow warns of the first, and refuses the second
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(VideoError, match=r"^[^\n]*a\.png: must be [^\n]*1200 pixels[^\n]*$"):
+        with pytest.raises(VideoError, match=rf"a\.png: must have frames of at most {limit} pixels; got 1200$"):
             read_clip(tmp_path / "a.png", 1)
 
 

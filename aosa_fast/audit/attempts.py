@@ -112,4 +112,4 @@ class Attempts:
         if "forgiven" in line:
             self._records.pop(line["forgiven"], None)
         else:
-            self._count(line["died"], line["stage"], line["reason"])
+            self._count([str(id) for id in line["died"]], str(line["stage"]), str(line["reason"]))

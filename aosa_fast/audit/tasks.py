@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.boundary import reading
 from aosa_fast.data import Clip, Sample
 from aosa_fast.data.manifest import read_place, written_place
 
@@ -57,9 +58,9 @@ def describe_sample(sample: Sample, label_name: str | None = None) -> Row:
 
 def sample_of(row: Row) -> Sample:
     """The sample that a row is about, without its boxes; from the columns id, path, start, end, seed, data_label."""
-    return Sample(
-        row["id"], row["path"], row["data_label"], read_place(row["start"]), read_place(row["end"]), seed=row["seed"]
-    )
+    with reading(row["id"], "must have a start and an end as an audit writes them"):
+        start, end = read_place(row["start"]), read_place(row["end"])
+    return Sample(row["id"], row["path"], row["data_label"], start, end, seed=row["seed"])
 
 
 def failed_row(sample: Sample, stage: str, error: object, *, status: str = ERROR, attempts: int = 1) -> Row:

@@ -69,7 +69,8 @@ class Journal:
             _compare(self._folder, dict(line["identity"]), self._identity)
         else:
             self._configs[line["entry"]] = line["config"]
-            self.blocks[line["entry"], line["block"]] = line["rows"]
+            rows = [{**row, "clip": str(row["clip"]), "status": str(row["status"])} for row in line["rows"]]
+            self.blocks[str(line["entry"]), int(line["block"])] = rows
 
 
 def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -129,13 +130,15 @@ def _opened(path: str) -> Iterator[Image.Image]:
         # Pillow warns of odd metadata, which do not matter, and of too many pixels, which are refused.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with open_file(path) as file:
-            try:
-                image = Image.open(file)
-            except UnidentifiedImageError:
-                raise ValueError("data in no known format") from None  # Pillow's text names the open file
-            with image:
+        try:
+            with open_file(path) as file, Image.open(file) as image:
                 yield image
+        except UnidentifiedImageError:
+            raise ValueError("data in no known format") from None  # Pillow's text names the open file
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            count = re.search("[0-9]+", str(error))
+            rule = f"must have frames of at most {Image.MAX_IMAGE_PIXELS} pixels"
+            raise VideoError(path, f"{rule}; got {count[0] if count else 'more'}") from error
 
 
 def _schedule(path: str, image: Image.Image) -> tuple[list[int], list[float], int]:
