@@ -15,8 +15,9 @@ from types import ModuleType
 from typing import Any
 
 # Seconds of a process's work in NumPy, by which Numba is loaded. That takes 0.7 s with compiled code in its cache, and
-# 4 to 5 s without; the fast code then does in 0.6 ms what takes NumPy 2.5 ms (196 anchors, 16 frames).
-PATIENCE = 0.5
+# 4 to 5 s without; the fast code then does in 0.6 ms what takes NumPy 2.5 ms (196 anchors, 16 frames), and in 2.8 ms
+# what takes it 22 (784): a few clips of that size are explained before Numba comes.
+PATIENCE = 0.1
 
 _spent = 0.0
 _told: set[str] = set()  # the compilers of which it was said
