@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.models import Classifier, load
+from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.names import LONGEST, file_names
 from aosa_fast.pipeline import explain
 from aosa_fast.precision import resolve_device
@@ -29,6 +31,9 @@ from aosa_fast.progress import show_progress
 from aosa_fast.targets import Difference, Target
 from aosa_fast.units import units
 from aosa_fast.video import VideoClip, atomic_path, read_clip
+
+DISPLAY_SIDE = 1280
+"""The longest side, in pixels, of the frames that overlays are painted on."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     check_folder(request.out)
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
-    clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
-    cropped = preprocessing.crop_frames(clip.frames)
-    display = preprocessing.display_frames(clip.frames)
+    clip, cropped, display = read_views(request.clip, preprocessing, request.start)
     targets: list[Target] = [
         target if request.minus is None else Difference(target, request.minus) for target in request.targets or ["pred"]
     ]
@@ -100,6 +103,36 @@ def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tup
     positive = np.maximum(saliency, 0).astype(np.float64)
     total = positive.sum()
     return (float(positive[inside].sum() / total) if total > 0 else 0.0), float(inside.mean())
+
+
+def read_views(
+    path: Path, preprocessing: Preprocessing, start: str
+) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Reads what the model sees of a clip, as its input and as a picture for people, and nothing else.
+
+    Args:
+        path: of the clip.
+        preprocessing: of the model.
+        start: as for `read_clip`.
+
+    Returns:
+        clip: with both, for each frame.
+        cropped: (T, H, W, 3) uint8, the model's input.
+        display: (T, H', W', 3) uint8, the same part of the source in its own resolution, but no side longer than 1280.
+    """
+
+    def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
+        (cropped,), (display,) = preprocessing.crop_frames(frame[None]), preprocessing.display_frames(frame[None])
+        longest = max(display.shape)
+        if longest > DISPLAY_SIDE:
+            height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
+            display = np.asarray(Image.fromarray(display).resize((width, height), Image.Resampling.BOX))
+        kept = np.empty((), [("cropped", np.uint8, cropped.shape), ("display", np.uint8, display.shape)])
+        kept["cropped"], kept["display"] = cropped, display
+        return kept
+
+    clip = read_clip(path, preprocessing.frames, stride=preprocessing.stride, start=start, convert=views)
+    return clip, np.ascontiguousarray(clip.frames["cropped"]), np.ascontiguousarray(clip.frames["display"])
 
 
 def _classifier(request: Request) -> Classifier:

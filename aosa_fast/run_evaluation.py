@@ -20,9 +20,9 @@ from aosa_fast.interrupts import command_line, resumable
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.progress import show_progress
-from aosa_fast.run import check_folder, load_on
+from aosa_fast.run import check_folder, load_on, read_views
 from aosa_fast.units import units
-from aosa_fast.video import atomic_path, read_clip, write_image
+from aosa_fast.video import atomic_path, write_image
 from aosa_fast.video.comparison import comparison_sheet
 
 STRIDE, BOX = 8, 16  # the paper's, for inputs of 112 pixels
@@ -179,11 +179,10 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
         raise InputError(f"out must end in .png or .jpg; got {request.out}")
     check_folder(request.out.parent, request.out.name)
     classifier = load_on(request.model, request.device)
-    preprocessing = classifier.preprocessing
-    clip = read_clip(request.clip, preprocessing.frames, stride=preprocessing.stride, start=request.start)
+    _, cropped, display = read_views(request.clip, classifier.preprocessing, request.start)
     config = _scaled(request.config, classifier, request.stride, request.box)
     entries = parse_entries(split_names(request.methods) or COMPARED, config)
-    pictures = torch.from_numpy(preprocessing.crop_frames(clip.frames)[None])
+    pictures = torch.from_numpy(cropped[None])
     maps, name, probability = [], "", 0.0
     with show_progress(errors, request.clip.name) as report:
         for number, entry in enumerate(entries):
@@ -192,7 +191,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
             name, probability = found.metadata["target"][0], found.metadata["probability"][0]
             maps.append((entry.name, found.saliency[0].numpy(), units(found.config)))
     title = f"why {name}?  (p = {probability:.3f}, {request.model})"
-    sheet = comparison_sheet(preprocessing.display_frames(clip.frames), maps, title=title, columns=request.columns)
+    sheet = comparison_sheet(display, maps, title=title, columns=request.columns)
     write_image(request.out, sheet)
     console.print(f"explained  {name} (p = {probability:.3f})", highlight=False, markup=False, soft_wrap=True)
     console.print(f"picture    {request.out}", highlight=False, markup=False, soft_wrap=True)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from aosa_fast.data import Dataset, Sample, open_dataset
 from aosa_fast.data.window import read_window
-from aosa_fast.errors import VideoError
+from aosa_fast.errors import InputError, VideoError
 from aosa_fast.models.preprocess import Preprocessing
-from numbered_clips import number, numbered, write_clip
+from numbered_clips import B_FRAMES, number, numbered, write_clip
 from test_video_damage import damage, write_intra
 
 
@@ -49,16 +49,17 @@ def indices(path: Path, frames: int, stride: int, **part: int | float) -> tuple[
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same 20 frames, at 25 a second, as a folder, a video with time stamps and one without."""
+    """The same 20 frames, at 25 a second, as a folder, a video with time stamps, and two without true ones."""
     folder = tmp_path_factory.mktemp("sources")
     return [
         write_frames(folder / "frames", 20),
         write_clip(folder / "a.mp4", 20),
         write_clip(folder / "a.h264", 20),
+        write_clip(folder / "a.avi", 20, options=B_FRAMES),
     ]
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("frames", "stride", "part", "expected"),
     [
@@ -85,7 +86,7 @@ def test_the_window(
     assert indices(sources[kind], frames, stride, **part) == (expected, 0)
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("frames", "stride", "part", "expected", "looped"),
     [
@@ -116,6 +117,9 @@ def test_a_part_without_frames_is_a_video_error(sources: list[Path]) -> None:
     for path in sources:
         for part in ({"start": 20}, {"start": 5, "end": 5}, {"start": 9, "end": 4}, {"start": 30.0}, {"end": 0}):
             with pytest.raises(VideoError, match=f"^{path}: must "):
+                read_window(str(path), 2, 1, **part)
+        for part in ({"start": -1}, {"end": -0.5}, {"start": float("nan")}):
+            with pytest.raises(InputError, match="not negative; got"):
                 read_window(str(path), 2, 1, **part)
 
 

@@ -11,7 +11,7 @@ import torch
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.video import pyav_reader, read_clip, torchcodec_reader
 from aosa_fast.video.clip import Window
-from numbered_clips import FORMATS, shown, write_clip
+from numbered_clips import B_FRAMES, FORMATS, copy_packets, set_matrix, shown, write_clip
 
 
 class FakeDecoder:
@@ -22,7 +22,8 @@ class FakeDecoder:
 
     def __init__(self, path: str, dimension_order: str, seek_mode: str) -> None:
         assert (dimension_order, seek_mode) == ("NHWC", "exact")
-        self.clip = pyav_reader.read(path, Window.parse(21, 1, 0))
+        total = pyav_reader.read(path, Window.parse(1, 1, 0)).total_frames
+        self.clip = pyav_reader.read(path, Window.parse(total, 1, 0))
 
     def __len__(self) -> int:
         return len(self.clip.frames) + self.extra
@@ -71,13 +72,24 @@ def test_auto_does_without_torchcodec(tmp_path: Path, monkeypatch: pytest.Monkey
         read_clip(path, 4, reader="torchcodec")
 
 
-def test_torchcodec_is_not_used_for_transparency_and_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchcodec_is_not_used_where_it_shows_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_torchcodec(monkeypatch, FakeDecoder)
-    for name, codec, pix_fmt in (("a.mov", "qtrle", "argb"), ("a.mkv", "ffv1", "gray10le")):
-        path = write_clip(tmp_path / name, 4, codec, pix_fmt, {})
+    mirrored = set_matrix(write_clip(tmp_path / "mirrored.mp4", 4), -1, 0, 0, 1)
+    b_frames = write_clip(tmp_path / "source.mkv", 4, options=B_FRAMES)
+    assert read_clip(b_frames, 4).reader == "torchcodec"
+    paths = [
+        write_clip(tmp_path / "alpha.mov", 4, "qtrle", "argb", {}),
+        write_clip(tmp_path / "deep.mkv", 4, "ffv1", "gray10le", {}),
+        write_clip(tmp_path / "order.avi", 4, options=B_FRAMES),
+        copy_packets(b_frames, tmp_path / "order.mp4"),
+        mirrored,
+    ]
+    for path in paths:
         clip = read_clip(path, 4)
-        assert (clip.reader, shown(clip)) == ("pyav", [0, 1, 2, 3])
-        with pytest.raises(VideoError, match="must have 8 bits a channel and no transparency"):
+        assert clip.reader == "pyav"
+        if path != mirrored:
+            assert shown(clip) == [0, 1, 2, 3]
+        with pytest.raises(VideoError, match="must have certain time stamps, 8 bits a channel, no transparency"):
             read_clip(path, 4, reader="torchcodec")
 
 
@@ -86,7 +98,9 @@ def test_torchcodec_is_not_used_for_transparency_and_depth(tmp_path: Path, monke
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_torchcodec_gives_the_same_frames(case: str, rotation: int, tmp_path: Path) -> None:
     name, codec, pix_fmt, options, size = FORMATS[case]
-    path = write_clip(tmp_path / name, 40, codec, pix_fmt, options, size, rotation=rotation)
+    path = write_clip(tmp_path / name, 40, codec, pix_fmt, options, size)
+    if rotation and path.suffix == ".mp4":
+        set_matrix(path, 0, -1, 1, 0)
     one = read_clip(path, 8, stride=3, start=5, reader="torchcodec")
     two = read_clip(path, 8, stride=3, start=5, reader="pyav")
     assert np.array_equal(one.frames, two.frames)

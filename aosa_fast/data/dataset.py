@@ -99,16 +99,23 @@ class Dataset:
 
     def _read(self, sample: Sample, path: str, preprocessing: Preprocessing) -> Clip:
         frames = preprocessing.frames
-        source = read_window(path, frames, preprocessing.stride, sample.start, sample.end)
+        source = read_window(
+            path,
+            frames,
+            preprocessing.stride,
+            sample.start,
+            sample.end,
+            # At once, so that memory does not follow the source's size.
+            convert=lambda frame: preprocessing.crop_frames(frame[None])[0],
+        )
         order = np.arange(frames) % len(source.frames)
         indices = np.array(source.indices, np.int64)[order]
         boxes = None
         if sample.boxes is not None:
-            height, width = source.frames.shape[1:3]
-            boxes = preprocessing.map_boxes(sample.boxes.at(indices, height, width), height, width)
+            boxes = preprocessing.map_boxes(sample.boxes.at(indices, *source.size), *source.size)
             boxes[np.isin(indices, source.replaced)] = 0
         return Clip(
-            frames=preprocessing.crop_frames(source.frames)[order],
+            frames=source.frames[order],
             boxes=boxes,
             indices=indices,
             looped=frames - len(source.frames),

@@ -6,8 +6,9 @@ import bisect
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +18,35 @@ from aosa_fast.errors import InputError, VideoError
 DEFAULT_FPS = 25.0
 """The rate assumed for sources that carry none: frame folders, still images, raw streams."""
 
+MAX_FRAME_PIXELS = 2**26
+"""Pixels of the largest frame that is decoded: 8192x8192."""
+
+MAX_CLIP_PIXELS = 2**29
+"""Pixels of all frames of a clip that is kept as decoded, 1.6 GB: 64 of 3840x2160."""
+
+Convert = Callable[[NDArray[np.uint8]], NDArray[Any]]
+"""What turns an (H, W, 3) uint8 RGB frame, upright, into the array that is kept of it, of one shape for all frames."""
+
 
 @dataclass(frozen=True)
 class VideoClip:
     """Frames cut out of a video.
 
     Attributes:
-        frames: (T, H, W, 3) uint8, RGB, turned upright.
+        frames: (T, H, W, 3) uint8, RGB, turned upright; or (T, ...), what `convert` makes of each of them.
+        size: (H, W) of the frames of the source, upright.
         indices: place of each frame in the source, in presentation order, from 0.
         times: seconds from the first frame of the source.
         fps: average rate of the source, frames per second.
-        total_frames: frames in the source, by their time stamps.
+        total_frames: frames in the source, by their time stamps; by decoding it where these are of no use.
         damaged: packets, among those read, that could not be decoded.
         replaced: those of `indices` whose frame was damaged; the nearest decodable frame stands in.
         path: the file or folder.
         reader: "pyav", "torchcodec" or "images".
     """
 
-    frames: NDArray[np.uint8]
+    frames: NDArray[Any]
+    size: tuple[int, int]
     indices: tuple[int, ...]
     times: tuple[float, ...]
     fps: float
@@ -83,7 +95,7 @@ class Window:
         if self.start is None:
             first, where = max(0, (total - self.span) // 2), ""
         elif isinstance(self.start, float):
-            first = _frame_at(path, self.start, times, fps)
+            first = frame_at(path, self.start, times, fps)
             where = f" from {self.start:g} s (frame {first}) on"
         else:
             first, where = self.start, f" from frame {self.start} on"
@@ -93,6 +105,44 @@ class Window:
             rule = f"must have at least {self.span} frame{s}{where}{wish}; got {max(0, total - first)}"
             raise VideoError(path, rule, frames_ok=total)
         return list(range(first, first + self.span, self.stride))
+
+
+def check_pixels(path: object, height: int, width: int, frames: int = 1) -> None:
+    """Refuse what would take more memory than a picture is worth.
+
+    Args:
+        path: the file, for the message.
+        height: of a frame, pixels.
+        width: likewise.
+        frames: how many are kept as decoded, none of them converted.
+
+    Raises:
+        VideoError: a frame has more than `MAX_FRAME_PIXELS`, or all frames more than `MAX_CLIP_PIXELS`.
+    """
+    if height * width > MAX_FRAME_PIXELS:
+        raise VideoError(
+            path, f"must have frames of at most {MAX_FRAME_PIXELS} pixels (8192x8192); got {width}x{height}"
+        )
+    if frames * height * width > MAX_CLIP_PIXELS:
+        rule = f"must have at most {MAX_CLIP_PIXELS} pixels in the frames that are read"
+        raise VideoError(
+            path, f"{rule}; got {frames} of {width}x{height}: ask for fewer, or convert each as it is read"
+        )
+
+
+def join_frames(images: list[NDArray[Any]]) -> NDArray[Any]:
+    """(T, ...): the arrays of all frames in one; empties the list, so that no frame is held twice.
+
+    Raises:
+        InputError: the arrays have several shapes or dtypes.
+    """
+    kinds = {(image.shape, image.dtype) for image in images}
+    if len(kinds) > 1:
+        raise InputError(f"convert must return arrays of one shape and dtype; got {', '.join(map(str, sorted(kinds)))}")
+    joined = np.empty((len(images), *images[0].shape), images[0].dtype)
+    for place in reversed(range(len(images))):
+        joined[place] = images.pop()
+    return joined
 
 
 def _count(name: str, value: int) -> int:
@@ -129,7 +179,12 @@ def _parse_start(start: int | float | str) -> int | float | None:
     return value
 
 
-def _frame_at(path: str, seconds: float, times: Sequence[float], fps: float) -> int:
+def frame_at(path: str, seconds: float, times: Sequence[float], fps: float) -> int:
+    """The place of the frame shown nearest to `seconds`.
+
+    Raises:
+        VideoError: the source ends before.
+    """
     # The nearest time stamp, not the last one before: containers round time stamps (33 ms for 1/30 s).
     if not times or seconds > times[-1] + 1 / fps:
         end = times[-1] if times else 0.0

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from aosa_fast.boundary import open_file, reading, unlogged
 from aosa_fast.errors import VideoError
 from aosa_fast.video import series as names
-from aosa_fast.video.clip import DEFAULT_FPS, VideoClip, Window
-from aosa_fast.video.pyav_reader import over_black
-from aosa_fast.video.timeline import check_file
+from aosa_fast.video.clip import DEFAULT_FPS, Convert, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.opening import check_file
+from aosa_fast.video.pixels import over_black
 
 SUFFIXES = names.SUFFIXES
 """Of the files that are frames where they lie in a folder."""
@@ -41,7 +42,7 @@ _TURNS = {
 }
 
 
-def read_folder(path: str, window: Window) -> VideoClip:
+def read_folder(path: str, window: Window, convert: Convert | None = None) -> VideoClip:
     """Read frames from the series of images in a folder, or from the one that a pattern names; see `series`.
 
     Raises:
@@ -55,11 +56,11 @@ def read_folder(path: str, window: Window) -> VideoClip:
     places = window.choose(path, times, DEFAULT_FPS)
     names.warn_of_gaps(path, series, places[0], places[-1])
     files = [series.files[i] for i in places]
-    frames = _stack((file, os.path.basename(file), load(file)) for file in files)
+    frames = _stack(((file, os.path.basename(file), load(file)) for file in files), len(places), convert)
     return _clip(path, frames, places, times, DEFAULT_FPS)
 
 
-def read_file(path: str, window: Window) -> VideoClip:
+def read_file(path: str, window: Window, convert: Convert | None = None) -> VideoClip:
     """Read frames from one image file: an animation, the pages of a TIFF, or a still image.
 
     Frames of GIF, WebP and APNG are shown as long as the file says, and 0.1 s where it says 0. An APNG's default image
@@ -78,9 +79,10 @@ def read_file(path: str, window: Window) -> VideoClip:
         times = [0.0, *accumulate(seconds)]
         fps = len(seconds) / times.pop()
         places = window.choose(path, times, fps)
-        frames = _stack((path, f"frame {i}", _at(path, image, order[i])) for i in places)
+        shown = ((path, f"frame {i}", _at(path, image, order[i])) for i in places)
+        frames = _stack(shown, len(places), convert)
     if lost:
-        warnings.warn(f"{path}: damaged from frame {len(times)} on, where it ends", UserWarning, stacklevel=4)
+        warnings.warn(f"{path}: damaged from frame {len(times)} on, where it ends", UserWarning, stacklevel=5)
     return _clip(path, frames, places, times, fps, damaged=lost)
 
 
@@ -88,17 +90,23 @@ def load(path: str) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: one image file, upright, in RGB, transparency over black, 16-bit grey scaled to 8.
 
     Raises:
-        VideoError: missing, damaged, no regular file, or larger than Pillow's limit of pixels.
+        VideoError: missing, damaged, no regular file, or larger than `MAX_FRAME_PIXELS`.
     """
     with _opened(path) as image:
         return _to_rgb(path, image)
 
 
 def _clip(
-    path: str, frames: NDArray[np.uint8], places: list[int], times: list[float], fps: float, damaged: int = 0
+    path: str,
+    frames: tuple[NDArray[Any], tuple[int, int]],
+    places: list[int],
+    times: list[float],
+    fps: float,
+    damaged: int = 0,
 ) -> VideoClip:
     return VideoClip(
-        frames=frames,
+        frames=frames[0],
+        size=frames[1],
         indices=tuple(places),
         times=tuple(times[i] for i in places),
         fps=fps,
@@ -110,18 +118,21 @@ def _clip(
     )
 
 
-def _stack(frames: Iterable[tuple[str, str, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """(T, H, W, 3) uint8 of frames (H, W, 3), each with its file and its name, which must have one size."""
-    taken: list[NDArray[np.uint8]] = []
+def _stack(
+    frames: Iterable[tuple[str, str, NDArray[np.uint8]]], count: int, convert: Convert | None
+) -> tuple[NDArray[Any], tuple[int, int]]:
+    """(T, ...) of `count` frames (H, W, 3), converted, each with its file and its name; and their one size (H, W)."""
+    taken: list[NDArray[Any]] = []
     size, like = (0, 0), ""
     for file, name, frame in frames:
+        height, width = frame.shape[:2]
         if not taken:
-            size, like = frame.shape[:2], name
-        if frame.shape[:2] != size:
-            (h, w), (H, W) = frame.shape[:2], size
-            raise VideoError(file, f"must be {W}x{H} as {like} is; {name} is {w}x{h}")
-        taken.append(frame)
-    return np.stack(taken)
+            size, like = (height, width), name
+            check_pixels(file, height, width, count if convert is None else 1)
+        if (height, width) != size:
+            raise VideoError(file, f"must be {size[1]}x{size[0]} as {like} is; {name} is {width}x{height}")
+        taken.append(frame if convert is None else convert(frame))
+    return join_frames(taken), size
 
 
 @contextmanager
@@ -132,6 +143,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with open_file(path) as file, Image.open(file) as image:
+                check_pixels(path, image.height, image.width)
                 yield image
         except UnidentifiedImageError:
             raise ValueError("data in no known format") from None  # Pillow's text names the open file

@@ -3,176 +3,220 @@
 from __future__ import annotations
 
 import bisect
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import av
-import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.errors import VideoError
 from aosa_fast.video import timeline as tl
-from aosa_fast.video.clip import VideoClip, Window
+from aosa_fast.video.clip import Convert, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.opening import find_decoder, open_video, packets
+from aosa_fast.video.pixels import AS_STORED, Display, to_rgb
 
 # Key frames tried before decoding from the start: in streams with open groups of pictures, or with wrong
 # key frame flags, the nearest one may not be enough.
 _SEEK_TRIES = 2
 
+_Video = tuple[av.container.InputContainer, av.VideoStream]
+
 
 @dataclass
 class _Take:
-    """What one pass of decoding, from the key frame stamped `key` or from the start, brought."""
+    """What one pass of decoding brought; stamps as in `Timeline`.
 
-    key: int | None
-    images: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    Attributes:
+        images: the wanted frames, converted.
+        size: (H, W) of these, before.
+        seen: stamps of the frames, as they left the decoder.
+        lost: stamps of damaged packets and frames.
+        events: time stamps of all of these.
+        sound: frames came in the order of their stamps, from an undamaged key frame on where it began at one.
+    """
+
+    images: dict[int, NDArray[Any]] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
     seen: list[int] = field(default_factory=list)
-    bad: int = 0
-    clean_start: bool = True
+    lost: list[int | None] = field(default_factory=list)
+    events: list[int | None] = field(default_factory=list)
+    sound: bool = True
 
 
-def read(path: str, window: Window) -> VideoClip:
-    """Read the frames of `window`, in presentation order.
+def read(path: str, window: Window, convert: Convert | None = None) -> VideoClip:
+    """Read the frames of `window`, in the order in which they are shown.
+
+    Args:
+        path: of a video file.
+        window: which frames.
+        convert: what is kept of each frame; None: all of it.
 
     Raises:
-        VideoError: the file cannot be opened, is too short, changes its frame size, or none of the wanted
-            frames can be decoded.
-
-    Warns:
-        UserWarning: damaged frames were replaced by their nearest decodable neighbours.
+        VideoError: the file cannot be opened, is too short, has too large frames, changes their size, or none of the
+            wanted frames can be decoded.
     """
-    timeline = tl.scan(path)
-    take = None
-    if timeline is not None:
-        places = window.choose(path, timeline.times, timeline.fps)
-        take = _take_by_stamp(path, timeline, places)
-    if timeline is None or take is None:
-        timeline = _decode_timeline(path)
-        places = window.choose(path, timeline.times, timeline.fps)
-        take = _take(path, timeline, places, None)
-    stamps = [timeline.stamps[i] for i in places]
-    lost = [i for i, stamp in zip(places, stamps, strict=True) if stamp not in take.images]
-    if lost:
-        _stand_in(path, timeline, places, take, lost)
-    return VideoClip(
-        frames=np.stack([take.images[stamp] for stamp in stamps]),
-        indices=tuple(places),
-        times=tuple(timeline.times[i] for i in places),
-        fps=timeline.fps,
-        total_frames=len(timeline.stamps),
-        damaged=take.bad,
-        replaced=tuple(lost),
-        path=path,
-        reader="pyav",
-    )
+    return _Reader(path, convert).read(window)
 
 
-def _take_by_stamp(path: str, timeline: tl.Timeline, places: list[int]) -> _Take | None:
-    """Decode the wanted frames from a key frame before them; None if the time stamps prove wrong."""
-    first, last = timeline.stamps[places[0]], timeline.stamps[places[-1]]
-    expected = set(timeline.stamps[places[0] : places[-1] + 1])
-    before = timeline.keys[: bisect.bisect_right(timeline.keys, first)]
-    seeks = [key for key in before[::-1][:_SEEK_TRIES] if key > timeline.stamps[0]]
-    for key in [*seeks, None]:
-        take = _take(path, timeline, places, key)
-        shown = {stamp for stamp in take.seen if first <= stamp <= last}
-        # A missing frame is one that was damaged, or one that this start cannot deliver: count to tell.
-        if take.clean_start and shown <= expected and len(expected - shown) <= take.bad:
-            return take
-    return None
+@dataclass
+class _Reader:
+    path: str
+    convert: Convert | None
+    display: Display = AS_STORED
 
+    def read(self, window: Window) -> VideoClip:
+        with open_video(self.path) as video:
+            timeline = tl.scan(*video)
+            self.display = timeline.display
+            take = None
+            if not timeline.by_order:
+                places = window.choose(self.path, timeline.times, timeline.fps)
+                take = self._take_by_stamp(video, timeline, places)
+        if take is None:
+            timeline, places, take = self._take_by_order(window, timeline)
+        stamps = [timeline.stamps[i] for i in places]
+        replaced = [i for i, stamp in zip(places, stamps, strict=True) if stamp not in take.images]
+        if replaced:
+            self._stand_in(timeline, places, take, replaced)
+        assert take.size is not None
+        return VideoClip(
+            frames=join_frames([take.images.pop(stamp) for stamp in stamps]),
+            size=take.size,
+            indices=tuple(places),
+            times=tuple(timeline.times[i] for i in places),
+            fps=timeline.fps,
+            total_frames=len(timeline.stamps),
+            damaged=len(take.lost),
+            replaced=tuple(replaced),
+            path=self.path,
+            reader="pyav",
+        )
 
-def _take(path: str, timeline: tl.Timeline, places: list[int], key: int | None) -> _Take:
-    """Decode from the key frame stamped `key`, or from the start, through the last wanted frame."""
-    wanted = {timeline.stamps[i] for i in places}
-    last = max(wanted)
-    take = _Take(key)
-    size = None
-    with tl.open_video(path) as (container, stream):
+    def _take_by_stamp(self, video: _Video, timeline: tl.Timeline, places: list[int]) -> _Take | None:
+        """Decode the wanted frames from a key frame before them; None if the time stamps prove wrong."""
+        wanted = {timeline.stamps[i] for i in places}
+        # One more: leading frames that a key frame cannot show would otherwise be missed without a trace.
+        last = timeline.stamps[min(places[-1] + 1, len(timeline.stamps) - 1)]
+        before = timeline.keys[: bisect.bisect_right(timeline.keys, min(wanted))]
+        for key in before[::-1][:_SEEK_TRIES]:
+            take = self._take(video, wanted, last, key)
+            # Damage is read from the start: what FFmpeg puts in its place depends on the frames before.
+            if (
+                take.seen
+                and take.seen[0] <= min(wanted)
+                and not take.lost
+                and _agrees(take, timeline, take.seen[0], last)
+            ):
+                return take
+        take = self._take_from_start(wanted, last)
+        return take if _agrees(take, timeline, timeline.stamps[0], last) else None
+
+    def _take_by_order(self, window: Window, guess: tl.Timeline) -> tuple[tl.Timeline, list[int], _Take]:
+        """Decode the whole file to learn which frames it shows, and keep those that are wanted."""
+        try:
+            places = window.choose(self.path, guess.times, guess.fps)
+        except VideoError:
+            places = []  # the decoder may bring more frames than the packets announce
+        with open_video(self.path) as video:
+            take = self._take(video, set(places), None, by_order=True)
+            timeline = tl.from_decoder(*video, take.events, {number for number in take.lost if number is not None})
+        if not take.seen:
+            bad = len(take.lost)
+            raise VideoError(self.path, "must have a frame that can be decoded; it has none", packets_bad=bad)
+        places = window.choose(self.path, timeline.times, timeline.fps)
+        wanted = {timeline.stamps[i] for i in places}
+        if wanted.isdisjoint(take.images) or not wanted.issubset({*take.images, *take.lost}):
+            take = self._take_from_start(wanted, max(wanted), by_order=True)
+        take.lost = [number for number in take.lost if number is not None and number <= max(wanted)]
+        return timeline, places, take
+
+    def _take_from_start(self, wanted: set[int], last: int, by_order: bool = False) -> _Take:
+        # Opened anew: not every format can be wound back to its first frame.
+        with open_video(self.path) as video:
+            return self._take(video, wanted, last, by_order=by_order)
+
+    def _take(
+        self, video: _Video, wanted: set[int], last: int | None, key: int | None = None, by_order: bool = False
+    ) -> _Take:
+        """Decode from the key frame stamped `key`, or from where the video stands, through `last` or to the end."""
+        take = _Take()
         if key is not None:
             try:
-                container.seek(key, stream=stream)
+                video[0].seek(key, stream=video[1])
             except av.error.FFmpegError:
-                take.clean_start = False
+                take.sound = False
                 return take
-        for order, (pts, frame) in enumerate(_decode(container, stream)):
-            stamp = order if timeline.by_order else pts
+        for number, (pts, frame) in enumerate(_decode(*video)):
+            take.events.append(pts)
+            stamp = number if by_order else pts
             if frame is None or (frame.is_corrupt and key is None):
-                take.bad += 1
+                take.lost.append(stamp)
             elif stamp is not None:
-                if key is not None and (frame.is_corrupt or not (take.seen or frame.key_frame)):
-                    take.clean_start = False
+                broken = key is not None and (frame.is_corrupt or not (take.seen or frame.key_frame))
+                if broken or (take.seen and stamp <= take.seen[-1]):
+                    take.sound = False
                     return take
                 take.seen.append(stamp)
                 if stamp in wanted:
-                    size = size or (frame.width, frame.height)
-                    _check_size(path, frame, size)
-                    take.images[stamp] = to_rgb(frame)
+                    self._keep(take, stamp, frame, len(wanted))
             # The stamp of a damaged packet comes ahead of the frames that the decoder still holds back.
-            if stamp is not None and stamp >= last and (timeline.by_order or frame is not None):
+            if last is not None and stamp is not None and stamp >= last and (by_order or frame is not None):
                 break
-    return take
+        return take
+
+    def _keep(self, take: _Take, stamp: int, frame: av.VideoFrame, count: int) -> None:
+        check_pixels(self.path, frame.height, frame.width, count if self.convert is None else 1)
+        image = to_rgb(frame, self.display)
+        height, width = image.shape[:2]
+        if take.size and take.size != (height, width):
+            got = f"{take.size[1]}x{take.size[0]} and {width}x{height}"
+            raise VideoError(self.path, f"must keep one frame size; got {got}")
+        take.size = height, width
+        take.images[stamp] = image if self.convert is None else self.convert(image)
+
+    def _stand_in(self, timeline: tl.Timeline, places: list[int], take: _Take, replaced: list[int]) -> None:
+        """Fill these places with the nearest decodable frames of the window, the earlier of two equally near."""
+        place_of = {stamp: i for i, stamp in enumerate(timeline.stamps)}
+        seen = sorted(place_of[stamp] for stamp in take.seen if stamp in place_of)
+        usable = [i for i in seen if places[0] <= i <= places[-1]]
+        if not usable:
+            where = f"from frame {places[0]} to frame {places[-1]}"
+            bad = len(take.lost)
+            raise VideoError(self.path, f"must have a frame that can be decoded {where}; it has none", packets_bad=bad)
+        nearest = {i: min(usable, key=lambda j: (abs(j - i), j)) for i in replaced}
+        between = {timeline.stamps[j] for j in nearest.values()}.difference(take.images)
+        if between:
+            # A second pass is cheaper than holding every frame between the wanted ones for this rare case.
+            more = self._take_from_start(between, max(between), timeline.by_order)
+            take.images.update(more.images)
+            take.size = take.size or more.size
+        for i, j in nearest.items():
+            take.images[timeline.stamps[i]] = take.images[timeline.stamps[j]]
+
+
+def _agrees(take: _Take, timeline: tl.Timeline, first: int, last: int) -> bool:
+    """Whether a take showed the frames stamped `first` to `last` in the timeline's order, but for damaged ones.
+
+    Where stamps are those of decoding, frames that were reordered come out of order, or seem to be missing.
+    """
+    if not take.sound:
+        return False
+    stamps = timeline.stamps
+    expected = set(stamps[bisect.bisect_left(stamps, first) : bisect.bisect_right(stamps, last)])
+    shown = {stamp for stamp in take.seen if stamp <= last}
+    return shown <= expected and len(expected - shown) <= len(take.lost)
 
 
 def _decode(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
     """Time stamps and frames as they leave the decoder; (time stamp, None) for each damaged packet."""
-    for packet in tl.packets(container, stream):
+    decoder = find_decoder(stream)
+    for packet in packets(container, stream):
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet)
         except av.error.FFmpegError:
             yield packet.pts, None
         else:
             yield from ((frame.pts, frame) for frame in frames)
-
-
-def _decode_timeline(path: str) -> tl.Timeline:
-    """Decode the whole file once, keeping no frame, to learn which frames it shows."""
-    with tl.open_video(path) as (container, stream):
-        shown = [(pts, frame is not None) for pts, frame in _decode(container, stream)]
-        if not any(decoded for _, decoded in shown):
-            raise VideoError(path, "must have a frame that can be decoded; it has none", packets_bad=len(shown))
-        stamps = {pts for pts, _ in shown if pts is not None}
-        if len(stamps) < len(shown):
-            return tl.build_by_order(stream, len(shown))
-        return tl.build(stream, sorted(stamps), [])
-
-
-def _stand_in(path: str, timeline: tl.Timeline, places: list[int], take: _Take, lost: list[int]) -> None:
-    """Fill the lost places with the nearest decodable frames of the window, the earlier of two equally near."""
-    place_of = {stamp: i for i, stamp in enumerate(timeline.stamps)}
-    seen = sorted(place_of[stamp] for stamp in take.seen if stamp in place_of)
-    usable = [i for i in seen if places[0] <= i <= places[-1]]
-    if not usable:
-        where = f"from frame {places[0]} to frame {places[-1]}"
-        raise VideoError(path, f"must have a frame that can be decoded {where}; it has none", packets_bad=take.bad)
-    nearest = {i: min(usable, key=lambda j: (abs(j - i), j)) for i in lost}
-    between = sorted(j for j in set(nearest.values()) if timeline.stamps[j] not in take.images)
-    if between:
-        # A second pass is cheaper than holding every frame between the wanted ones for this rare case.
-        take.images.update(_take(path, timeline, between, take.key).images)
-    for i, j in nearest.items():
-        take.images[timeline.stamps[i]] = take.images[timeline.stamps[j]]
-    frames = "1 damaged frame was" if len(lost) == 1 else f"{len(lost)} damaged frames were"
-    warnings.warn(f"{path}: {frames} replaced by the nearest decodable one", UserWarning, stacklevel=4)
-
-
-def _check_size(path: str, frame: av.VideoFrame, size: tuple[int, int]) -> None:
-    if (frame.width, frame.height) != size:
-        got = f"{size[0]}x{size[1]} and {frame.width}x{frame.height}"
-        raise VideoError(path, f"must keep one frame size; got {got}")
-
-
-def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the frame in RGB, transparency over black, turned as its rotation flag says."""
-    alpha = any(component.is_alpha for component in frame.format.components)
-    image: NDArray[Any] = frame.to_ndarray(format="rgba" if alpha else "rgb24")
-    return np.rot90(over_black(image) if alpha else image, k=int(frame.rotation) % 360 // 90)
-
-
-def over_black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: an (H, W, 4) RGBA image laid over black."""
-    alpha = image[..., 3:].astype(np.uint16)
-    return ((image[..., :3] * alpha + 127) // 255).astype(np.uint8)

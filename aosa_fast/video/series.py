@@ -96,7 +96,7 @@ def warn_of_gaps(path: str, series: Series, first: int, last: int) -> None:
         before, after = (os.path.basename(series.files[gaps[0] + i]) for i in (0, 1))
         more = f", and {len(gaps) - 1} more such gaps" if len(gaps) > 1 else ""
         text = f"{path}: frames are missing between {before} and {after}{more}; the leap counts as motion"
-        warnings.warn(text, UserWarning, stacklevel=5)
+        warnings.warn(text, UserWarning, stacklevel=6)
 
 
 def _group(path: str, folder: str, names: Sequence[str], joined: bool) -> list[Series]:

@@ -1,136 +1,165 @@
-"""When each frame of a video file is shown, found without decoding where time stamps allow it."""
+"""When each frame of a video file is shown, found without decoding where time stamps can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from itertools import pairwise
 
 import av
 
-from aosa_fast.errors import VideoError
 from aosa_fast.video.clip import DEFAULT_FPS
+from aosa_fast.video.opening import find_decoder, packets
+from aosa_fast.video.pixels import AS_STORED, Display, find_display, has_alpha
+
+# Containers that store when a frame is shown. Others (AVI, ASF, MXF, raw streams) store when it is decoded, and what
+# FFmpeg derives from that is wrong for packed or reordered frames.
+_STORE_PRESENTATION = ("mov", "matroska", "mpegts", "mpeg", "flv", "nut", "ogg")
+
+# The longest packet of MPEG-4 that only says "as before", for which no frame is shown; a picture takes more.
+_NOT_CODED = 8
+
+
+# More frames than this are held back by no decoder: H.264 with the most layers of B-frames in use.
+_MOST_HELD = 4
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The frames of a file in presentation order.
+    """The frames of a file in the order in which they are shown.
 
     Attributes:
-        stamps: what identifies each frame, ascending: its time stamp, or its running number if `by_order`.
+        stamps: what identifies each frame: its time stamp, ascending; or, if `by_order`, its running number among all
+            that leaves the decoder, damaged packets included.
         times: seconds from the first frame.
         fps: average rate.
-        keys: time stamps of the key frames, ascending; empty if `by_order`.
-        by_order: time stamps are missing or repeated, so frames are counted as they leave the decoder.
-        plain: 8 bits a channel and no transparency, which every library turns into the same RGB values.
+        keys: time stamps of the key frames from which decoding can begin, ascending; empty if `by_order`.
+        by_order: packets do not tell which frame is shown when; only decoding from the start does. From `scan`, the
+            number of frames and their times are then a guess.
+        display: how frames are turned and mirrored to be shown.
+        plain: upright but for quarter turns, 8 bits a channel, no transparency, and in an order that nobody can take
+            for another one: every library shows the same frames.
     """
 
     stamps: tuple[int, ...]
     times: tuple[float, ...]
     fps: float
     keys: tuple[int, ...]
-    by_order: bool
-    plain: bool
+    by_order: bool = False
+    display: Display = AS_STORED
+    plain: bool = False
 
 
-@contextmanager
-def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The container and its best video stream, closed afterwards.
-
-    Raises:
-        VideoError: the file is missing, empty, unreadable, no video, or needs a decoder that is not there.
-    """
-    check_file(path)
-    try:
-        # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol.
-        container = av.open(str(Path(path).absolute()))
-    except (av.error.FFmpegError, UnicodeError) as error:
-        raise VideoError(path, f"must be a video file, complete from its start; got {_reason(error)}") from error
-    with container:
-        stream = container.streams.best("video")
-        # The cover picture of a music file counts as a video stream to FFmpeg, not to people.
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-            raise VideoError(path, "must have a video stream; it has no video stream")
-        if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-            raise VideoError(path, "must have a video stream in a known format; no decoder knows it")
-        # Frame threads would report a damaged packet some packets late; slices keep the two together.
-        stream.thread_type = "SLICE"
-        yield container, stream
-
-
-def check_file(path: str) -> None:
-    """Find the reasons that FFmpeg would report unclearly.
-
-    Raises:
-        VideoError: `path` is missing, no regular file, empty, or may not be read.
-    """
-    if not Path(path).exists():
-        raise VideoError(path, "must exist; there is no such file or folder")
-    if not Path(path).is_file():
-        raise VideoError(path, "must be a regular file or a folder of frames")
-    try:
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise VideoError(path, f"must be readable; got {error.strerror}") from error
-    if empty:
-        raise VideoError(path, "must be a video file; it is empty (0 bytes)")
-
-
-def scan(path: str) -> Timeline | None:
-    """Read the time stamps of all packets without decoding; None where they do not tell the frames apart."""
-    stamps: list[int] = []
+def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Timeline:
+    """Read the time stamps of all packets, and decode the first frame: where both agree, it is not `by_order`."""
+    pts: list[int | None] = []
+    dts: list[int] = []
     keys: list[int] = []
-    with open_video(path) as (container, stream):
-        for packet in packets(container, stream):
-            if not packet.size or packet.is_discard:
-                continue
-            if packet.pts is None:
-                return None
-            stamps.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-        if not stamps or len(set(stamps)) < len(stamps):
-            return None
-        return build(stream, sorted(stamps), sorted(keys))
+    silent = False
+    decoder = find_decoder(stream)
+    first: av.VideoFrame | None = None
+    for packet in packets(container, stream):
+        if first is None:
+            with suppress(av.error.FFmpegError):
+                first = next(iter(decoder.decode(packet)), None)
+        if not packet.size or packet.is_discard:
+            continue
+        pts.append(packet.pts)
+        dts += [] if packet.dts is None else [packet.dts]
+        keys += [packet.pts] if packet.is_keyframe and packet.pts is not None else []
+        silent |= stream.codec_context.name == "mpeg4" and packet.size <= _NOT_CODED
+    stamps = sorted(stamp for stamp in pts if stamp is not None)
+    reorders = stream.codec_context.codec.reorder
+    in_order = stamps == pts
+    if len(set(stamps)) < len(pts) or first is None or first.pts != stamps[0] or silent:
+        sure = False  # frames that share a stamp, have none, or of which the decoder leaves some out
+    elif reorders:
+        # A clock that goes back is that of another recording, appended to the first.
+        sure = _stores_presentation(container) and dts == sorted(dts)
+    else:
+        sure = in_order
+    display = find_display(first) if first else AS_STORED
+    if not sure or first is None:
+        return _even(stream, len(pts), display)
+    alpha = has_alpha(first)
+    # Stamps that ascend in a stream that reorders its frames may be those of decoding: `pyav_reader` finds out.
+    hidden = reorders and in_order and stream.codec_context.has_b_frames
+    plain = not (alpha or display.is_mirrored or hidden)
+    plain = plain and all(channel.bits <= 8 for channel in first.format.components)
+    times, fps = _times(stream, stamps)
+    # Transparency has key frames of its own.
+    return Timeline(tuple(stamps), times, fps, () if alpha else tuple(sorted(keys)), display=display, plain=plain)
 
 
-def build(stream: av.VideoStream, stamps: list[int], keys: list[int]) -> Timeline:
-    """The timeline of frames with known, distinct time stamps."""
+def from_decoder(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    events: Sequence[int | None],
+    lost: Collection[int],
+) -> Timeline:
+    """The timeline of a file that has been decoded whole.
+
+    Args:
+        container: the file.
+        stream: its video.
+        events: time stamps of all that left the decoder, in this order.
+        lost: running numbers of those of them that are damaged packets.
+    """
+    shown = [stamp for number, stamp in enumerate(events) if number not in lost]
+    known = {stamp for stamp in shown if stamp is not None}
+    # A packet that reports damage may still become a frame.
+    places = [number for number, stamp in enumerate(events) if number not in lost or stamp not in known]
+    stamps = [stamp for number in places if (stamp := events[number]) is not None]
+    ascend = len(known) == len(shown) and all(a < b for a, b in pairwise(shown) if a is not None and b is not None)
+    distinct = len(set(stamps)) == len(places)
+    # What FFmpeg derives where no time is stored is wrong for a damaged packet.
+    if not ascend or not distinct or (lost and not _stores_presentation(container)):
+        # Only of these codecs are stamps that do not ascend those of decoding, in which FFmpeg changes nothing.
+        of_decoding = distinct and not ascend and stream.codec_context.name in ("h264", "hevc")
+        return _even(stream, len(places), stamps=_move_lost(places, stamps, lost) if of_decoding else places)
+    # The stamp of a damaged packet comes ahead of the frames that the decoder still holds back.
+    order = sorted(range(len(places)), key=stamps.__getitem__)
+    times, fps = _times(stream, sorted(stamps))
+    return Timeline(tuple(places[i] for i in order), times, fps, (), by_order=True)
+
+
+def _move_lost(places: list[int], stamps: list[int], lost: Collection[int]) -> list[int]:
+    """Damaged packets behind the frames that the decoder held back when it met them, where stamps are of decoding.
+
+    Most packets are of B-frames, each shown one frame sooner than it is decoded.
+    """
+    decoded = {places[i]: rank for rank, i in enumerate(sorted(range(len(places)), key=stamps.__getitem__))}
+    moved = list(places)
+    for number in reversed([number for number in places if number in lost]):
+        at = moved.index(number)
+        if 0 < decoded[number] - at <= _MOST_HELD:
+            moved.insert(decoded[number] - 1, moved.pop(at))
+    return moved
+
+
+def _stores_presentation(container: av.container.InputContainer) -> bool:
+    return container.format.name.split(",")[0] in _STORE_PRESENTATION
+
+
+def _times(stream: av.VideoStream, stamps: Sequence[int]) -> tuple[tuple[float, ...], float]:
+    """Seconds from the first frame, and frames a second, of ascending stamps."""
     base = float(stream.time_base or Fraction(1, 1000))
     times = tuple((stamp - stamps[0]) * base for stamp in stamps)
     measured = (len(times) - 1) / times[-1] if len(times) > 1 else 0.0
-    fps = _rate(stream) or measured or DEFAULT_FPS
-    return Timeline(tuple(stamps), times, fps, tuple(keys), by_order=False, plain=_plain(stream))
+    return times, _rate(stream) or measured or DEFAULT_FPS
 
 
-def build_by_order(stream: av.VideoStream, count: int) -> Timeline:
+def _even(
+    stream: av.VideoStream, count: int, display: Display = AS_STORED, stamps: Sequence[int] | None = None
+) -> Timeline:
     """The timeline of `count` frames without usable time stamps, taken as evenly spaced."""
     fps = _rate(stream) or DEFAULT_FPS
-    return Timeline(
-        tuple(range(count)), tuple(i / fps for i in range(count)), fps, (), by_order=True, plain=_plain(stream)
-    )
-
-
-def packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets of the stream, up to where the file ends or breaks off."""
-    with suppress(av.error.FFmpegError):
-        yield from container.demux(stream)
-
-
-def _plain(stream: av.VideoStream) -> bool:
-    pixels = stream.codec_context.format
-    return pixels is not None and all(c.bits <= 8 and not c.is_alpha for c in pixels.components)
+    times = tuple(i / fps for i in range(count))
+    return Timeline(tuple(stamps or range(count)), times, fps, (), by_order=True, display=display)
 
 
 def _rate(stream: av.VideoStream) -> float:
     rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate and rate > 0 else 0.0
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "data that is cut off or in no known format"
-    return (getattr(error, "strerror", None) or type(error).__name__).replace("\n", " ")

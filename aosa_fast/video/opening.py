@@ -1,0 +1,83 @@
+"""Open a video file with PyAV: its best video stream, the packets, and the decoder for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import av
+
+from aosa_fast.errors import VideoError
+from aosa_fast.video.clip import check_pixels
+
+# FFmpeg's own decoders of VP8 and VP9 leave out the transparency, which lies beside the picture in the packet.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The container and its best video stream, closed afterwards.
+
+    Raises:
+        VideoError: the file is missing, empty, unreadable, no video, has too large frames, or needs a decoder that is
+            not there.
+    """
+    check_file(path)
+    try:
+        # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol. Titles may be in any encoding.
+        container = av.open(str(Path(path).absolute()), metadata_errors="replace")
+    except (av.error.FFmpegError, UnicodeError) as error:
+        raise VideoError(path, f"must be a video file, complete from its start; got {_reason(error)}") from error
+    with container:
+        stream = container.streams.best("video")
+        # The cover picture of a music file counts as a video stream to FFmpeg, not to people.
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            raise VideoError(path, "must have a video stream; it has no video stream")
+        if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
+            raise VideoError(path, "must have a video stream in a known format; no decoder knows it")
+        check_pixels(path, stream.codec_context.height, stream.codec_context.width)
+        # Frame threads would report a damaged packet some packets late; slices keep the two together.
+        stream.thread_type = "SLICE"
+        yield container, stream
+
+
+def check_file(path: str) -> None:
+    """Find the reasons that FFmpeg would report unclearly.
+
+    Raises:
+        VideoError: `path` is missing, no regular file, empty, or may not be read.
+    """
+    if not Path(path).exists():
+        raise VideoError(path, "must exist; there is no such file or folder")
+    if not Path(path).is_file():
+        raise VideoError(path, "must be a regular file or a folder of frames")
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise VideoError(path, f"must be readable; got {error.strerror}") from error
+    if empty:
+        raise VideoError(path, "must be a video file; it is empty (0 bytes)")
+
+
+def find_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
+    """The decoder of a stream: its own, or one that knows its transparency."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name in av.codecs_available and stream.metadata.get("alpha_mode") == "1":
+        decoder = av.CodecContext.create(name, "r")
+        assert isinstance(decoder, av.VideoCodecContext)
+        return decoder
+    return stream.codec_context
+
+
+def packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+    """The packets of the stream, up to where the file ends or breaks off."""
+    with suppress(av.error.FFmpegError):
+        yield from container.demux(stream)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.InvalidDataError):
+        return "data that is cut off or in no known format"
+    return (getattr(error, "strerror", None) or type(error).__name__).replace("\n", " ")
