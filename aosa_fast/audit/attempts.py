@@ -68,7 +68,7 @@ class Attempts:
             InputError: the disk is full, or the file cannot be written; then nothing is recorded.
         """
         died = list(dict.fromkeys(ids))
-        self._lines.add({"died": died, "stage": stage, "reason": reason})
+        self._write({"died": died, "stage": stage, "reason": reason}, sync=True)
         self._count(died, stage, reason)
 
     def forgive(self, id: str) -> None:
@@ -80,7 +80,7 @@ class Attempts:
             InputError: as `record`.
         """
         if id in self._records:
-            self._lines.add({"forgiven": id}, sync=False)
+            self._write({"forgiven": id}, sync=False)
             del self._records[id]
 
     def quarantine_row(self, sample: Sample) -> Row:
@@ -103,6 +103,9 @@ class Attempts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _write(self, line: dict[str, Any], *, sync: bool) -> None:
+        self._lines.add(line, sync=sync)
 
     def _count(self, ids: Sequence[str], stage: str, reason: str) -> None:
         for id in ids:
