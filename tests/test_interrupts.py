@@ -22,10 +22,13 @@ __all__ = ["aosa"]  # the fixture
 
 @pytest.fixture(autouse=True)
 def usual_signals() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a job in the background, it is ignored
+    # A job in the background ignores Ctrl-C, and Ray leaves a handler of its own for SIGTERM.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def signalled(work: Callable[..., Any], number: int, at: int) -> Callable[..., Any]:
