@@ -156,8 +156,8 @@ def settle(model: Model, seen: Behaviour, logits: Tensor, score: str) -> None:
         _warn(
             memory,
             "the model answers the same clip differently each time, by up to "
-            f"{seen.difference(seen.again, score):.2g} of its score: so do its maps; turn off what is random in it, "
-            "such as functional dropout without training=self.training",
+            f"{seen.difference(seen.again, score):.2g} of its score, and its maps differ as well: turn off what is "
+            "random in it, such as functional dropout without training=self.training",
         )
 
 

@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.errors import InputError, VideoError
-
-_LONGEST = 200  # characters of a foreign text in a message
+from aosa_fast.errors import InputError, VideoError, brief, describe_error
 
 
 @contextmanager
-def reading(path: object, rule: str, error: type[InputError] = InputError) -> Iterator[None]:
+def reading(path: object, rule: str, error: type[InputError] = InputError, *, named: bool = True) -> Iterator[None]:
     """Around all that reads a foreign file and takes its content apart.
 
     What a damaged or hostile file makes a library raise is nowhere listed: Pillow raises SyntaxError, json
@@ -32,15 +30,18 @@ def reading(path: object, rule: str, error: type[InputError] = InputError) -> It
         path: what is read, for the message.
         rule: what it must be: "must be a JSON file"; where it cannot be opened, that says so instead.
         error: `InputError` or `VideoError`.
+        named: whether an `InputError` that is raised inside names the file; else it is put before it.
 
     Raises:
-        InputError: anything went wrong; one line with path, rule and reason. One that was raised inside goes through
-            as it is.
+        InputError: anything went wrong; one line with path, rule and reason. One that was raised inside, and names the
+            file, goes through as it is.
     """
     try:
         yield
-    except InputError:
-        raise
+    except InputError as own:
+        if named:
+            raise
+        raise InputError(f"{path}: {own}") from None
     except Exception as cause:
         text = f"{rule}; got {reason(cause)}"
         if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
@@ -112,17 +113,10 @@ def reason(error: Exception) -> str:
         return "more than fits into memory"
     if isinstance(error, FileNotFoundError) and error.filename is not None and os.path.islink(error.filename):
         return "a link to a file that is missing"
-    text = brief(getattr(error, "strerror", None) or error)
-    name = type(error).__name__
     # These are made for programmers: str(KeyError("fps")) is 'fps'.
-    unclear = isinstance(error, LookupError | AttributeError | TypeError | AssertionError)
-    return name if not text else f"{name}: {text}" if unclear else text
-
-
-def brief(value: object) -> str:
-    """The text of a foreign value for a message: one line, cut off where it is long."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    if isinstance(error, LookupError | AttributeError | TypeError | AssertionError):
+        return describe_error(error)
+    return brief(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def _open_regular(name: str, flags: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-LONGEST = 400  # characters of other people's messages
-
 
 class InputError(ValueError):
     """An argument, model or file breaks a rule. The message names it, the rule, and what was given."""
@@ -13,9 +11,15 @@ class ModelError(InputError):
     """The user's own model failed: the error that it raised is the cause, `__cause__`, of this one."""
 
 
+def brief(value: object, longest: int = 200) -> str:
+    """The text of a foreign value for a message: one line, cut off where it is long (in characters)."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def describe_error(error: BaseException) -> str:
     """The kind and the message of an error of somebody else's code, in one line of bounded length."""
-    text = " ".join(str(error).split())[:LONGEST]
+    text = brief(error, 400)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -15,10 +15,11 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aosa_fast.boundary import reading
+from aosa_fast.boundary import reading, reason
 from aosa_fast.errors import InputError
 
 if sys.platform != "win32":
@@ -55,8 +56,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise InputError(f"{path}: must be writable; got {' '.join(reason.split())}") from error
+        raise InputError(f"{path}: must be writable; got {reason(error)}") from error
 
 
 def write_file(path: Path, content: Any, temporary: Path) -> None:
@@ -87,10 +87,14 @@ def write_new(path: Path, content: Any) -> None:
     path.unlink(missing_ok=True)
     # "x": where a link has come meanwhile, this fails.
     with open(path, "xb", buffering=0) as file:
-        view = memoryview(content)
-        while view:  # a disk that gets full takes a part
-            view = view[file.write(view) :]
+        _write(file.write, content)
         os.fsync(file.fileno())
+
+
+def _write(write: Callable[[memoryview], int], content: Any) -> None:
+    view = memoryview(content)
+    while view:  # a disk that gets full takes a part
+        view = view[write(view) :]
 
 
 def make_folder(root: Path, *names: str) -> Path:
@@ -179,10 +183,8 @@ def sync_folder(path: Path) -> None:
 
 def disk_error(folder: Path, error: OSError) -> InputError:
     """The error of a folder that cannot be written, to be raised."""
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    if error.errno in _FULL:
-        return InputError(f"{folder}: must have room on the disk; {reason}")
-    return InputError(f"{folder}: must be a folder that can be written; {reason}")
+    rule = "must have room on the disk" if error.errno in _FULL else "must be a folder that can be written"
+    return InputError(f"{folder}: {rule}; {reason(error)}")
 
 
 class Record:
@@ -239,9 +241,7 @@ class Record:
             raise ValueError("the record is closed")
         content = json.dumps(line, allow_nan=False).encode() + b"\n"
         try:
-            done = 0
-            while done < len(content):  # a disk that gets full takes a part
-                done += os.write(self._file, content[done:])
+            _write(partial(os.write, self._file), content)
             if sync:
                 os.fsync(self._file)
         except OSError as error:

@@ -70,7 +70,9 @@ def model_errors(way_out: str) -> Iterator[None]:
     except Exception as error:
         if "use_reentrant" in str(error):
             way_out = "set use_reentrant=False in its torch.utils.checkpoint, or use method='aosa' (--method aosa)"
-        raise ModelError(f"model must work on the clip; it raised {describe_error(error)}; {way_out}") from error
+        raise ModelError(
+            f"model must run on the clip without an error; it raised {describe_error(error)}; {way_out}"
+        ) from error
 
 
 def _way_out(batch: Tensor) -> str:

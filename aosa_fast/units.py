@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from aosa_fast.config import Config
 
-_NOUNS = {
-    "prob": "probability",
-    "logit": "logit",
-    "logprob": "log-probability",
-    "margin": "margin",
-    "sigmoid": "probability",
-}
+_NOUNS = {"prob": "probability", "logprob": "log-probability", "sigmoid": "probability"}  # others have their own name
 _UNITS = {
     "gradient": "|slope| of the {noun}, summed over channels",
     "smoothgrad": "|mean slope| of the {noun} under noise, summed over channels",
@@ -31,4 +25,4 @@ def units(config: Config) -> str:
         text = "share of the voxel that is kept, summed over areas, over its largest value"
     elif config.aggregate == "eq2" and config.method not in _UNITS:
         text = "{noun} where tubes are hidden elsewhere"
-    return text.format(noun=_NOUNS[config.score_name])
+    return text.format(noun=_NOUNS.get(config.score_name, config.score_name))

@@ -60,9 +60,9 @@ def _check(
         raise ValueError(f"frames must have at least one frame and one pixel; got {tuple(frames.shape)}")
     if not 0 < pyr_scale < 1:
         raise ValueError(f"pyr_scale must be above 0 and below 1; got {pyr_scale}")
-    least = {"levels": (levels, 0), "winsize": (winsize, 2), "iterations": (iterations, 1), "poly_n": (poly_n, 1)}
-    for name, (value, bound) in least.items():
-        check_numbers(bound, **{name: value})
+    check_numbers(0, levels=levels)
+    check_numbers(2, winsize=winsize)
+    check_numbers(1, iterations=iterations, poly_n=poly_n)
     if not poly_sigma >= LEAST_SIGMA:
         raise ValueError(f"poly_sigma must be at least {LEAST_SIGMA}; got {poly_sigma}")
 

@@ -1,10 +1,15 @@
-"""A disk that gets full, for tests: the same error without a disk."""
+"""What is on a disk, and a disk that gets full, for tests: the same error without a disk."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class Explainer:
         if setup.model == "none":
             raise InputError("model must be one of ...; got none")
         config = setup.settings.config
-        self.hello = Hello(PREPROCESSING, ("a", "b"), None, f"weights of {setup.model}", config, "cpu", {"torch": "0"})
+        self.hello = Hello(
+            PREPROCESSING, ("a", "b"), {0: 0, 1: 1}, f"weights of {setup.model}", config, "cpu", {"torch": "0"}
+        )
 
     def explain(self, clips: list[Sample]) -> list[Row]:
         return [{**fake_row(clip.id), **describe_sample(clip)} for clip in clips]

@@ -46,19 +46,35 @@ def write_clip(
     size: tuple[int, int] = (64, 48),
     stamps: Sequence[int] | None = None,
     first: int = 0,
-    title: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Frames that show `first`, `first` + 1, ..., at 25 a second or at `stamps` / 25 s."""
-    with av.open(str(path), "w") as container:
-        if title is not None:
-            container.metadata["title"] = title
-        stream = container.add_stream(codec, rate=25, options=dict(options))
-        stream.width, stream.height = size
+    images = [numbered(first + i, *size) for i in range(count)]
+    return encode(path, images, codec, pix_fmt, options, stamps=stamps, metadata=metadata)
+
+
+def encode(
+    path: Path,
+    images: Sequence[np.ndarray],
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] = LOSSLESS,
+    *,
+    rate: int = 25,
+    stamps: Sequence[int] | None = None,
+    metadata: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
+) -> Path:
+    """A video of these images, RGB or RGBA."""
+    with av.open(str(path), "w", options=muxer or {}) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(codec, rate=rate, options=dict(options))
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt
-        for i in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered(first + i, *size), format="rgb24")
-            frame.pts = i if stamps is None else stamps[i]
-            frame.time_base = Fraction(1, 25)
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
+            frame = frame.reformat(format=pix_fmt) if image.shape[2] == 4 else frame
+            frame.pts, frame.time_base = i if stamps is None else stamps[i], Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

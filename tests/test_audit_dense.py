@@ -17,6 +17,7 @@ import pytest
 from aosa_fast.audit import dense as module
 from aosa_fast.audit.dense import DenseWriter, dense_path, quantise, read_dense, restore
 from aosa_fast.errors import InputError
+from audit_disk import files
 
 zarr = pytest.importorskip("zarr")
 
@@ -59,11 +60,6 @@ def check_counted(folder: Path, at_least: dict[int, int]) -> None:
     assert counted.items() >= at_least.items()
     if counted:
         check(folder, counted)
-
-
-def files(folder: Path) -> list[str]:
-    store = dense_path(folder, SHARD)
-    return sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
 
 
 def test_quantised_maps_are_within_half_a_step() -> None:
@@ -118,7 +114,7 @@ def test_maps_come_back_by_their_index(tmp_path: Path) -> None:
 
 def test_many_clips_share_a_file(tmp_path: Path) -> None:
     write(tmp_path, range(11))
-    assert files(tmp_path) == [
+    assert files(dense_path(tmp_path, SHARD)) == [
         *("id/c.0", "id/zarr.json", "offset/c.0", "offset/zarr.json", "scale/c.0", "scale/zarr.json"),
         *("values/c.0.0.0.0", "values/c.1.0.0.0", "values/c.2.0.0.0", "values/zarr.json", "zarr.json"),
     ]
@@ -146,9 +142,9 @@ def test_maps_are_pending_until_a_file_is_full_or_they_are_flushed(tmp_path: Pat
     assert [writer.append(f"clip {number}", a_map(number)) for number in (6, 7)] == [6, 7]
     assert writer.pending == 0  # the file is full
     check(tmp_path, {number: number for number in range(8)})
-    before = files(tmp_path)
+    before = files(dense_path(tmp_path, SHARD))
     writer.close()
-    assert files(tmp_path) == before
+    assert files(dense_path(tmp_path, SHARD)) == before
 
 
 def test_a_quantised_map_will_do(tmp_path: Path) -> None:
@@ -276,11 +272,11 @@ def test_a_run_that_is_killed_again_and_again_loses_no_map_that_a_row_points_to(
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     write(tmp_path, range(2))
-    before = files(tmp_path)
+    before = files(dense_path(tmp_path, SHARD))
     leftover = dense_path(tmp_path, SHARD) / "values" / ".c.7.0.0.0.tmp"
     leftover.write_bytes(b"half")
     DenseWriter(tmp_path, SHARD, SHAPE)
-    assert files(tmp_path) == before
+    assert files(dense_path(tmp_path, SHARD)) == before
 
 
 def test_a_full_disk_is_one_line_and_the_maps_stay_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,14 @@ from aosa_fast.audit.pool import Pool
 from aosa_fast.audit.settings import AuditSettings, Setup
 from aosa_fast.data import Dataset, Sample, open_dataset
 from aosa_fast.errors import InputError
+from audit_processes import attempts, by_id, samples, until
 
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
+__all__ = ["attempts"]  # the fixture
+
 MakePool = Callable[..., Pool]
-
-
-def samples(*ids: str, folder: Path | None = None) -> list[Sample]:
-    return [Sample(id, None if folder is None else str(folder), None) for id in ids]
-
-
-def by_id(groups: Iterable[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The rows of a run, each sample's the only one."""
-    rows = [row for group in groups for row in group]
-    assert max(Counter(row["id"] for row in rows).values(), default=1) == 1
-    return {row["id"]: row for row in rows}
 
 
 def children(parent: int | None = None) -> set[int]:
@@ -69,22 +61,8 @@ def runs(pid: int) -> bool:
         return False
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-    return value
-
-
 def role_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2].decode()
-
-
-@pytest.fixture
-def attempts(tmp_path: Path) -> Iterator[Attempts]:
-    with Attempts(tmp_path / "run", (1, 1)) as attempts:
-        yield attempts
 
 
 @pytest.fixture

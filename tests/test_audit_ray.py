@@ -14,7 +14,6 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
@@ -37,24 +36,14 @@ from aosa_fast.audit.settings import AuditSettings, Setup
 from aosa_fast.audit.tasks import failed_row
 from aosa_fast.data import Dataset, Sample
 from aosa_fast.errors import InputError
+from audit_processes import attempts, by_id, samples, until
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs Ray", allow_module_level=True)
 if not Path("/proc/self/stat").exists():
     pytest.skip("looks for processes in /proc", allow_module_level=True)
 
-MakeEngine = Callable[..., RayEngine]
-
-
-def samples(*ids: str, folder: Path | None = None) -> list[Sample]:
-    return [Sample(id, None if folder is None else str(folder), None) for id in ids]
-
-
-def by_id(groups: Iterable[Iterable[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The rows of a run, each sample's the only one."""
-    rows = [row for group in groups for row in group]
-    assert max(Counter(row["id"] for row in rows).values(), default=1) == 1
-    return {row["id"]: row for row in rows}
+__all__ = ["attempts"]  # the fixture
 
 
 def parents() -> dict[int, int]:
@@ -75,14 +64,6 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.1)
-    return value
-
-
 def make_request(**changes: Any) -> AuditRequest:
     settings = {"batch": 4, "clip_seconds": 30.0, **changes.pop("settings", {})}
     fixed = {"data": "data", "model": "", "out": Path("not made"), "engine": "ray", "readers": 2}
@@ -91,12 +72,6 @@ def make_request(**changes: Any) -> AuditRequest:
 
 def make_setup(request: AuditRequest) -> Setup:
     return Setup(request.model, request.settings, None, (), "data", threads=request.threads)
-
-
-@pytest.fixture
-def attempts(tmp_path: Path) -> Iterator[Attempts]:
-    with Attempts(tmp_path / "run", (1, 1)) as attempts:
-        yield attempts
 
 
 class TestSharing:

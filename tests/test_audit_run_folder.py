@@ -16,7 +16,7 @@ from aosa_fast.audit import run_folder
 from aosa_fast.audit.parts import PartWriter
 from aosa_fast.audit.run_folder import open_run, read_run, read_shards
 from aosa_fast.errors import InputError
-from audit_disk import short_files
+from audit_disk import files, short_files
 from audit_rows import fake_row
 
 IDENTITY = {"model": "net.pt", "weights": None, "settings": {"config": {"stride": 8, "box": [16, 16]}, "seed": 0}}
@@ -34,10 +34,6 @@ def message(folder: Path, identity: dict[str, Any], shard: tuple[int, int] = ONE
         open_run(folder, identity, {}, shard)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 # One run in a folder
@@ -121,13 +117,6 @@ def test_a_run_json_that_is_none_is_one_line(tmp_path: Path, content: str, rule:
             read(tmp_path)
         assert str(caught.value) == expected
     assert (tmp_path / "run.json").read_text() == content
-
-
-def test_a_run_json_that_is_no_utf_8_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_bytes(b'{"format": "\xff"}')
-    assert message(tmp_path, IDENTITY).startswith(
-        f"{tmp_path / 'run.json'}: must be JSON; got 'utf-8' codec can't decode"
-    )
 
 
 def test_rows_of_a_run_that_nobody_knows_are_not_taken_over(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
+import small_nets
 import torch
+from small_nets import make_video
 from torch import Tensor, nn
 
 from aosa_fast import InputError, explain
@@ -17,17 +20,7 @@ from aosa_fast.metrics import causal_metrics, deletion
 METHODS = ("aosa", "aosa-approx", "aosa-path")
 
 
-def make_net(classes: int = 6, bias: float = 0.0) -> nn.Sequential:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    head = nn.Linear(32, classes)
-    head.weight.data *= 8
-    head.bias.data += bias
-    return nn.Sequential(*body, head).eval()
-
-
-def make_video(B: int = 1, seed: int = 0) -> Tensor:
-    return torch.randn(B, 3, 4, 32, 40, generator=torch.Generator().manual_seed(seed))
+make_net = partial(small_nets.make_net, scale=8)
 
 
 class Ending(nn.Module):
@@ -112,18 +105,6 @@ def test_deletion_of_a_model_that_applies_softmax():
     assert curve.metadata["probability"] == pytest.approx([float(make_net()(video).detach().softmax(-1).max())])
 
 
-class Coupled(nn.Module):
-    """What it says of a clip depends on the others, which no layer's type tells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = make_net()
-
-    def forward(self, video: Tensor) -> Tensor:
-        logits = self.net(video)
-        return logits - logits.mean(0) * 0.5
-
-
 def with_batch_statistics() -> nn.Sequential:
     net = make_net()
     net.insert(1, nn.BatchNorm3d(8, track_running_stats=False))
@@ -132,7 +113,10 @@ def with_batch_statistics() -> nn.Sequential:
 
 COUPLED = {
     "BatchNorm": (with_batch_statistics, r"^the model's answer depends on its batch \(1 has no running statistics\)"),
-    "else": (Coupled, r"^the model's answer depends on its batch \(another clip beside it changes the answer\)"),
+    "else": (
+        lambda: Ending(lambda logits: logits - logits.mean(0) * 0.5),  # which no layer's type tells
+        r"^the model's answer depends on its batch \(another clip beside it changes the answer\)",
+    ),
     "reshape": (
         lambda: Ending(lambda logits: logits.reshape(1, 6)),
         r"^the model takes one clip at a time, .*; two at once: RuntimeError: shape '\[1, 6\]' is invalid for",
@@ -169,21 +153,10 @@ def test_one_clip_alone_needs_no_batch(method):
     assert explain(model, make_video(), 1, **options).metadata["self_check"]["batch_difference"] is None
 
 
-class Lots(nn.Module):
-    """Dropout that evaluation mode does not turn off."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = make_net()
-
-    def forward(self, video: Tensor) -> Tensor:
-        return nn.functional.dropout(self.net(video), 0.3)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_model_that_draws_lots_is_said_to(method):
     torch.manual_seed(3)
-    model = Lots()
+    model = Ending(lambda logits: nn.functional.dropout(logits, 0.3))  # which evaluation mode does not turn off
     with pytest.warns(UserWarning, match=r"^the model answers the same clip differently each time, by up to") as caught:
         found = explain(model, make_video(), 1, method=method, score="logit")
     assert len(caught) == 1
@@ -251,7 +224,7 @@ class Wants:
         ("no gradient", {"method": "input-x-gradient"}, r"use method='aosa' .* \(method=input-x-gradient\)$"),
         ("checkpoint", {}, r"raised RuntimeError: .*; set use_reentrant=False in .*, or use method='aosa'"),
         ("checkpoint", {"method": "aosa-path"}, r"set use_reentrant=False .* \(method=aosa-path\)$"),
-        ("error", {}, r"^model must work on the clip; it raised KeyError: .*deep.*inside"),
+        ("error", {}, r"^model must run on the clip without an error; it raised KeyError: .*deep.*inside"),
     ],
 )
 def test_what_the_models_own_code_raises_is_one_line(what, options, message):

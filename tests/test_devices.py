@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
+import small_nets
 import torch
 from torch import Tensor, nn
 
@@ -26,10 +28,7 @@ def make_pictures(B: int = 2) -> Tensor:
     return torch.randint(0, 256, (B, 4, 32, 40, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def make_net() -> nn.Module:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    return nn.Sequential(*body, nn.Linear(32, 5)).eval()
+make_net = partial(small_nets.make_net, 5)
 
 
 class Cramped(nn.Module):

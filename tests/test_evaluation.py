@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -216,9 +215,6 @@ def test_another_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="must hold random with the same options; it holds it with others"):
         evaluate(memory(), classifier(), parse_entries(["random"], Config(stride=6)), tmp_path, SETTINGS)
     assert (tmp_path / FILE).read_bytes() == before
-    (tmp_path / FILE).write_text("nonsense\n")
-    with pytest.raises(InputError, match="line 1: must be a record of an evaluation; got "):
-        run(tmp_path)
 
 
 def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
@@ -234,29 +230,10 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
 )
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_line_that_is_none_of_ours(tmp_path, line, place):
-    run(tmp_path, methods=["random"])
-    lines = (tmp_path / FILE).read_text().splitlines()
-    lines[place] = line
+    lines = ['{"identity": {}}', line][1 - place :]
     (tmp_path / FILE).write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=f"line {place + 1}: must be a record of an evaluation; got "):
-        run(tmp_path, methods=["random"])
-
-
-def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
-    journal = Journal(tmp_path, {"format": 1})
-    before = (tmp_path / FILE).read_bytes()
-    write = os.write
-
-    def full(file, content):
-        if len(content) < 20:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(file, content[:20])
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(InputError, match="must have room on the disk; No space left on device"):
-        journal.add("random", "c", 0, [{"clip": "0"}])
-    journal.close()
-    assert (tmp_path / FILE).read_bytes() == before
+        Journal(tmp_path, {})
 
 
 def test_what_was_changed_is_measured_again(tmp_path):

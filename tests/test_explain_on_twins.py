@@ -13,6 +13,8 @@ from torch import nn
 
 pytest.importorskip("triton")
 
+from small_nets import make_net
+
 from aosa_fast import explain, pipeline
 
 TWINS = {
@@ -45,14 +47,12 @@ class Inline:
 
 
 def run(**options: Any) -> Any:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
     generator = torch.Generator().manual_seed(0)
     shades = torch.rand(1, 3, 1, 12, 14, generator=generator)
     picture = nn.functional.interpolate(shades, size=(1, 40, 52), mode="trilinear")[0, :, 0]
     pictures = torch.stack([picture[:, t : t + 33, 2 * t : 2 * t + 40] for t in range(3)]).permute(0, 2, 3, 1)
     pictures = (255 * pictures).to(torch.uint8)[None]
-    net = nn.Sequential(*body, nn.Linear(32, 5)).eval()
+    net = make_net(5)
     return explain(net, pictures, 2, mean=[0.4] * 3, std=[0.2] * 3, stride=8, box=9, score="logit", **options)
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import pytest
+import small_nets
 import torch
 from torch import Tensor, nn
 
@@ -12,16 +15,7 @@ from aosa_fast.kernels import reference
 MEAN, STD = [0.4, 0.45, 0.5], [0.2, 0.25, 0.3]
 
 
-def make_video(B: int = 2) -> Tensor:
-    return torch.randn(B, 3, 4, 32, 40, generator=torch.Generator().manual_seed(0))
-
-
-def make_net() -> nn.Module:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    net = nn.Sequential(*body, nn.Linear(32, 6)).eval()
-    net[-1].weight.data *= 5
-    return net
+make_net, make_video = partial(small_nets.make_net, scale=5), partial(small_nets.make_video, B=2)
 
 
 def test_one_value_per_channel():

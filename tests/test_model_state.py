@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_nets import make_video
 from torch import Tensor, nn
 
 from aosa_fast import InputError, explain
@@ -18,10 +19,6 @@ def make_net(channels: int = 3, *, inplace: bool = False) -> nn.Sequential:
         nn.Conv3d(channels, 8, 3, (1, 3, 3), 1), nn.BatchNorm3d(8), nn.ReLU(inplace), nn.AdaptiveAvgPool3d((1, 2, 2)),
         nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, 6),
     ).eval()  # fmt: skip
-
-
-def make_video(B: int = 1, C: int = 3) -> Tensor:
-    return torch.randn(B, C, 4, 32, 40, generator=torch.Generator().manual_seed(0))
 
 
 class Wrapped(nn.Module):

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -41,15 +40,8 @@ def test_crop_is_the_centre_and_keeps_proportions(shape: tuple[int, int]):
     assert out[0, 24, -1, 0] == pytest.approx((last_centre - 0.5) / (shape[1] - 1) * 255, abs=4)
 
 
-def test_boxes_follow_the_frames():
-    frames = np.zeros((1, 120, 200, 3), np.uint8)
-    frames[0, 50:70, 90:130] = 255
-    p = preprocessing()
-    box = p.map_boxes(np.array([[90, 50, 130, 70]], np.int32), 120, 200)[0]
-    inside = p.crop_frames(frames)[0, ..., 0] > 127
-    ys, xs = np.nonzero(inside)
-    assert np.abs(box - [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).max() <= 1
-    outside = p.map_boxes(np.array([[0, 0, 5, 5]], np.int32), 120, 200)[0]
+def test_a_box_outside_of_the_crop_is_empty():
+    outside = preprocessing().map_boxes(np.array([[0, 0, 5, 5]], np.int32), 120, 200)[0]
     assert outside[0] >= outside[2] or outside[1] >= outside[3]
 
 
@@ -228,36 +220,6 @@ def test_a_checkpoint_with_code_is_refused(zipped: bool, tmp_path: Path):
     assert (tmp_path / "done").exists()
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_damaged_checkpoint_is_one_line(zipped: bool, tmp_path: Path):
-    path = tmp_path / "damaged.pth"
-    torch.save(
-        {"state_dict": {"a": torch.arange(8.0), "b": torch.ones(2, 3)}}, path, _use_new_zipfile_serialization=zipped
-    )
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    refused = 0
-    for length in [0, 1, *rng.integers(2, len(whole), 60).tolist()]:
-        path.write_bytes(whole[:length])
-        refused += check_read(path)
-    assert refused == 62
-    for place in rng.integers(0, len(whole), 200).tolist():  # what is flipped may be a weight: that cannot be seen
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        check_read(path)
-
-
-def check_read(path: Path) -> bool:
-    """Whether the file is refused, in one line that names it."""
-    message = ""
-    try:
-        read_state(str(path))
-    except InputError as error:
-        message = str(error)
-    assert message == "" or message.startswith(f"{path}: must ")
-    assert "\n" not in message
-    return message != ""
-
-
 def test_class_names_from_files(tmp_path: Path):
     def names(name: str, text: str) -> tuple[str, ...]:
         path = tmp_path / name
@@ -322,11 +284,3 @@ def test_a_function_may_return_a_classifier(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(made, Classifier)
     assert made.class_names == ("a",)
     assert made.anatomy is None
-
-
-def test_area_averaging_when_smaller():
-    frames = np.zeros((1, 256, 256, 3), np.uint8)
-    frames[0, ::2] = 200
-    p = preprocessing(size=64, crop=(64, 64))
-    expected = cv2.resize(frames[0], (64, 64), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(p.crop_frames(frames)[0], expected)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from small_nets import make_net, make_video
 from torch import Tensor, nn
 
 from aosa_fast import Config, Difference, Explanation, InputError, explain
@@ -36,16 +37,6 @@ from audit_rows import fake_row
 from numbered_clips import write_clip
 
 METHODS = ("aosa", "aosa-approx", "aosa-path")
-
-
-def make_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    return nn.Sequential(*body, nn.Linear(32, 6))
-
-
-def make_video(B: int = 1) -> Tensor:
-    return torch.randn(B, 3, 4, 32, 40, generator=torch.Generator().manual_seed(0))
 
 
 def refused(message: str, model=None, video=None, target=0, error: type[Exception] = InputError, **options) -> None:
@@ -205,7 +196,7 @@ def test_models_without_a_gradient(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_failure_deep_in_the_work_leaves_no_thread_behind(method):
-    net, calls = make_net(), []
+    net, calls = make_net().train(), []
 
     def fail(*_: object) -> None:
         calls.append(1)
@@ -330,7 +321,12 @@ FILES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "a.mp4": (lambda path: write_clip(path, 12), lambda path: read_clip(path, 4, stride=2)),
     "a.npz": (explanation, Explanation.load),
     "a.pth": (lambda path: torch.save(head(4).state_dict(), path), lambda path: fit(head, read_state(path), path)),
+    "old.pth": (
+        lambda path: torch.save(head(4).state_dict(), path, _use_new_zipfile_serialization=False),
+        lambda path: fit(head, read_state(path), path),
+    ),
     "a.pt2": (program, lambda path: load(str(path))),
+    "a.pt": (lambda path: torch.jit.save(torch.jit.script(head(4)), path), lambda path: load(str(path))),
     "names.txt": (lambda path: path.write_text("1 a\n2 b\n"), lambda path: read_class_names(str(path), 2)),
     "names.json": (lambda path: path.write_text('{"a": 0, "b": 1}'), lambda path: read_class_names(str(path), 2)),
     "a.csv": (lambda path: path.write_text('path,label,boxes\na,b,"[[4,1,2,3,4]]"\nc,d,\n'), open_dataset),
@@ -386,6 +382,7 @@ def test_damaged_files_are_one_line(name: str, tmp_path: Path, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("dense")])  # there zarr opens all
 def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
     make, read = FILES[name]
@@ -399,25 +396,27 @@ def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
 
 
 def stored(path: Path, **changes: Any) -> Path:
-    """An explanation some of whose arrays are others."""
+    """An explanation some of whose arrays are others, or missing (None)."""
     explanation(path)
     with np.load(path) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    np.savez(path, **arrays | changes)
+        arrays = {name: archive[name] for name in archive.files} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
 
 
 def test_arrays_that_do_not_fit_are_no_explanation(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     assert Explanation.load(stored(path)).saliency.shape == (1, 4, 32, 40)
-    wrong = {
-        "scores": np.zeros((1, 3), np.float32),
-        "frames": np.zeros((1, 4, 32, 40, 3), np.float32),
-        "logits": np.zeros((2, 6), np.float32),
-        "boxes": np.zeros((1, 6, 4), np.int32),
-        "tracks": np.array([object()]),
-    }
-    for name, array in wrong.items():
+    wrong = [
+        ("scores", np.zeros((1, 3), np.float32)),
+        ("frames", np.zeros((1, 4, 32, 40, 3), np.float32)),
+        ("logits", np.zeros((2, 6), np.float32)),
+        ("boxes", np.zeros((1, 6, 4), np.int32)),
+        ("tracks", np.array([object()])),
+        *((name, None) for name in ("metadata", "frames", "saliency")),
+        *(("metadata", np.array(text)) for text in ("{}", "[]", "{")),
+    ]
+    for name, array in wrong:
         with pytest.raises(InputError, match=r"a\.npz: must be an explanation saved by aosa_fast; got "):
             Explanation.load(stored(path, **{name: array}))
 

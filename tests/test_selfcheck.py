@@ -5,24 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from small_nets import make_net, make_video
+from torch import nn
 
 from aosa_fast import Difference, explain
 from aosa_fast.kernels.reference import tube_masks
 from aosa_fast.selfcheck import uncovered_share
-
-
-def make_net(scale: float = 1.0) -> nn.Sequential:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    net = nn.Sequential(*body, nn.Linear(32, 6)).eval()
-    for parameter in net[-1].parameters():
-        parameter.data *= scale
-    return net
-
-
-def make_video(B: int = 1) -> Tensor:
-    return torch.randn(B, 3, 4, 32, 40, generator=torch.Generator().manual_seed(0))
 
 
 def test_uncovered_share_by_hand():

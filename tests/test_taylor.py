@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from small_nets import make_video
+from torch import nn
 
 from aosa_fast import InputError, explain
 from aosa_fast.kernels.reference import tube_masks
@@ -16,10 +17,6 @@ def make_net() -> nn.Sequential:
     net = nn.Sequential(*body, nn.Dropout(), nn.Linear(32, 6))
     net[-1].weight.data *= 10
     return net
-
-
-def make_video(B: int = 1) -> Tensor:
-    return torch.randn(B, 3, 4, 32, 40, generator=torch.Generator().manual_seed(0))
 
 
 def test_numbers_by_hand():

@@ -36,7 +36,10 @@ BROKEN = {
     "text": (lambda path: path.write_text("no video\n" * 50), "must "),
     "cut off before its index": (_cut, "cut off"),
     "audio only": (_audio, "has no video stream"),
+    "link to nothing": (lambda path: path.symlink_to("nowhere.mp4"), "must exist"),
+    "link to itself": (lambda path: path.symlink_to(path), "must exist"),
     "pipe": (lambda path: os.mkfifo(path), "must be a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "must be a regular file"),
     "folder without images": (lambda path: path.mkdir(), "must hold images"),
 }
 
@@ -61,8 +64,8 @@ def test_broken_files_are_named_in_one_line(
 def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", 4)
 
-    def refuse(*args: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
 
     # In place of file modes, which do not stop the superuser.
     monkeypatch.setattr("builtins.open", refuse)

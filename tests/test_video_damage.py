@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,19 +9,13 @@ import pytest
 
 from aosa_fast.errors import VideoError
 from aosa_fast.video import read_clip
+from numbered_clips import encode
 
 
 def write_intra(path: Path, count: int, options: dict[str, str]) -> Path:
     """Frame i has brightness 8 * i and is a key frame."""
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream("libx264", rate=25, options={"qp": "0", "g": "1"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(count):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    images = [np.full((48, 64, 3), 8 * i, np.uint8) for i in range(count)]
+    return encode(path, images, options={"qp": "0", "g": "1"}, muxer=options)
 
 
 def shown(frames: np.ndarray) -> list[int]:
@@ -88,17 +81,8 @@ def test_file_cut_off_after_its_index_is_read_as_far_as_it_goes(tmp_path: Path) 
 
 def test_changing_frame_size_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.h264"
-    encoded = b""
-    for size in (64, 96):
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"qp": "0", "bf": "0"})
-            stream.width, stream.height, stream.pix_fmt = size, 48, "yuv420p"
-            for _ in range(4):
-                image = np.zeros((48, size, 3), np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode(None))
-        encoded += path.read_bytes()
-    path.write_bytes(encoded)
+    parts = [[np.zeros((48, width, 3), np.uint8)] * 4 for width in (64, 96)]
+    path.write_bytes(b"".join(encode(path, images, options={"qp": "0", "bf": "0"}).read_bytes() for images in parts))
     with pytest.raises(VideoError, match=r"must keep one frame size; got 64x48 and 96x48$"):
         read_clip(path, 8, reader="pyav")
     assert read_clip(path, 3, start=5, reader="pyav").frames.shape == (3, 48, 96, 3)

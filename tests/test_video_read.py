@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,7 +8,7 @@ import pytest
 
 from aosa_fast.errors import InputError
 from aosa_fast.video import read_clip
-from numbered_clips import FORMATS, LOSSLESS, counted_decodes, numbered, set_matrix, shown, write_clip
+from numbered_clips import FORMATS, LOSSLESS, counted_decodes, encode, numbered, set_matrix, shown, write_clip
 
 ORIENTATIONS = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
 
@@ -61,27 +60,15 @@ def test_turned_and_mirrored_frames_are_shown_as_players_do(matrix: tuple[int, .
 
 
 def test_colours_are_rgb(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
-        image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
+    image = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    path = encode(tmp_path / "a.mkv", [image], "ffv1", "bgr0", {})
     assert np.array_equal(read_clip(path, 1).frames[0], image)
 
 
 def test_transparency_lies_over_black(tmp_path: Path) -> None:
-    path = tmp_path / "a.mov"
-    image = np.zeros((16, 16, 4), np.uint8)
-    image[...] = (200, 100, 50, 128)
-    image[8:] = (200, 100, 50, 0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("qtrle", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "argb"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgba")))
-        container.mux(stream.encode(None))
-    frame = read_clip(path, 1).frames[0]
+    image = np.full((16, 16, 4), (200, 100, 50, 128), np.uint8)
+    image[8:, :, 3] = 0
+    frame = read_clip(encode(tmp_path / "a.mov", [image], "qtrle", "argb", {}), 1).frames[0]
     assert frame[0, 0].tolist() == [100, 50, 25]
     assert frame[15, 0].tolist() == [0, 0, 0]
 
@@ -89,17 +76,10 @@ def test_transparency_lies_over_black(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
 @pytest.mark.parametrize("suffix", [".webm", ".mkv"])
 def test_transparency_of_vp8_and_vp9_lies_over_black(codec: str, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options={"auto-alt-ref": "0", "g": "4"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
-        for i in range(12):
-            image = np.dstack([numbered(i), np.full((48, 64), 255, np.uint8)])
-            image[:, 40:] = (200, 200, 200, 0)
-            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuva420p")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    images = [np.dstack([numbered(i), np.full((48, 64), 255, np.uint8)]) for i in range(12)]
+    for image in images:
+        image[:, 40:] = (200, 200, 200, 0)
+    path = encode(tmp_path / f"a{suffix}", images, codec, "yuva420p", {"auto-alt-ref": "0", "g": "4"})
     clip = read_clip(path, 3, start=6, reader="pyav")
     assert shown(clip) == [6, 7, 8]  # below 2^5: the bars that are left are enough
     assert clip.frames[:, :, 44:].max() < 20
@@ -108,7 +88,7 @@ def test_transparency_of_vp8_and_vp9_lies_over_black(codec: str, suffix: str, tm
 def test_titles_in_any_encoding_do_not_matter(tmp_path: Path) -> None:
     for name, codec in (("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "libx264"), ("a.avi", "mjpeg")):
         pix_fmt, options = ("yuvj420p", {}) if codec == "mjpeg" else ("yuv420p", LOSSLESS)
-        path = write_clip(tmp_path / name, 12, codec, pix_fmt, options, title="Cafe in many ways")
+        path = write_clip(tmp_path / name, 12, codec, pix_fmt, options, metadata={"title": "Cafe in many ways"})
         data = path.read_bytes()
         assert data.count(b"Cafe in") == 1
         for title in (b"Caf\xe9 in", b"\x83J\x83t\x83F.", b"\xff\xfe\x00\xd8\x80\x81\x82"):
@@ -155,15 +135,7 @@ def test_frames_cut_away_by_an_edit_list_do_not_count(tmp_path: Path) -> None:
 
 def test_repeated_time_stamps_are_counted_in_order(tmp_path: Path) -> None:
     # Matroska rounds time stamps to milliseconds, so that each is given to four of these frames.
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=4000)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
-        for i in range(20):
-            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24")
-            frame.pts = i
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = encode(tmp_path / "a.mkv", [numbered(i) for i in range(20)], "ffv1", "gray", {}, rate=4000)
     clip = read_clip(path, 5, start=3, stride=3, reader="pyav")
     assert (shown(clip), clip.indices, clip.total_frames) == ([3, 6, 9, 12, 15], (3, 6, 9, 12, 15), 20)
 

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -14,6 +12,7 @@ from PIL import Image
 
 from aosa_fast.errors import InputError
 from aosa_fast.video import atomic_path, read_clip, write_image, write_video
+from audit_disk import short_files
 
 
 def gradient(T: int = 6, H: int = 48, W: int = 64) -> np.ndarray:
@@ -21,17 +20,6 @@ def gradient(T: int = 6, H: int = 48, W: int = 64) -> np.ndarray:
     y, x = np.mgrid[:H, :W]
     image = np.stack([40 + 100 * x / W, 60 + 100 * y / H, np.full((H, W), 50.0)], axis=-1)
     return np.stack([image + 10 * t for t in range(T)]).astype(np.uint8)
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Writing beyond `size` bytes fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".MP4", ".mkv", ".mov", ".webp", ".gif"])
@@ -125,7 +113,7 @@ def test_full_disk_is_reported_and_leaves_the_old_file(name: str, share: float, 
     write()
     old = path.read_bytes()
     with (
-        file_size_limit(int(len(old) * share)),
+        short_files(int(len(old) * share)),
         pytest.raises(InputError, match=rf"^[^\n]*{name}: must be writable; got File too large"),
     ):
         write()

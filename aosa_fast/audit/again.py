@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.run_folder import RUN, read_run
 from aosa_fast.audit.tasks import OK, sample_of
+from aosa_fast.boundary import reading
 from aosa_fast.config import Config
 from aosa_fast.data import open_dataset
 from aosa_fast.errors import InputError
@@ -44,14 +44,12 @@ def explain_again(
     """
     run = read_run(folder)
     identity, facts = run["identity"], run["facts"]
-    try:
+    with reading(folder / RUN, "must say how clips were explained", named=False):
         named, weights = str(identity["model"]), identity["weights"]
         data = {name: None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")}
-        config = _config(identity["settings"]["config"])
-    except InputError as error:
-        raise InputError(f"{folder / RUN}: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / RUN}: must say how clips were explained; it does not: {error!r}") from None
+        # JSON has lists for tuples.
+        choices = {name: tuple(v) if isinstance(v, list) else v for name, v in identity["settings"]["config"].items()}
+        config = Config(**choices)
     row = next(iter(find_rows(folder, [clip_id], _COLUMNS)), None)
     if row is None:
         raise InputError(f"ID must be that of a clip in {folder}; got {clip_id}")
@@ -59,7 +57,7 @@ def explain_again(
         raise InputError(f"{clip_id}: must be a clip that was explained; its row says: {row['error']}")
     if model is None and not trust and runs_code(named):
         raise InputError(
-            f"model={named} of {folder / RUN} must be named by --model, or trusted by --trust: to load it runs code"
+            f"model={named} of {folder / RUN} must be named by --model, or trusted by --trust: loading it runs code"
         )
     spec = named if model is None else model
     classifier = load_on(spec, device)
@@ -78,9 +76,3 @@ def explain_again(
         "explained": f"{meta['target'][0]} (p = {meta['probability'][0]:.3f}), {units(config)}",
         **{name: str(path) for name, path in files.items()},
     }
-
-
-def _config(plain: dict[str, Any]) -> Config:
-    """The config of run.json: JSON has lists for tuples."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-    return Config(**values)

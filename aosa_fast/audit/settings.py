@@ -109,7 +109,7 @@ class Hello:
     Attributes:
         preprocessing: from frames to the model's input.
         class_names: the model's, by index, or None.
-        labels: the model's index of each of the data's labels that it knows; None where labels are its own indices.
+        labels: the model's index of each of the data's labels that it knows.
         weights: hash of the weights, or None.
         config: the config in use, with the stride and the box for this model.
         device: where the model is.
@@ -118,7 +118,7 @@ class Hello:
 
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
-    labels: dict[int, int] | None
+    labels: dict[int, int]
     weights: str | None
     config: Config
     device: str

@@ -30,9 +30,8 @@ def step(
 
     A mask (see `SmoothMask`) chooses for each voxel from 8 levels of blur. Gradient descent on its cells, from all ones
     on, minimises -log p + volume + core (see `volume_energy` and `core_energy`). p is the softmax probability of the
-    class, its sigmoid for score="sigmoid", whatever else
-    `config.score` is; for a `Difference`, that of the first class among the two alone. Nothing is drawn
-    at random, so `config.seed` is not read.
+    class, or its sigmoid for score="sigmoid"; for a `Difference`, that of the first class among the two alone. Nothing
+    is drawn at random, so `config.seed` is not read.
 
     Args:
         model: see `call_model`; one forward and one backward by the input per iteration, area and target.

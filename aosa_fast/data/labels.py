@@ -72,11 +72,11 @@ def describe_unknown(clips: Mapping[str, int], model_names: Sequence[str] | None
     )
 
 
-def unknown_labels(dataset: Dataset, labels: Mapping[int, int] | None, model_names: Sequence[str] | None) -> str:
-    """`describe_unknown` of the clips of a data set whose label is not among `labels`; nothing if that is None."""
+def unknown_labels(dataset: Dataset, labels: Mapping[int, int], model_names: Sequence[str] | None) -> str:
+    """`describe_unknown` of the clips of a data set whose label is not among `labels`."""
     names = dataset.class_names
     given = Counter(sample.label for sample in dataset.samples if sample.label is not None)
-    unknown = {i: count for i, count in given.items() if labels is not None and i not in labels}
+    unknown = {i: count for i, count in given.items() if i not in labels}
     return describe_unknown({names[i] if names else str(i): count for i, count in unknown.items()}, model_names)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aosa_fast.boundary import brief, open_file, reading
-from aosa_fast.errors import InputError
+from aosa_fast.boundary import open_file, reading
+from aosa_fast.errors import InputError, brief
 from aosa_fast.parquet import open_parquet
 
 _MOST_ROWS = 10_000_000

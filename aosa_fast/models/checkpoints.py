@@ -109,12 +109,7 @@ def downloaded(spec: str, url: str) -> str:
     return path
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error, or its type: messages stay on one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _without_advice(error: Exception) -> str:
     """What torch.load found, and not how to load the file unsafely."""
     found = re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed global|$)", str(error), re.MULTILINE)
-    return found[1] if found else first_line(error)
+    return found[1] if found else str(error).strip().partition("\n")[0]

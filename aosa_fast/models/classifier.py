@@ -115,13 +115,10 @@ def read_class_names(path: str, count: int) -> tuple[str, ...]:
     Raises:
         InputError: the file cannot be read, or does not name `count` classes.
     """
-    with reading(path, "must be a readable file of class names"):
+    with reading(path, "must be a readable file of class names", named=False):
         text = read_bytes(path).decode("utf-8-sig")
         content = json.loads(text) if path.lower().endswith(".json") else text.strip().splitlines()
-    try:
         names = _names(content)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     if names is None or len(names) != count:
         found = "none" if names is None else str(len(names))
         raise InputError(f"{path}: must name the {count} classes of the network, one per line or in JSON; got {found}")

@@ -139,10 +139,8 @@ def _description(path: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     if not isinstance(content, dict) or not set(content) <= set(KEYS):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: must hold an object with any of {', '.join(KEYS)}; got {got}")
-    try:
+    with reading(path, "must be readable JSON", named=False):
         names = read_names(content.pop("class_names", None))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     for key, value in content.items():
         if key == "resize":
             continue  # the preprocessing says what it may be
@@ -162,7 +160,5 @@ def _preprocessing(path: str, sides: tuple[int | None, ...], given: dict[str, An
     side = given.get("size", KINETICS.size)
     values.setdefault("crop", (height, width) if height and width else (side, side))
     values.setdefault("size", max(values["crop"]))
-    try:
+    with reading(f"{path}.json", "must be readable JSON", named=False):
         return Preprocessing(**values)
-    except InputError as error:
-        raise InputError(f"{path}.json: {error}") from None

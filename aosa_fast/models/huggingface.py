@@ -155,13 +155,10 @@ def _preprocessing(folder: str, config: Any) -> Preprocessing:
     path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
     if path:
         given = _read_json(path)
-        with reading(path, "must be a preprocessor's file as transformers writes it"):
+        with reading(path, "must be a preprocessor's file as transformers writes it", named=False):
             size, resize = _resizing(given, size, crop)
             mean, std = _normalisation(given, config.model_type == "vivit")
-            try:
-                return Preprocessing(frames, stride, max(size, *crop), crop, mean, std, resize)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from None
+            return Preprocessing(frames, stride, max(size, *crop), crop, mean, std, resize)
     return Preprocessing(frames, stride, max(size, *crop), crop, mean, std)
 
 

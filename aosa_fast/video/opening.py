@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 
+from aosa_fast.boundary import open_file, reading, reason
 from aosa_fast.errors import VideoError
 from aosa_fast.video.clip import check_pixels
 
@@ -28,7 +29,9 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol. Titles may be in any encoding.
         container = av.open(str(Path(path).absolute()), metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError) as error:
-        raise VideoError(path, f"must be a video file, complete from its start; got {_reason(error)}") from error
+        cut = isinstance(error, av.error.InvalidDataError)
+        got = "data that is cut off or in no known format" if cut else reason(error)
+        raise VideoError(path, f"must be a video file, complete from its start; got {got}") from error
     with container:
         stream = container.streams.best("video")
         # The cover picture of a music file counts as a video stream to FFmpeg, not to people.
@@ -52,13 +55,9 @@ def check_file(path: str) -> None:
         raise VideoError(path, "must exist; there is no such file or folder")
     if not Path(path).is_file():
         raise VideoError(path, "must be a regular file or a folder of frames")
-    try:
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise VideoError(path, f"must be readable; got {error.strerror}") from error
-    if empty:
-        raise VideoError(path, "must be a video file; it is empty (0 bytes)")
+    with reading(path, "must be a video file", VideoError), open_file(path) as file:
+        if not file.read(1):
+            raise VideoError(path, "must be a video file; it is empty (0 bytes)")
 
 
 def find_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
@@ -75,9 +74,3 @@ def packets(container: av.container.InputContainer, stream: av.VideoStream) -> I
     """The packets of the stream, up to where the file ends or breaks off."""
     with suppress(av.error.FFmpegError):
         yield from container.demux(stream)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "data that is cut off or in no known format"
-    return (getattr(error, "strerror", None) or type(error).__name__).replace("\n", " ")

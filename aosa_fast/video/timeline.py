@@ -21,7 +21,6 @@ _STORE_PRESENTATION = ("mov", "matroska", "mpegts", "mpeg", "flv", "nut", "ogg")
 # The longest packet of MPEG-4 that only says "as before", for which no frame is shown; a picture takes more.
 _NOT_CODED = 8
 
-
 # More frames than this are held back by no decoder: H.264 with the most layers of B-frames in use.
 _MOST_HELD = 4
 
