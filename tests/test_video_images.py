@@ -31,6 +31,7 @@ IN_ORDER = {
     "constant numbers": [f"v_g01_c2_{i:03}.png" for i in (1, 2, 3)],
     "numbers and times": ["1_40ms.png", "2_80ms.png", "3_80ms.png"],
     "shots counted through": ["s1_f1.png", "s1_f2.png", "s2_f3.png"],
+    "a count behind scores": ["s90_f1.png", "s7_f2.png", "s80_f3.png"],
     "longer than floats": [f"{2**60 + i}.png" for i in range(3)],
     "one without a number": ["cover.png"],
 }
@@ -43,6 +44,7 @@ def test_a_series_is_in_the_order_of_its_numbers(kind: str, tmp_path: Path, recw
 
 
 FLOW = [f"img_{i}.jpg" for i in (1, 2, 3)] + [f"flow_{axis}_{i}.jpg" for i in (1, 2) for axis in "xy"]
+CLOCK = ["12-00-58.png", "12-00-59.png", "12-01-04.png", "12-03-58.png"]
 SEVERAL = {
     "flow beside frames": (FLOW, r"3: img_\*\.jpg \(3\), flow_x_\*\.jpg \(2\), flow_y_\*\.jpg \(2\); .*/img_\*\.jpg$"),
     "two suffixes": (["1.png", "1.jpg", "2.png"], r"2: \*\.png \(2\), 1\.jpg \(1\); "),
@@ -60,18 +62,21 @@ def test_several_series_are_no_video(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_pattern_chooses_a_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = numbered(tmp_path / "[x]", *FLOW, "7.jpg", "8.jpg", "12-00-58.png", "12-00-59.png", "12-01-58.png")
+    folder = numbered(tmp_path / "[x]", *FLOW, "7.jpg", "8.jpg", *CLOCK)
     wanted = {
         "img_*.jpg": [0, 1, 2],
         "flow_y_?.jpg": [4, 6],
         "*.jpg": [7, 8],  # of all that match, those whose * is a number
-        "*.png": [9, 10, 11],
+        "*.png": [9, 10, 11, 12],
         "img_[23].jpg": [1, 2],
     }
     for pattern, places in wanted.items():
         assert levels(read_clip(folder / pattern, len(places))) == places
     monkeypatch.chdir(folder)
     assert read_clip("img_*.jpg", 3).path == "img_*.jpg"
+    assert levels(read_clip(numbered(tmp_path / "clock", *CLOCK[1:]) / "*.png", 3)) == [0, 1, 2]
+    with pytest.raises(VideoError, match=r"several may, in other orders; [^\n]*/clock/12-\*-\*\.png takes"):
+        read_clip(tmp_path / "clock", 3)
     with pytest.raises(VideoError, match=r"^flow_\*: must be one series of images; it has 2: "):
         read_clip("flow_*", 1)
     for nothing in ("jpg_*.img", "no/img_*.jpg", "clip[1].mp4"):

@@ -80,6 +80,9 @@ def test_parts_by_seconds_are_evenly_spaced(tmp_path: Path) -> None:
         assert shown(read_clip(path, 1, start=start)) == [first]
     part = read_window(str(path), 4, 2, 0.4, 1.0)
     assert (part.indices, shown(part)) == ((14, 16, 18, 20), [14, 16, 18, 20])
+    # Its file names no rate, and FFmpeg guesses twice the right one.
+    path = write_clip(tmp_path / "a.wmv", 40, "mpeg1video", options={"bf": "2"})
+    assert shown(read_clip(path, 1, start=0.4)) == [10]
 
 
 @pytest.mark.parametrize("b_frames", ["0", "2"])

@@ -38,7 +38,7 @@ class Series:
     Attributes:
         pattern: their names, with * for what differs.
         files: their paths, in the order of their numbers.
-        numbers: of each; empty where a single image has none.
+        numbers: of each; empty where a single image has none, or where the order is that of several.
     """
 
     pattern: str
@@ -55,8 +55,9 @@ def find_series(path: str) -> Series:
     """The images in a folder, or those of them that a pattern names; hidden ones are left out.
 
     In the last part of a pattern *, ? and [...] mean what they mean in a shell. Of several series that match, the one
-    is taken in which every * stands for a number. Names that match and differ in several numbers (12-00-59.png,
-    12-01-00.png) are one series, in the order of all of these; in a folder they are several.
+    is taken in which every * stands for a number. Names that match and differ in several numbers, none of which counts
+    up one by one (12-00-59.png, 12-01-00.png), are one series, in the order of all of these; in a folder they are
+    several, or refused where it is uncertain which of the numbers counts.
 
     Raises:
         VideoError: no images, several series, or two images with the same number.
@@ -91,7 +92,7 @@ def warn_of_gaps(path: str, series: Series, first: int, last: int) -> None:
     frame is a series without gaps.
     """
     steps = [b - a for a, b in pairwise(series.numbers)]
-    gaps = [i for i in range(first, last) if steps[i] > _LOST * median_low(steps) > 0]
+    gaps = [i for i in range(first, min(last, len(steps))) if steps[i] > _LOST * median_low(steps) > 0]
     if gaps:
         before, after = (os.path.basename(series.files[gaps[0] + i]) for i in (0, 1))
         more = f", and {len(gaps) - 1} more such gaps" if len(gaps) > 1 else ""
@@ -113,7 +114,13 @@ def _group(path: str, folder: str, names: Sequence[str], joined: bool) -> list[S
         counters = [c for c in differing if len({row[c] for row in values}) == len(values)]
         apart = [] if joined or counters else differing[:-1]
         shown = [c for c in differing if c not in apart]
-        order = counters[:1] or shown or range(len(values[0]))
+        order: Sequence[int] = _find_count(values, differing, counters) or shown or range(len(values[0]))
+        if not joined and counters and order == differing != counters[:1]:
+            rule = "must have names with one number that counts the frames"
+            wanted = os.path.join(folder, _pattern(members[0][1], shown))
+            raise VideoError(
+                path, f"{rule}; in {members[0][0]} several may, in other orders; {wanted} takes them as read"
+            )
         parts_of: dict[tuple[_Number, ...], list[tuple[list[_Number], str, list[str]]]] = {}
         for row, (name, parts) in zip(values, members, strict=True):
             parts_of.setdefault(tuple(row[c] for c in apart), []).append(([row[c] for c in order], name, parts))
@@ -122,12 +129,28 @@ def _group(path: str, folder: str, names: Sequence[str], joined: bool) -> list[S
             for (number_before, before, _), (number_after, after, _) in pairwise(rows):
                 if number_before == number_after:
                     raise VideoError(path, f"must have one image for each number; got {before} and {after}")
-            pattern = "".join(
-                "*" if i % 2 and i // 2 in shown else glob.escape(part) for i, part in enumerate(rows[0][2])
-            )
+            pattern = _pattern(rows[0][2], shown)
             files = tuple(os.path.join(folder, name) for _, name, _ in rows)
-            found.append(Series(pattern, files, tuple(key[-1] for key, _, _ in rows if key)))
+            found.append(Series(pattern, files, tuple(key[0] for key, _, _ in rows if len(key) == 1)))
     return found
+
+
+def _find_count(values: Sequence[tuple[_Number, ...]], differing: list[int], counters: list[int]) -> list[int]:
+    """Of the places of numbers that differ in all names, the first that counts; all that differ if this is uncertain.
+
+    In 00-59.png, 01-00.png the seconds differ, and yet are in the wrong order without the minutes.
+    """
+    for c in counters:
+        column = [row[c] for row in values]
+        if max(column) - min(column) == len(column) - 1:
+            return [c]
+    in_order = sorted(values, key=lambda row: [row[c] for c in differing])
+    agree = all(before[c] < after[c] for before, after in pairwise(in_order) for c in counters)
+    return counters[:1] if agree else differing
+
+
+def _pattern(parts: Sequence[str], shown: Sequence[int]) -> str:
+    return "".join("*" if i % 2 and i // 2 in shown else glob.escape(part) for i, part in enumerate(parts))
 
 
 def _value(digits: str) -> _Number:

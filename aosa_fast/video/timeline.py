@@ -81,7 +81,7 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Time
         sure = in_order
     display = find_display(first) if first else AS_STORED
     if not sure or first is None:
-        return _even(stream, len(pts), display)
+        return _even(stream, stamps, range(len(pts)), display)
     alpha = has_alpha(first)
     # Stamps that ascend in a stream that reorders its frames may be those of decoding: `pyav_reader` finds out.
     hidden = reorders and in_order and stream.codec_context.has_b_frames
@@ -117,7 +117,7 @@ def from_decoder(
     if not ascend or not distinct or (lost and not _stores_presentation(container)):
         # Only of these codecs are stamps that do not ascend those of decoding, in which FFmpeg changes nothing.
         of_decoding = distinct and not ascend and stream.codec_context.name in ("h264", "hevc")
-        return _even(stream, len(places), stamps=_move_lost(places, stamps, lost) if of_decoding else places)
+        return _even(stream, stamps, _move_lost(places, stamps, lost) if of_decoding else places)
     # The stamp of a damaged packet comes ahead of the frames that the decoder still holds back.
     order = sorted(range(len(places)), key=stamps.__getitem__)
     times, fps = _times(stream, sorted(stamps))
@@ -145,20 +145,24 @@ def _stores_presentation(container: av.container.InputContainer) -> bool:
 def _times(stream: av.VideoStream, stamps: Sequence[int]) -> tuple[tuple[float, ...], float]:
     """Seconds from the first frame, and frames a second, of ascending stamps."""
     base = float(stream.time_base or Fraction(1, 1000))
-    times = tuple((stamp - stamps[0]) * base for stamp in stamps)
-    measured = (len(times) - 1) / times[-1] if len(times) > 1 else 0.0
-    return times, _rate(stream) or measured or DEFAULT_FPS
+    return tuple((stamp - stamps[0]) * base for stamp in stamps), _rate(stream, stamps)
 
 
 def _even(
-    stream: av.VideoStream, count: int, display: Display = AS_STORED, stamps: Sequence[int] | None = None
+    stream: av.VideoStream,
+    clock: Collection[int],
+    stamps: Sequence[int],
+    display: Display = AS_STORED,
 ) -> Timeline:
-    """The timeline of `count` frames without usable time stamps, taken as evenly spaced."""
-    fps = _rate(stream) or DEFAULT_FPS
-    times = tuple(i / fps for i in range(count))
-    return Timeline(tuple(stamps or range(count)), times, fps, (), by_order=True, display=display)
+    """The timeline of frames whose time stamps, the `clock`, are of no use one by one: taken as evenly spaced."""
+    fps = _rate(stream, clock)
+    times = tuple(i / fps for i in range(len(stamps)))
+    return Timeline(tuple(stamps), times, fps, (), by_order=True, display=display)
 
 
-def _rate(stream: av.VideoStream) -> float:
-    rate = stream.average_rate or stream.guessed_rate
-    return float(rate) if rate and rate > 0 else 0.0
+def _rate(stream: av.VideoStream, clock: Collection[int]) -> float:
+    """Frames a second: what the file says, or measured on the clock, or what FFmpeg guesses: in ASF, twice as many."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    seconds = (max(clock) - min(clock)) * float(stream.time_base or Fraction(1, 1000)) if clock else 0.0
+    measured = (len(clock) - 1) / seconds if seconds > 0 else 0.0
+    return next((float(rate) for rate in (average, measured, guessed) if rate and rate > 0), DEFAULT_FPS)
