@@ -6,16 +6,16 @@ Asked once per model and kind of clip, and remembered for as long as the model l
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from aosa_fast.batching import BatchSize
-from aosa_fast.errors import InputError, describe_error
+from aosa_fast.errors import InputError, ModelWarning, describe_error
 from aosa_fast.model import Model, clean_logits
 from aosa_fast.targets import class_scores
 
@@ -59,7 +59,7 @@ class Behaviour:
             return False
         size = float(self.alone.abs().max())
         reach = float(self.alone.max() - self.alone.min()) if len(self.alone) > 1 else size
-        return float((self.alone - other).abs().max()) > self.tolerance * max(reach, 0.01 * size)
+        return float((self.alone - other).abs().max()) > self.tolerance * max(reach, 0.1 * size)
 
     def difference(self, other: Tensor | None, score: str) -> float | None:
         """The largest difference of another answer over the classes, in units of the score."""
@@ -84,14 +84,19 @@ class _Memory:
     said: set[str] = field(default_factory=set)
 
 
-_memories: WeakKeyDictionary[Any, _Memory] = WeakKeyDictionary()
+_memories: dict[
+    int, _Memory
+] = {}  # by identity: models that are equal, by an __eq__ of their own, may answer otherwise
 
 
 def _memory(model: Model) -> _Memory:
-    try:
-        return _memories.setdefault(model, _Memory())
-    except TypeError:  # of a kind that cannot be referred to weakly, or has no hash
-        return _Memory()
+    if id(model) not in _memories:
+        try:
+            weakref.finalize(model, _memories.pop, id(model), None).atexit = False
+        except TypeError:  # of a kind that cannot be referred to weakly
+            return _Memory()
+        _memories[id(model)] = _Memory()
+    return _memories[id(model)]
 
 
 def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = None) -> Behaviour:
@@ -177,10 +182,10 @@ def check_score(model: Model, seen: Behaviour, score: str) -> None:
 
 def _warn(memory: _Memory, text: str) -> None:
     """Once per model: an evaluation asks thousands of times."""
-    kind = text.partition("(")[0].partition(",")[0]
+    kind = ModelWarning.kind(text)
     if kind not in memory.said:
         memory.said.add(kind)
-        warnings.warn(text, stacklevel=5)
+        warnings.warn(text, ModelWarning, stacklevel=5)
 
 
 def _output_of(ask: Callable[[Tensor], Tensor], clip: Tensor, alone: Tensor) -> str:
@@ -212,7 +217,7 @@ def _without_statistics(model: Model) -> str | None:
     if isinstance(model, nn.Module):
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-                return name or type(module).__name__
+                return f"layer {name}" if name else type(module).__name__
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast import cli_audit, cli_evaluation
-from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
+from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.names import file_names
@@ -86,6 +86,7 @@ def explain(
     size: Annotated[
         int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
     ] = None,
+    resize: Resize = None,
     out: Annotated[Path | None, option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
     fps: Annotated[float, option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
     **options: Any,
@@ -121,6 +122,7 @@ def explain(
         frame_stride=frame_stride,
         start=start,
         size=size,
+        resize=resize,
         out=out if out is not None else Path("out") / file_names([clip.resolve().stem])[0],
         fps=fps,
     )

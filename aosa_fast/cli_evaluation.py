@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
+from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
 from aosa_fast.libraries import check_libraries, check_opencv, check_specs
 from aosa_fast.names import file_names
 from aosa_fast.terminal import consoles
@@ -163,6 +163,7 @@ def compare(
     start: Annotated[
         str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
     ] = "center",
+    resize: Resize = None,
     columns: Annotated[int, option("How many frames are shown.", "out", min=1, max=16)] = 4,
     stride: Annotated[int | None, option("As in evaluate.", "how", min=1)] = None,
     box: Annotated[str | None, option("As in evaluate.", "how", metavar="SIDE|HxW")] = None,
@@ -176,7 +177,8 @@ def compare(
 
     request = CompareRequest(
         clip=clip, model=model, methods=methods or [], target=target, device=device, start=start, columns=columns,
-        stride=stride, box=box, out=out or Path("out") / f"{file_names([clip.resolve().stem])[0]}.compare.png",
+        resize=resize, stride=stride, box=box,
+        out=out or Path("out") / f"{file_names([clip.resolve().stem])[0]}.compare.png",
         config=read_config(options),
     )  # fmt: skip
     run_compare(request, *consoles())

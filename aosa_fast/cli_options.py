@@ -36,6 +36,17 @@ def option(help: str, panel: str, **settings: Any) -> Any:
     return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
 
 
+Resize = Annotated[
+    str | None,
+    option(
+        "How a frame becomes the input: short (its short side, and the centre of it), exact (squeezed), or letterbox. "
+        "Default: the model's.",
+        "clip",
+        metavar="short|exact|letterbox",
+    ),
+]
+
+
 def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds an option for every field of Config but those named, so that the two cannot drift apart."""
 

@@ -11,6 +11,15 @@ class ModelError(InputError):
     """The user's own model failed: the error that it raised is the cause, `__cause__`, of this one."""
 
 
+class ModelWarning(UserWarning):
+    """What the user should know of a model: what it returns, or that its answers depend on the batch or on chance."""
+
+    @staticmethod
+    def kind(text: str) -> str:
+        """The part of its message that is the same each time."""
+        return text.partition("(")[0].partition(",")[0]
+
+
 def brief(value: object, longest: int = 200) -> str:
     """The text of a foreign value for a message: one line, cut off where it is long (in characters)."""
     text = " ".join(str(value).split())
@@ -19,7 +28,10 @@ def brief(value: object, longest: int = 200) -> str:
 
 def describe_error(error: BaseException) -> str:
     """The kind and the message of an error of somebody else's code, in one line of bounded length."""
-    text = brief(error, 400)
+    try:
+        text = brief(error, 400)
+    except Exception:  # noqa: BLE001 - its message is somebody else's code too
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.errors import InputError
-from aosa_fast.models.preprocess import check_normalisation
+from aosa_fast.models.preprocess import normalisation
 
 
 def channel_values(name: str, values: Sequence[float] | Tensor, channels: int) -> Tensor:
     """`mean` or `std` as a (C,) float32 tensor, checked."""
-    tensor = torch.as_tensor(values, dtype=torch.float32, device="cpu").flatten()
-    if tensor.numel() not in (1, channels):
-        raise InputError(f"{name} must have one value, or one per channel, C={channels}; got {tensor.numel()}")
-    check_normalisation(name, tensor.tolist())
-    return tensor.expand(channels)
+    return torch.tensor(normalisation(name, values, channels), dtype=torch.float32, device="cpu")
 
 
 def to_frames(

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +31,13 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
         ModelError: the model fails.
         InputError: the output is not (B, n_classes), or not finite.
     """
+    clips, device = len(batch), batch.device  # before the model may squeeze it in place
     with model_errors(_way_out(batch)):
-        output = model(batch)
+        return _logits(model(batch), clips).to(device, torch.float32)  # a function may hide a model that is elsewhere
+
+
+def _logits(output: Any, clips: int) -> Tensor:
+    """The scores (B, n_classes) of so many clips in what a model returned, checked."""
     got = type(output).__name__
     if isinstance(output, Mapping):
         got = f"a {got} with {', '.join(map(str, output)) or 'nothing'}"
@@ -44,16 +48,18 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
             "model must return logits as a tensor, an object with .logits, or a mapping with 'logits'; wrap it, as in "
             f"lambda video: model(video)[KEY]; got {got}"
         )
-    if logits.ndim == 1 and len(batch) == 1 < len(logits):
+    if logits.ndim == 1 and clips == 1 < len(logits):
         logits = logits.unsqueeze(0)  # squeezed, for the one clip that there is
-    if logits.ndim != 2 or logits.shape[0] != batch.shape[0] or logits.shape[1] < 1:
+    if logits.ndim != 2 or logits.shape[0] != clips or logits.shape[1] < 1:
         raise InputError(
-            f"model must return one row of class scores per clip, (B, n_classes) with B={batch.shape[0]}; "
+            f"model must return one row of class scores per clip, (B, n_classes) with B={clips}; "
             f"got {tuple(logits.shape)}"
         )
+    if logits.is_complex():
+        raise InputError(f"model must return real logits; got {logits.dtype}")
     if not torch.isfinite(logits).all():
         raise InputError(f"model must return finite logits; got {int((~torch.isfinite(logits)).sum())} NaN or infinite")
-    return logits.to(batch.device, torch.float32)  # a function may hide a model that is elsewhere
+    return logits
 
 
 @contextmanager
@@ -67,12 +73,11 @@ def model_errors(way_out: str) -> Iterator[None]:
         yield
     except (InputError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
-        if "use_reentrant" in str(error):
+    except (Exception, SystemExit) as error:
+        text = describe_error(error)
+        if "use_reentrant" in text:
             way_out = "set use_reentrant=False in its torch.utils.checkpoint, or use method='aosa' (--method aosa)"
-        raise ModelError(
-            f"model must run on the clip without an error; it raised {describe_error(error)}; {way_out}"
-        ) from error
+        raise ModelError(f"model must run on the clip without an error; it raised {text}; {way_out}") from error
 
 
 def _way_out(batch: Tensor) -> str:
@@ -134,7 +139,7 @@ def input_format(model: Model, dtype: str | None = None) -> tuple[torch.dtype, t
 
 
 _lock = threading.Lock()
-_users: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+_users: dict[int, tuple[int, list[nn.Module]]] = {}  # by the identity of a model that is being explained
 
 
 @contextmanager
@@ -148,19 +153,20 @@ def evaluating(model: Model) -> Iterator[None]:
         yield
         return
     with _lock:
-        count, training = _users.get(model, (0, []))
-        training = training or [module for module in model.modules() if module.training]
-        _users[model] = (count + 1, training)
+        count, training = _users.get(id(model), (0, []))
+        # A TorchScript that was frozen has no such flag.
+        training = training or [module for module in model.modules() if getattr(module, "training", False)]
+        _users[id(model)] = (count + 1, training)
         for module in training:
             module.training = False
     try:
         yield
     finally:
         with _lock:
-            count, training = _users[model]
+            count, training = _users[id(model)]
             if count > 1:
-                _users[model] = (count - 1, training)
+                _users[id(model)] = (count - 1, training)
             else:
-                del _users[model]
+                del _users[id(model)]
                 for module in training:
                     module.training = True

@@ -51,6 +51,7 @@ class Request:
     frame_stride: int | None = None
     start: str = "center"
     size: int | None = None
+    resize: str | None = None
     fps: float = 8.0
     boxes: NDArray[np.int32] | None = None  # (T, 4) in pixels of the model's input, drawn into the overlay
 
@@ -137,14 +138,20 @@ def read_views(
 
 def _classifier(request: Request) -> Classifier:
     classifier = load_on(request.model, request.device)
-    changes: dict[str, Any] = {}
-    if request.frames is not None:
-        changes["frames"] = request.frames
-    if request.frame_stride is not None:
-        changes["stride"] = request.frame_stride
-    if request.size is not None:
-        changes["size"], changes["crop"] = request.size, (request.size, request.size)
-    return replace(classifier, preprocessing=classifier.preprocessing.changed(**changes))
+    return changed(
+        classifier,
+        frames=request.frames,
+        stride=request.frame_stride,
+        size=request.size,
+        crop=None if request.size is None else (request.size, request.size),
+        resize=request.resize,
+    )
+
+
+def changed(classifier: Classifier, **fields: Any) -> Classifier:
+    """The classifier with other values of these fields of its preprocessing, but for those that are None."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return replace(classifier, preprocessing=classifier.preprocessing.changed(**given))
 
 
 def load_on(spec: str, device: str) -> Classifier:

@@ -57,6 +57,8 @@ def run_report(
         size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
     for rank, finding in enumerate(summary.findings, 1):
         _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
+    for text in summary.warnings:
+        _say(console, "model", text)
     if summary.unknown:
         _say(console, "labels", summary.unknown)
     if not summary.findings:

@@ -20,7 +20,7 @@ from aosa_fast.interrupts import command_line, resumable
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.progress import show_progress
-from aosa_fast.run import check_folder, load_on, read_views
+from aosa_fast.run import changed, check_folder, load_on, read_views
 from aosa_fast.units import units
 from aosa_fast.video import atomic_path, write_image
 from aosa_fast.video.comparison import comparison_sheet
@@ -82,6 +82,7 @@ class CompareRequest:
     target: str
     device: str
     start: str
+    resize: str | None
     columns: int
     stride: int | None
     box: str | None
@@ -178,7 +179,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"out must end in .png or .jpg; got {request.out}")
     check_folder(request.out.parent, request.out.name)
-    classifier = load_on(request.model, request.device)
+    classifier = changed(load_on(request.model, request.device), resize=request.resize)
     _, cropped, display = read_views(request.clip, classifier.preprocessing, request.start)
     config = _scaled(request.config, classifier, request.stride, request.box)
     entries = parse_entries(split_names(request.methods) or COMPARED, config)

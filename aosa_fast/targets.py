@@ -185,9 +185,10 @@ def _in_range(index: int, classes: int) -> int:
 
 
 def _by_name(name: str, class_names: Sequence[str] | None) -> int:
-    if class_names and name in class_names:
-        return list(class_names).index(name)
-    alike = [i for i, other in enumerate(class_names or []) if other.casefold() == name.casefold()]
+    exact = [i for i, other in enumerate(class_names or []) if other == name]
+    if len(exact) > 1:
+        raise InputError(f"target must be an index where several classes have the name, here {exact}; got {name}")
+    alike = exact or [i for i, other in enumerate(class_names or []) if other.casefold() == name.casefold()]
     if len(alike) == 1:
         return alike[0]
     if re.fullmatch(r"-?[0-9]{1,4000}", name):

@@ -41,6 +41,7 @@ class Fragile(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.network = load_demo_network()
+        self.norm = torch.nn.BatchNorm3d(3, track_running_stats=False)  # which makes its clips go one by one
     def forward(self, video):
         for clip in video.detach():
             if clip.min() > 2:
@@ -58,7 +59,7 @@ def rows_of(folder: Path) -> dict[str, dict]:
     return {row["id"]: row for row in read_rows(folder).to_pylist()}
 
 
-@pytest.mark.filterwarnings("ignore:1 clip has a label that the model does not know")
+@pytest.mark.filterwarnings("ignore:1 clip has a label that the model does not know", "default:the model's answer")
 def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # where python: looks for modules
     data = tmp_path / "data"
@@ -102,6 +103,9 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     said = "1 clip has a label that the model does not know, and no accuracy counts it: upward (1, like up)"
     assert said in page.stdout
     assert said in text
+    coupled = "answer depends on its batch (layer norm has no running statistics): it gets its clips one by one"
+    assert done.stderr.count(coupled) == page.stdout.count(coupled) == 1
+    assert coupled in text
     assert "SIGABRT" in text
     clip = ("audit-clip", tmp_path / "out", "left/1.mp4", "--out", tmp_path / "one")
     assert "python:fragile:make" in one_line_error(aosa(*clip))

@@ -112,7 +112,7 @@ def with_batch_statistics() -> nn.Sequential:
 
 
 COUPLED = {
-    "BatchNorm": (with_batch_statistics, r"^the model's answer depends on its batch \(1 has no running statistics\)"),
+    "BatchNorm": (with_batch_statistics, r"^the model's answer depends on its batch \(layer 1 has no running stat"),
     "else": (
         lambda: Ending(lambda logits: logits - logits.mean(0) * 0.5),  # which no layer's type tells
         r"^the model's answer depends on its batch \(another clip beside it changes the answer\)",
@@ -183,6 +183,43 @@ def test_a_model_that_answers_as_it_should():
         assert check["batch_difference"] < (0.05 if dtype else 1e-5)
 
 
+class AllEqual(Ending):
+    """Equal to all others, as it says itself."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class NotComparable:
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return torch.ones(2) == 1  # true of which?
+
+    def __hash__(self) -> int:
+        raise TypeError("no hash")
+
+    def __call__(self, video: Tensor) -> Tensor:
+        return make_net()(video)
+
+
+def test_models_are_told_apart_by_nothing_of_their_own():
+    models = [AllEqual(lambda logits: logits), AllEqual(softmax), NotComparable()]
+    with pytest.warns(UserWarning, match=r"^the model returns probabilities"):
+        found = [explain(model, make_video(), 1).metadata["self_check"]["output"] for model in models]
+    assert found == ["logits", "softmax", "logits"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_frozen_script_has_no_training_flag():
+    script = torch.jit.freeze(torch.jit.script(make_net()))
+    assert (
+        explain(script, make_video(), 1).metadata["prediction"]
+        == explain(make_net(), make_video()).metadata["prediction"]
+    )
+
+
 def test_nothing_is_remembered_of_a_model_that_is_gone():
     model = make_net()
     explain(model, make_video())
@@ -213,7 +250,26 @@ class Wants:
             return torch.from_numpy(self.net(video).numpy())
         if self.what == "checkpoint":
             return torch.utils.checkpoint.checkpoint(self.net, video, use_reentrant=True)
+        if self.what == "exit":
+            raise SystemExit(0)
+        if self.what == "output":
+            return UnreadableError()
+        if self.what == "sparse":
+            return self.net(video).to_sparse()
+        if self.what == "silent":
+            raise UnreadableError()
         raise KeyError("deep\ninside")
+
+
+class UnreadableError(Exception):
+    """Neither its text nor its logits can be had."""
+
+    @property
+    def logits(self) -> Tensor:
+        raise ArithmeticError("no logits")
+
+    def __str__(self) -> str:
+        raise ArithmeticError("no text")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +280,18 @@ class Wants:
         ("no gradient", {"method": "input-x-gradient"}, r"use method='aosa' .* \(method=input-x-gradient\)$"),
         ("checkpoint", {}, r"raised RuntimeError: .*; set use_reentrant=False in .*, or use method='aosa'"),
         ("checkpoint", {"method": "aosa-path"}, r"set use_reentrant=False .* \(method=aosa-path\)$"),
+        ("exit", {}, r"^model must run .*; it raised SystemExit: 0; it was given"),
+        (
+            "output",
+            {},
+            r"^model must run .*; it raised ArithmeticError: no logits; it was given",
+        ),
+        (
+            "sparse",
+            {},
+            r"^model must run .*; it raised NotImplementedError: .*; it was given",
+        ),
+        ("silent", {}, r"^model must run .*; it raised UnreadableError; it was given"),
         ("error", {}, r"^model must run on the clip without an error; it raised KeyError: .*deep.*inside"),
     ],
 )

@@ -132,8 +132,9 @@ def test_several_targets_and_a_difference_give_a_file_each(aosa: Run, tmp_path: 
     assert names == {"left---right.explanation.npz", "down---right.explanation.npz"}
 
 
+@pytest.mark.parametrize(("resize", "shape"), [("short", (37, 37)), ("exact", (37, 53)), ("letterbox", (53, 53))])
 def test_the_user_s_own_model_and_a_folder_of_frames(
-    aosa: Run, tmp_path: Path, model_module: Path, monkeypatch: pytest.MonkeyPatch
+    aosa: Run, resize: str, shape: tuple[int, int], tmp_path: Path, model_module: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(model_module)
     rng = np.random.default_rng(0)
@@ -142,7 +143,7 @@ def test_the_user_s_own_model_and_a_folder_of_frames(
         Image.new("L", (53, 37)).save(tmp_path / f"flow_x_{i}.png")
     done = aosa(
         *("explain", tmp_path / "frame_*.png", "--model", "python:mine:make", "--frames", 6, "--frame-stride", 2),
-        *("--size", 32),
+        *("--size", 32, "--resize", resize),
         *("--box", "8x10", "--method", "aosa", "--target", 4, "--out", tmp_path / "out"),
     )
     assert done.returncode == 0, done.stderr
@@ -150,6 +151,9 @@ def test_the_user_s_own_model_and_a_folder_of_frames(
     assert report["config"]["box"] == [8, 10]
     assert report["shape"] == {"B": 1, "T": 6, "H": 32, "W": 32}
     assert report["source"]["frame_indices"] == [4, 6, 8, 10, 12, 14]
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        shown = container.streams.video[0]
+        assert shown.height / shown.width == pytest.approx(shape[0] / shape[1], rel=0.06)
 
 
 BAD = {
@@ -167,6 +171,7 @@ BAD = {
     "no such module": (["CLIP", "--model", "python:no_such_module:f"], "no_such_module"),
     "too many frames": (["CLIP", "--frames", "17"], "got 16"),
     "start beyond the end": (["CLIP", "--start", "9"], "clip.mp4"),
+    "unknown resize": (["CLIP", "--resize", "crop"], "resize must be one of short, exact, letterbox; got crop"),
     "samples without conditional fill": (["CLIP", "--samples", "3"], "samples must be 0"),
 }
 

@@ -205,6 +205,8 @@ def test_compare(aosa: Run, tmp_path: Path):
     with Image.open(tmp_path / "deep" / "c.png") as image:
         assert min(image.size) > 400
     assert "right" in done.stdout
+    wide = aosa(*("compare", demo_clip_path(), "--methods", "random", "--resize", "tall", "--out", tmp_path / "d.png"))
+    assert "resize must be one of short, exact, letterbox; got tall" in one_line_error(wide)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,10 @@ def test_mean_and_std_of_pixels_up_to_255_are_refused(kind):
         preprocessing(mean=mean, std=std)
     with pytest.raises(InputError, match=r"^std must be finite and positive; got"):
         preprocessing(std=(0.2, 0.0, 0.2))
+    for given in ("grey", ["0.5", "x", "0.5"], [[0.5], [0.5, 0.5]], None):
+        with pytest.raises(InputError, match=r"^mean must be (a number, or a sequence of numbers|finite); got"):
+            preprocessing(mean=given)
+    assert preprocessing(mean=0.5).mean == (0.5, 0.5, 0.5)
     assert preprocessing(mean=kind([0.5, 0.25, 1]), std=kind([1, 0.5, 0.25])).mean == (0.5, 0.25, 1)
 
 
@@ -248,6 +252,7 @@ def test_names_that_are_numbers_are_no_indices():
         ({"walk": 0.5}, "must map index to name or name to index; got"),
         ({0: 1, 1: 0}, "must be text; got 1"),
         (["walk", 3], "must be text; got 3"),
+        (["walk", None], "must be text; got None"),
         ("walk", "must be a list of names, or a mapping of them; got str"),
         ({"walk", "jump"}, "must be a list of names, or a mapping of them; got set"),
         ({0: "walk", 1: "jump", 2: "run", 3: "sit"}, "must be one per class, 2; got 4"),

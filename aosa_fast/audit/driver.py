@@ -19,7 +19,7 @@ from aosa_fast.audit.run_folder import open_run
 from aosa_fast.audit.settings import AuditSettings, Hello, Setup
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
 from aosa_fast.data import open_dataset, unknown_labels
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelWarning
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -167,16 +167,24 @@ def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
         counts.update(status for name, status in parts.done.items() if name in wanted)
         todo = [sample for sample in samples if row_id(sample) not in parts.done]
         new, started = 0, time.monotonic()
+        earlier = (run.earlier or {}).get("warnings", ())
+        said = {ModelWarning.kind(text): text for text in earlier}
         for rows in engine.run(todo, attempts):
+            found = [text for row in rows for text in row.pop("warnings", ())]
             parts.add([_complete(row, dataset, dense) for row in rows])
             parts.poll()
             new += len(rows)
             counts.update(row["status"] for row in rows)
+            for text in found:
+                if ModelWarning.kind(text) not in said:
+                    said[ModelWarning.kind(text)] = text
+                    warnings.warn(text, ModelWarning, stacklevel=2)
             if report:
                 report(sum(counts.values()), len(samples), _say(new, started, counts))
         parts.flush()
         busy, seconds = time.monotonic() - started, time.monotonic() - begin
-        run.finish({"finished": True, "clips": len(samples), "counts": dict(counts), "new": new, "seconds": seconds})
+        facts = {"finished": True, "clips": len(samples), "counts": dict(counts), "new": new, "seconds": seconds}
+        run.finish({**facts, "warnings": list(said.values())})
     return AuditResult(request.out, len(samples), dict(counts), new, seconds, busy)
 
 

@@ -23,7 +23,7 @@ from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row
 from aosa_fast.audit.worker import is_broken_device
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset, Sample
-from aosa_fast.errors import InputError, ModelError
+from aosa_fast.errors import InputError, ModelError, ModelWarning
 from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.reproduce import scaled
@@ -85,7 +85,8 @@ class Explainer:
         """A row for each clip, in their order; the columns are those of `aosa_fast.audit.schema`.
 
         With `AuditSettings.dense` a row has "dense" beside, a `aosa_fast.audit.dense.Quantised`, which is no column:
-        who writes the row puts it into the store, and its place there into `dense_index`.
+        who writes the row puts it into the store, and its place there into `dense_index`. Nor is "warnings", what is
+        to be said of the model, in the first row that came after it was found.
 
         A batch that fails is explained again clip by clip, or, where the memory of the GPU is too small for it, by
         halves; a clip that fails alone gets a row with the error.
@@ -98,10 +99,14 @@ class Explainer:
         if self._settings.target == "true":
             ready = [i for i in ready if self._label(clips[i].sample) is not None]
             rows = {i: self._without_label(clips[i]) for i in range(len(clips)) if i not in ready}
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as caught:
             # A row says of its own clip whether it is saturated; a warning a clip would fill the log of a long run.
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("always", ModelWarning)
             rows.update(zip(ready, self._try([clips[i] for i in ready]), strict=True))
+        said = [str(warning.message) for warning in caught if issubclass(warning.category, ModelWarning)]
+        if said:
+            rows[0]["warnings"] = said
         return [rows[i] for i in range(len(clips))]
 
     def _try(self, clips: list[Prepared]) -> list[Row]:

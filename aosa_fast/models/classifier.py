@@ -74,9 +74,9 @@ def read_names(names: Names | None) -> tuple[str, ...] | None:
     if isinstance(names, str | bytes | Set) or not isinstance(names, Iterable):
         raise InputError(f"class_names must be a list of names, or a mapping of them; got {type(names).__name__}")
     found = tuple(names)
-    strange = next((name for name in found if not isinstance(name, str)), None)
-    if strange is not None:
-        raise InputError(f"class_names must be text; got {strange!r}")
+    for name in found:
+        if not isinstance(name, str):
+            raise InputError(f"class_names must be text; got {name!r}")
     return found or None
 
 

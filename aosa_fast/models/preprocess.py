@@ -25,12 +25,25 @@ if TYPE_CHECKING:
 RESIZES = ("short", "exact", "letterbox")
 
 
-def check_normalisation(name: str, values: Sequence[float]) -> None:
-    """Checks the `mean` or `std` of pixels in [0, 1], wherever they come from.
+def normalisation(name: str, given: Any, channels: int) -> tuple[float, ...]:
+    """The `mean` or `std` of pixels in [0, 1] for each channel, wherever it comes from.
+
+    Args:
+        name: "mean" or "std".
+        given: a number, or a sequence, array or tensor of one or of one per channel.
+        channels: C.
 
     Raises:
-        InputError: a value that is not finite, a `std` that is not positive, or one that is of pixels in 0..255.
+        InputError: another number of values, no number, one that is not finite, a `std` that is not positive, or values
+            of pixels in 0..255.
     """
+    try:
+        array = np.asarray(given.detach().double().cpu() if hasattr(given, "detach") else given, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, or a sequence of numbers; got {given}") from None
+    values = tuple(array.ravel().tolist())
+    if len(values) not in (1, channels):
+        raise InputError(f"{name} must have one value, or one per channel, C={channels}; got {len(values)}")
     if not all(math.isfinite(value) and (name != "std" or value > 0) for value in values):
         raise InputError(f"{name} must be finite{' and positive' if name == 'std' else ''}; got {_listed(values)}")
     if max(map(abs, values), default=0) > 1.01:  # a scale of 1/256 gives a std of 1.004
@@ -38,6 +51,7 @@ def check_normalisation(name: str, values: Sequence[float]) -> None:
             f"{name} must be of pixels in [0, 1], so at most 1: divide mean and std by 255 if they are of pixels in "
             f"0..255; got {_listed(values)}"
         )
+    return values * (channels // len(values))
 
 
 @dataclass(frozen=True)
@@ -83,11 +97,7 @@ class Preprocessing:
                 f"got {self.crop}"
             )
         for name in ("mean", "std"):
-            values = tuple(map(float, getattr(self, name)))
-            if len(values) not in (1, 3):
-                raise InputError(f"{name} must have one value, or one for each of 3 channels; got {_listed(values)}")
-            check_normalisation(name, values)
-            object.__setattr__(self, name, values * (3 // len(values)))
+            object.__setattr__(self, name, normalisation(name, getattr(self, name), 3))
 
     def changed(self, **fields: Any) -> Preprocessing:
         """The same with other values of these fields; of the same class, and with all else that a subclass holds.

@@ -17,9 +17,10 @@ from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.parts import read_rows
-from aosa_fast.audit.run_folder import read_run
+from aosa_fast.audit.run_folder import read_run, read_shards
 from aosa_fast.audit.schema import MEASURES
 from aosa_fast.data import describe_unknown
+from aosa_fast.errors import ModelWarning
 
 _SHOWN = 6
 _ERRORS = 20
@@ -51,8 +52,15 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
         errors=errors,
         accuracy=float(right.mean()) if known.any() else None,
         unknown=describe_unknown(_unknown(clips), run["facts"].get("class_names")),
+        warnings=tuple({ModelWarning.kind(text): text for text in _warnings(folder)}.values()),
         mean_map=np.mean(means, axis=0).astype(np.float32),
     )
+
+
+def _warnings(folder: Path) -> list[str]:
+    """What the runs of all shards were told of the model."""
+    told = [shard.get("warnings") for shard in read_shards(folder)]
+    return [str(text) for texts in told if isinstance(texts, list) for text in texts]
 
 
 def _unknown(clips: Clips) -> Counter[str]:

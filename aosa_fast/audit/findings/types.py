@@ -109,6 +109,7 @@ class AuditSummary:
         accuracy: share of the clips with a label that the model knows whose prediction is it; None without such.
         mean_map: (8, 8, 8) float32, the mean over the classes' means.
         unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
+        warnings: what is to be said of the model, once for each kind of it.
     """
 
     run: dict[str, Any]
@@ -119,3 +120,4 @@ class AuditSummary:
     accuracy: float | None
     mean_map: NDArray[np.float32]
     unknown: str = ""
+    warnings: tuple[str, ...] = ()
