@@ -37,7 +37,6 @@ class Behaviour:
         again: to the same clip once more, as it was explained; None before that.
         beside: to the clip in a batch of two; None where no batch was wanted, or none works.
         one_by_one: whether it must be given its clips one by one.
-        tried_batch: whether that is known.
         tolerance: what rounding may change, as a share of the range of an answer.
     """
 
@@ -47,7 +46,6 @@ class Behaviour:
     again: Tensor | None = None
     beside: Tensor | None = None
     one_by_one: bool = False
-    tried_batch: bool = False
 
     def batch_size(self, wanted: int) -> int:
         """The batch size for this model where `wanted` (as in `Config`) is asked for."""
@@ -124,9 +122,9 @@ def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = Non
     key = (clip.shape, clip.device, dtype)
     seen = memory.kinds.get(key)
     # All answers must be to one clip: what an earlier one was not asked, or did not live to see, is asked anew.
-    if seen is None or seen.again is None or (batched and not seen.tried_batch):
+    if seen is None or seen.again is None or (batched and seen.beside is None and not seen.one_by_one):
         alone = ask(clip)
-        seen = Behaviour(_output_of(ask, clip, alone), alone, _tolerance(model, clip, dtype), tried_batch=batched)
+        seen = Behaviour(_output_of(ask, clip, alone), alone, _tolerance(model, clip, dtype))
         memory.kinds[key] = seen
         if batched:
             _try_batch(model, memory, seen, ask, clip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,8 +48,8 @@ def explain_again(
     with reading(folder / RUN, "must say how clips were explained", named=False):
         named, weights = str(identity["model"]), identity["weights"]
         data = {name: None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")}
-        # JSON has lists for tuples.
-        choices = {name: tuple(v) if isinstance(v, list) else v for name, v in identity["settings"]["config"].items()}
+        plain = identity["settings"]["config"]  # where JSON has lists for tuples
+        choices: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
         config = Config(**choices)
     row = next(iter(find_rows(folder, [clip_id], _COLUMNS)), None)
     if row is None:

@@ -141,9 +141,7 @@ def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
     with ExitStack() as stack:
         stack.callback(engine.close)
         hello = engine.start()
-        unknown = unknown_labels(dataset, hello.labels, hello.class_names)
-        if unknown:
-            warnings.warn(unknown, stacklevel=2)
+        unknown_labels(dataset, hello.labels, hello.class_names)  # warns of them
         identity = describe_run(request, dataset, hello)
         run = stack.enter_context(
             open_run(request.out, identity, describe_facts(request, dataset, hello), request.shard)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.errors import InputError
-from aosa_fast.video import images
+from aosa_fast.video.series import SUFFIXES
 
 _SUFFIXES = ".avi .mp4 .mkv .mov .webm .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv .gif"
 VIDEO_SUFFIXES = tuple(_SUFFIXES.split())
@@ -75,9 +75,9 @@ def _kind(entry: Path) -> str | None:
     inside = _entries(entry)
     if any(file.suffix.lower() in VIDEO_SUFFIXES or _is_folder(file) for file in inside):
         return "class"
-    return "clip" if any(file.suffix.lower() in images.SUFFIXES for file in inside) else None
+    return "clip" if any(file.suffix.lower() in SUFFIXES for file in inside) else None
 
 
 def _is_folder(entry: Path) -> bool:
     # By name first: of a long folder of frames, the disk need not be asked about any.
-    return entry.suffix.lower() not in images.SUFFIXES and entry.is_dir()
+    return entry.suffix.lower() not in SUFFIXES and entry.is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -73,11 +74,14 @@ def describe_unknown(clips: Mapping[str, int], model_names: Sequence[str] | None
 
 
 def unknown_labels(dataset: Dataset, labels: Mapping[int, int], model_names: Sequence[str] | None) -> str:
-    """`describe_unknown` of the clips of a data set whose label is not among `labels`."""
+    """`describe_unknown` of the clips of a data set whose label is not among `labels`; it is warned of, too."""
     names = dataset.class_names
     given = Counter(sample.label for sample in dataset.samples if sample.label is not None)
     unknown = {i: count for i, count in given.items() if i not in labels}
-    return describe_unknown({names[i] if names else str(i): count for i, count in unknown.items()}, model_names)
+    text = describe_unknown({names[i] if names else str(i): count for i, count in unknown.items()}, model_names)
+    if text:
+        warnings.warn(text, stacklevel=3)
+    return text
 
 
 def _list(labels: Sequence[tuple[str, str]]) -> str:

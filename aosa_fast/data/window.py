@@ -19,9 +19,8 @@ class _Part(Window):
     def choose(self, path: str, times: Sequence[float], fps: float) -> list[int]:
         first = 0 if self.start is None else self._number(path, self.start, times, fps)
         last = len(times)
-        if isinstance(self.end, float) and (not times or self.end > times[-1] + 1 / fps):
-            pass  # behind the end of the video
-        elif self.end is not None:
+        behind = isinstance(self.end, float) and (not times or self.end > times[-1] + 1 / fps)
+        if self.end is not None and not behind:
             last = min(last, self._number(path, self.end, times, fps, is_end=True))
         length = last - first
         if length < 1:

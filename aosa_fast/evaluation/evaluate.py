@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +78,6 @@ def evaluate(
     settings = settings or Settings()
     labels = match_classes(dataset, classifier, settings)
     unknown = unknown_labels(dataset, labels, classifier.class_names)
-    if unknown:
-        warnings.warn(unknown, stacklevel=2)
     identity = describe_run(dataset, classifier, settings, model_name)
     journal = Journal(out, identity)
     try:

@@ -56,6 +56,23 @@ class VideoClip:
     path: str
     reader: str
 
+    @classmethod
+    def of(
+        cls,
+        frames: NDArray[Any],
+        size: tuple[int, int],
+        places: Sequence[int],
+        times: Sequence[float],
+        fps: float,
+        path: str,
+        reader: str,
+        damaged: int = 0,
+        replaced: Sequence[int] = (),
+    ) -> VideoClip:
+        """The frames at these places of a source whose frames are shown at `times`; the rest as above."""
+        shown = tuple(times[i] for i in places)
+        return cls(frames, size, tuple(places), shown, fps, len(times), damaged, tuple(replaced), path, reader)
+
 
 @dataclass(frozen=True)
 class Window:

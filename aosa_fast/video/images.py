@@ -16,13 +16,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aosa_fast.boundary import open_file, reading, unlogged
 from aosa_fast.errors import VideoError
-from aosa_fast.video import series as names
 from aosa_fast.video.clip import DEFAULT_FPS, Convert, VideoClip, Window, check_pixels, join_frames
 from aosa_fast.video.opening import check_file
 from aosa_fast.video.pixels import over_black
-
-SUFFIXES = names.SUFFIXES
-"""Of the files that are frames where they lie in a folder."""
+from aosa_fast.video.series import SUFFIXES, find_series, warn_of_gaps
 
 FILE_SUFFIXES = (*SUFFIXES, ".gif", ".apng")
 """Of the files that are read here where they are named."""
@@ -51,13 +48,13 @@ def read_folder(path: str, window: Window, convert: Convert | None = None) -> Vi
     Warns:
         UserWarning: numbers are missing inside of the window.
     """
-    series = names.find_series(path)
+    series = find_series(path)
     times = [i / DEFAULT_FPS for i in range(len(series.files))]
     places = window.choose(path, times, DEFAULT_FPS)
-    names.warn_of_gaps(path, series, places[0], places[-1])
+    warn_of_gaps(path, series, places[0], places[-1])
     files = [series.files[i] for i in places]
     frames = _stack(((file, os.path.basename(file), load(file)) for file in files), len(places), convert)
-    return _clip(path, frames, places, times, DEFAULT_FPS)
+    return VideoClip.of(*frames, places, times, DEFAULT_FPS, path, "images")
 
 
 def read_file(path: str, window: Window, convert: Convert | None = None) -> VideoClip:
@@ -83,7 +80,7 @@ def read_file(path: str, window: Window, convert: Convert | None = None) -> Vide
         frames = _stack(shown, len(places), convert)
     if lost:
         warnings.warn(f"{path}: damaged from frame {len(times)} on, where it ends", UserWarning, stacklevel=5)
-    return _clip(path, frames, places, times, fps, damaged=lost)
+    return VideoClip.of(*frames, places, times, fps, path, "images", damaged=lost)
 
 
 def load(path: str) -> NDArray[np.uint8]:
@@ -94,28 +91,6 @@ def load(path: str) -> NDArray[np.uint8]:
     """
     with _opened(path) as image:
         return _to_rgb(path, image)
-
-
-def _clip(
-    path: str,
-    frames: tuple[NDArray[Any], tuple[int, int]],
-    places: list[int],
-    times: list[float],
-    fps: float,
-    damaged: int = 0,
-) -> VideoClip:
-    return VideoClip(
-        frames=frames[0],
-        size=frames[1],
-        indices=tuple(places),
-        times=tuple(times[i] for i in places),
-        fps=fps,
-        total_frames=len(times),
-        damaged=damaged,
-        replaced=(),
-        path=path,
-        reader="images",
-    )
 
 
 def _stack(

@@ -80,18 +80,9 @@ class _Reader:
         if replaced:
             self._stand_in(timeline, places, take, replaced)
         assert take.size is not None
-        return VideoClip(
-            frames=join_frames([take.images.pop(stamp) for stamp in stamps]),
-            size=take.size,
-            indices=tuple(places),
-            times=tuple(timeline.times[i] for i in places),
-            fps=timeline.fps,
-            total_frames=len(timeline.stamps),
-            damaged=len(take.lost),
-            replaced=tuple(replaced),
-            path=self.path,
-            reader="pyav",
-        )
+        frames = join_frames([take.images.pop(stamp) for stamp in stamps])
+        times, fps, lost = timeline.times, timeline.fps, len(take.lost)
+        return VideoClip.of(frames, take.size, places, times, fps, self.path, "pyav", lost, replaced)
 
     def _take_by_stamp(self, video: _Video, timeline: tl.Timeline, places: list[int]) -> _Take | None:
         """Decode the wanted frames from a key frame before them; None if the time stamps prove wrong."""

@@ -60,15 +60,4 @@ def read(path: str, window: Window, convert: Convert | None = None) -> VideoClip
         # torchcodec raises RuntimeError for any damage, with the place in its source before the reason.
         reason = str(error).strip().splitlines()[0].split(".cpp:")[-1]
         raise VideoError(path, f"must be readable by torchcodec; got {reason}") from error
-    return VideoClip(
-        frames=join_frames(kept),
-        size=size,
-        indices=tuple(places),
-        times=tuple(timeline.times[i] for i in places),
-        fps=timeline.fps,
-        total_frames=total,
-        damaged=0,
-        replaced=(),
-        path=path,
-        reader="torchcodec",
-    )
+    return VideoClip.of(join_frames(kept), size, places, timeline.times, timeline.fps, path, "torchcodec")
