@@ -142,6 +142,7 @@ def _schedule(path: str, image: Image.Image) -> tuple[list[int], list[float], in
         try:
             with reading(path, _RULE, VideoError):
                 image.seek(i)
+                check_pixels(path, image.height, image.width)  # a GIF's frame may outgrow the first
                 image.load()  # WebP knows the time only then
         except VideoError:
             if not seconds:
