@@ -174,7 +174,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    line = " ".join(message.split())
-    if line:
-        say(f"error: {line}")
+    if message:
+        say(f"error: {message}")
     sys.exit(2)

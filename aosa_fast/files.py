@@ -41,8 +41,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     if "\0" in str(path):
         raise InputError(f"{path!r}: must be the name of a file; got embedded null byte")
     try:
-        if os.path.exists(target) and not target.is_file():
-            raise InputError(f"{path}: must be a file name; it is a {'folder' if target.is_dir() else 'device'}")
+        refuse_special(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             target.lstat()  # a name that is too long is refused now, not after the work
@@ -132,6 +131,12 @@ def open_own(path: Path, flags: int = 0) -> int:
         os.close(descriptor)
         raise InputError(f"{path}: must be a file; it is a device")
     return descriptor
+
+
+def refuse_special(path: Path) -> None:
+    """Raises InputError where something else than a file is in the place of one. Raises OSError."""
+    if os.path.exists(path) and not path.is_file():
+        raise InputError(f"{path}: must be a file name; it is a {'folder' if path.is_dir() else 'device'}")
 
 
 def refuse_link(path: Path, kind: str) -> None:

@@ -22,6 +22,7 @@ from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
+from aosa_fast.files import refuse_special
 from aosa_fast.models import Classifier, load
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.names import LONGEST, file_names
@@ -34,6 +35,13 @@ from aosa_fast.video import VideoClip, atomic_path, read_clip
 
 DISPLAY_SIDE = 1280
 """The longest side, in pixels, of the frames that overlays are painted on."""
+
+_FILES = {
+    "overlay": "overlay.mp4",
+    "contact sheet": "sheet.png",
+    "raw result": "explanation.npz",
+    "report": "report.json",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     Raises:
         InputError: anything about the arguments, the clip or the model that cannot be.
     """
-    check_folder(request.out)
+    check_folder(request.out, *(_FILES.values() if len(request.targets or [""]) == 1 else ()))
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip, cropped, display = read_views(request.clip, preprocessing, request.start)
@@ -168,7 +176,7 @@ def check_folder(out: Path, *names: str) -> None:
 
     Args:
         out: the folder.
-        names: of files in it that the user chose; ours are short enough anywhere.
+        names: of files in it; none may be that of a folder or a device.
 
     Raises:
         InputError: it cannot be written, or a name or the path is too long.
@@ -179,6 +187,8 @@ def check_folder(out: Path, *names: str) -> None:
         for name in (*path.relative_to(existing).parts, *names, str(path / ("x" * LONGEST))):
             with suppress(FileNotFoundError):
                 (existing / name).lstat()  # refuses what is too long
+        for name in names:
+            refuse_special(path / name)
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
@@ -204,12 +214,7 @@ def write_explanation(
         boxes: (T, 4) in pixels of the map, drawn into the overlay.
         fps: frames per second of the overlay.
     """
-    files = {
-        "overlay": out / f"{prefix}overlay.mp4",
-        "contact sheet": out / f"{prefix}sheet.png",
-        "raw result": out / f"{prefix}explanation.npz",
-        "report": out / f"{prefix}report.json",
-    }
+    files = {kind: out / f"{prefix}{name}" for kind, name in _FILES.items()}
     for name in ("overlay", "contact sheet"):
         explanation.save_overlay(files[name], frames=display, boxes=boxes, fps=fps)
     explanation.save(files["raw result"])

@@ -52,9 +52,9 @@ def run_report(
         raise InputError(f"out must end in .html; got {page}")
     check_folder(page.parent, page.name)
     summary = summarize(folder, permutations=permutations, seed=seed)
-    files = write_tables(summary, page.parent)
     with show_progress(errors, "pictures") as report:
         size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
+    files = write_tables(summary, page.parent)  # after what clips and models can make fail
     for rank, finding in enumerate(summary.findings, 1):
         _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
     for text in summary.warnings:

@@ -29,7 +29,7 @@ def escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(line: str) -> None:
-    """A line on stderr."""
+def say(text: str) -> None:
+    """A line on stderr, whatever names of files and classes the text holds."""
     with suppress(BrokenPipeError):
-        print(line, file=sys.stderr)  # noqa: T201 - warnings and errors must not be wrapped or marked up
+        print(" ".join(text.split()), file=sys.stderr)  # noqa: T201 - warnings and errors must not be wrapped or marked up

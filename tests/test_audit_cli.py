@@ -142,6 +142,11 @@ def test_shards_make_one_audit(aosa: Run, tmp_path: Path):
         "audit", "planted:1", "--model", "demo-planted:2", "--shard", "1/2", "--limit", 30, "--out", tmp_path
     )
     assert "identity.model" in one_line_error(refused)
+    run = tmp_path / "run.json"
+    run.write_text(run.read_text().replace('"size": 64', '"size": 0'))
+    refused = aosa("audit-report", tmp_path, "--out", tmp_path / "page" / "a.html")
+    assert "run.json: identity.frames" in one_line_error(refused)
+    assert not (tmp_path / "page").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -239,10 +240,11 @@ def test_real_clips(aosa: Run, shared_data: Path, tmp_path: Path):
 
 
 def test_a_damaged_clip_is_explained_with_a_warning(shared_data: Path, tmp_path: Path):
-    done = aosa_process("explain", shared_data / "broken" / "corrupted.mp4", "--out", tmp_path / "out", "--start", "20")
+    clip = shutil.copy(shared_data / "broken" / "corrupted.mp4", tmp_path / "two\nlines.mp4")
+    done = aosa_process("explain", clip, "--out", tmp_path / "out", "--start", "20")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("warning: ")
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "corrupted.mp4" in done.stderr
+    assert "two lines.mp4" in done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["source"]["damaged_packets"] == 1

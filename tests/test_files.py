@@ -192,15 +192,24 @@ def test_results_of_a_clip_stay_in_the_folder_of_results(
 
 
 @pytest.mark.parametrize(
-    "command",
-    [("explain", "--out", "x" * 300), ("explain", "--out", "y/" * 3000), ("compare", "--out", "x" * 300 + ".png")],
-    ids=["folder", "path", "picture"],
+    ("message", "command"),
+    [
+        ("too long", ("explain", "--out", "x" * 300)),
+        ("too long", ("explain", "--out", "y/" * 3000)),
+        ("too long", ("compare", "--out", "x" * 300 + ".png")),
+        ("report.json: must be a file name; it is a folder", ("explain", "--out", "taken")),
+        ("a.png: must be a file name; it is a device", ("compare", "--out", "taken/a.png")),
+    ],
+    ids=["folder", "path", "picture", "result", "device"],
 )
-def test_names_that_are_too_long_are_refused_before_the_work(
-    aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+def test_names_that_cannot_be_are_refused_before_the_work(
+    aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, command: tuple[str, ...]
 ) -> None:
+    (tmp_path / "taken" / "report.json").mkdir(parents=True)
+    os.mkfifo(tmp_path / "taken" / "a.png")
+    there = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("aosa_fast.run.load", lambda spec: pytest.fail("began to work"))
     monkeypatch.setattr("aosa_fast.run_evaluation.load_on", lambda *_: pytest.fail("began to work"), raising=False)
-    assert "too long" in one_line_error(aosa(command[0], demo_clip_path(), *command[1:]))
-    assert not list(tmp_path.iterdir())
+    assert message in one_line_error(aosa(command[0], demo_clip_path(), *command[1:]))
+    assert sorted(tmp_path.rglob("*")) == there

@@ -259,6 +259,14 @@ def test_an_animation_ends_where_it_is_cut_off(suffix: str, tmp_path: Path) -> N
     assert suffix == ".gif" or levels(clip) == [2, 3]
 
 
+def test_a_gif_may_be_cut_off_anywhere(tmp_path: Path) -> None:
+    path = animate(tmp_path / "a.gif", [100, 100])
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"!\xf9\x04") + 11])  # before the second frame says how large it is
+    with pytest.warns(UserWarning, match=r"a\.gif: damaged from frame 1 on, where it ends$"):
+        assert read_clip(path, 1).total_frames == 1
+
+
 def test_pages_and_still_images(tmp_path: Path) -> None:
     pages = [grey(20 * i, (16, 12)) for i in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=[*pages[1:], grey(0, (8, 6))])
@@ -281,6 +289,10 @@ def test_pages_and_still_images(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aosa_fast.video.clip.MAX_FRAME_PIXELS", 1000)
+    grey(0).save(tmp_path / "a.tif", save_all=True, append_images=[grey(0, (40, 30))])
+    with pytest.raises(VideoError, match=r"a\.tif: must have frames of at most 1000 pixels \(.*\); got 40x30$"):
+        read_clip(tmp_path / "a.tif", 2, start=0)
     grey(0, (40, 30)).save(tmp_path / "a.png")
     for limit in (1199, 100):  # Pillow warns of the first, and refuses the second
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aosa_fast.boundary import open_file, reading, unlogged
 from aosa_fast.errors import VideoError
-from aosa_fast.video.clip import DEFAULT_FPS, Convert, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.clip import DEFAULT_FPS, MAX_FRAME_PIXELS, Convert, VideoClip, Window, check_pixels, join_frames
 from aosa_fast.video.opening import check_file
 from aosa_fast.video.pixels import over_black
 from aosa_fast.video.series import SUFFIXES, find_series, warn_of_gaps
@@ -124,19 +125,27 @@ def _opened(path: str) -> Iterator[Image.Image]:
             raise ValueError("data in no known format") from None  # Pillow's text names the open file
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             count = re.search("[0-9]+", str(error))
-            rule = f"must have frames of at most {Image.MAX_IMAGE_PIXELS} pixels"
+            most = min(Image.MAX_IMAGE_PIXELS or MAX_FRAME_PIXELS, MAX_FRAME_PIXELS)
+            rule = f"must have frames of at most {most} pixels"
             raise VideoError(path, f"{rule}; got {count[0] if count else 'more'}") from error
 
 
-def _schedule(path: str, image: Image.Image) -> tuple[list[int], list[float], int]:
+def _schedule(path: str, image: Image.Image) -> tuple[Sequence[int], list[float], int]:
     """The places of the frames in the file, the seconds that each is shown, and how many more it announces in vain."""
-    total = getattr(image, "n_frames", 1)
+    cut = False
+    try:
+        with reading(path, _RULE, VideoError):
+            total = getattr(image, "n_frames", 1)
+    except VideoError:
+        if image.format != "GIF":
+            raise
+        total, cut = sys.maxsize, True  # only its end would tell how many there are
     if image.format == "TIFF":
         pages = [i for i in range(total) if _is_page(image, i)] or [0]
         return pages, [1 / DEFAULT_FPS] * len(pages), 0
     if image.format not in _ANIMATED or total == 1:
         return [0], [1 / DEFAULT_FPS], 0
-    places = list(range(int(getattr(image, "default_image", False)), total))
+    places = range(int(getattr(image, "default_image", False)), total)
     seconds: list[float] = []
     for i in places:
         try:
@@ -149,7 +158,7 @@ def _schedule(path: str, image: Image.Image) -> tuple[list[int], list[float], in
                 raise
             break
         seconds.append(image.info.get("duration", 0) / 1000 or _UNTIMED)
-    return places, seconds, len(places) - len(seconds)
+    return places, seconds, 1 if cut else len(places) - len(seconds)
 
 
 def _is_page(image: Image.Image, place: int) -> bool:
@@ -160,6 +169,7 @@ def _is_page(image: Image.Image, place: int) -> bool:
 
 def _at(path: str, image: Image.Image, place: int) -> NDArray[np.uint8]:
     image.seek(place)
+    check_pixels(path, image.height, image.width)  # pages of a TIFF have sizes of their own
     return _to_rgb(path, image)
 
 
