@@ -16,7 +16,7 @@ from aosa_fast.cli_options import DEVICE_HELP, DEVICES, MODELS, Resize, option, 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.names import file_names
-from aosa_fast.terminal import consoles, escape_what_cannot_be_encoded, say
+from aosa_fast.terminal import consoles, escape_what_cannot_be_encoded, say, silence
 from aosa_fast.version import __version__
 
 app = typer.Typer(
@@ -157,9 +157,9 @@ def main() -> None:
     escape_what_cannot_be_encoded()
     warnings.showwarning = lambda message, *_: say(f"warning: {message}")
     arguments = sys.argv[1:]
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if debug := "--debug" in options:
-        arguments.remove("--debug")
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    arguments = [word for word in arguments[:end] if word != "--debug"] + arguments[end:]
     try:
         code = app(arguments, standalone_mode=False)
     except InputError as error:
@@ -170,6 +170,11 @@ def main() -> None:
         _fail(error.format_message())
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        silence()
+        _fail(f"stdout must be writable; got {error.strerror}")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -93,7 +93,7 @@ def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
         )
     if tuple(video.shape[2:4]) == preprocessing.crop:
         return video
-    cropped = np.stack([preprocessing.crop_frames(clip) for clip in video.cpu().numpy()])
+    cropped = np.stack([preprocessing.cropped(clip) for clip in video.cpu().numpy()])
     return torch.from_numpy(cropped).to(video.device)
 
 

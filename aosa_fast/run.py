@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError, describe_error
 from aosa_fast.explanation import Explanation
 from aosa_fast.files import refuse_special
 from aosa_fast.models import Classifier, load
@@ -131,7 +131,7 @@ def read_views(
     """
 
     def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
-        (cropped,), (display,) = preprocessing.crop_frames(frame[None]), preprocessing.display_frames(frame[None])
+        (cropped,), (display,) = preprocessing.cropped(frame[None]), preprocessing.display_frames(frame[None])
         longest = max(display.shape)
         if longest > DISPLAY_SIDE:
             height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
@@ -168,7 +168,10 @@ def load_on(spec: str, device: str) -> Classifier:
     where = resolve_device(device)
     if not isinstance(classifier.network, nn.Module):
         return classifier
-    return replace(classifier, network=classifier.network.to(where))
+    try:
+        return replace(classifier, network=classifier.network.to(where))
+    except Exception as error:
+        raise ModelError(f"model={spec} must go to {where}; it raised {describe_error(error)}") from error
 
 
 def check_folder(out: Path, *names: str) -> None:

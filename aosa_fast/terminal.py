@@ -14,7 +14,12 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Goes on in silence: whoever reads the first lines only, as `head` does, still wants the results."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        silence(self.file.fileno())
+
+
+def silence(descriptor: int = 1) -> None:
+    """Sends to nowhere what is still to be written to stdout, or to another descriptor."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def consoles() -> tuple[Console, Console]:
@@ -31,5 +36,5 @@ def escape_what_cannot_be_encoded() -> None:
 
 def say(text: str) -> None:
     """A line on stderr, whatever names of files and classes the text holds."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         print(" ".join(text.split()), file=sys.stderr)  # noqa: T201 - warnings and errors must not be wrapped or marked up

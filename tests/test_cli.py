@@ -87,6 +87,26 @@ def model_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "class Fails(torch.nn.Module):\n"
         "    def forward(self, video):\n"
         "        return torch.zeros(2) @ video.flatten(1)\n"
+        "from aosa_fast.models import Classifier, load\n"
+        "from aosa_fast.models.preprocess import Preprocessing\n"
+        "class Own(Preprocessing):\n"
+        "    def crop_frames(self, frames):\n"
+        "        return super().crop_frames(frames) / self.divisor\n"
+        "def own(divisor):\n"
+        "    demo = load('demo')\n"
+        "    own = Own(*vars(demo.preprocessing).values())\n"
+        "    object.__setattr__(own, 'divisor', divisor)\n"
+        "    return Classifier(demo.network, own)\n"
+        "def scales():\n"
+        "    return own(255)\n"
+        "def divides():\n"
+        "    return own('x')\n"
+        "class Stays(torch.nn.Identity):\n"
+        "    def to(self, *where):\n"
+        "        raise RuntimeError('not there')\n"
+        "class InTraining(torch.nn.Identity):\n"
+        "    def eval(self):\n"
+        "        raise RuntimeError('never')\n"
         "def fails():\n"
         "    return Fails()\n"
     )
@@ -193,7 +213,15 @@ def test_bad_input_gets_one_line_and_exit_code_2(
     [
         ("wrong", "one row of class scores", False),
         ("number", "got int", False),
+        (
+            "scales",
+            "crop_frames must make uint8 of shape (1, 64, 64, 3), the model's input; got float64 (1, 64, 64, 3)",
+            False,
+        ),
         ("broken", "it raised OSError: no weights here", True),
+        ("Stays", "model=python:mine:Stays must go to cpu; it raised RuntimeError: not there", True),
+        ("InTraining", "it raised RuntimeError: never", True),
+        ("divides", "Own.crop_frames must work on the frames; it raised TypeError: ufunc 'divide' not supported", True),
         ("fails", "it was given (B, C, T, H, W) = (1, 3, 16, 112, 112)", True),
     ],
 )
@@ -203,13 +231,26 @@ def test_a_model_that_does_not_fit_is_one_line_and_debug_shows_where_its_own_err
     monkeypatch.chdir(model_module)
     command = ["explain", demo_clip_path(), "--model", f"python:mine:{function}", "--frame-stride", 1, "--out", "out"]
     assert words in one_line_error(aosa(*command))
-    for arguments in (["--debug", *command], [*command, "--debug"]):
+    for arguments in (["--debug", *command], [*command, "--debug", "--debug"]):
         done = aosa(*arguments)
         assert done.returncode == 2
         assert "Traceback" in done.stderr
         assert ("mine.py" in done.stderr) == own
         assert words in done.stderr.strip().splitlines()[-1]
     assert not (model_module / "out").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_full_disk_behind_stdout_or_stderr(stream: str, tmp_path: Path):
+    command = [sys.executable, "-P", "-c", "from aosa_fast.cli import main; main()", "explain"]
+    command += ["--help"] if stream == "1" else [str(tmp_path / "nothing.mp4")]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {stream}>/dev/full', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    words = "error: stdout must be writable; got No space left on device\n" if stream == "1" else ""
+    assert done.stdout + done.stderr == words
 
 
 def test_an_output_that_cannot_be_written(aosa: Run, tmp_path: Path):

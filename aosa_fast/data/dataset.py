@@ -106,7 +106,7 @@ class Dataset:
             sample.start,
             sample.end,
             # At once, so that memory does not follow the source's size.
-            convert=lambda frame: preprocessing.crop_frames(frame[None])[0],
+            convert=lambda frame: preprocessing.cropped(frame[None])[0],
         )
         order = np.arange(frames) % len(source.frames)
         indices = np.array(source.indices, np.int64)[order]

@@ -47,7 +47,7 @@ class PlantedDataset(Dataset):
         if len(clip.frames) != preprocessing.frames:
             raise InputError(f"model must see {len(clip.frames)} frames for planted clips; got {preprocessing.frames}")
         boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
-        return Clip(preprocessing.crop_frames(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
+        return Clip(preprocessing.cropped(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
         """The first clips of the set; the classes take turns. Arguments as in `RenderedDataset.select`.

@@ -59,7 +59,7 @@ class RenderedDataset(Dataset):
             spread=options["spread"],
         )
         boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
-        return Clip(preprocessing.crop_frames(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
+        return Clip(preprocessing.cropped(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
         """The first clips of the set; the classes take turns, so that any number of clips is balanced.

@@ -132,6 +132,7 @@ def _python(spec: str, rest: str) -> Classifier:
     sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's own module lies beside the user
     try:
         made = getattr(importlib.import_module(module_name), function_name)()
+        made = made.eval() if isinstance(made, nn.Module) else made
     except InputError as error:
         raise InputError(f"model={spec}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -145,4 +146,4 @@ def _python(spec: str, rest: str) -> Classifier:
         return made
     if not isinstance(made, nn.Module):
         raise InputError(f"model={spec} must return a Classifier or a torch.nn.Module; got {type(made).__name__}")
-    return Classifier(made.eval(), KINETICS)
+    return Classifier(made, KINETICS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError, describe_error
 from aosa_fast.resize import resize
 
 if TYPE_CHECKING:
@@ -173,6 +173,26 @@ class Preprocessing:
             part = resize(frame, high, wide)[max(top, 0) :, max(left, 0) :][: self.crop[0], : self.crop[1]]
             out[t, y : y + part.shape[0], x : x + part.shape[1]] = part
         return out
+
+    def cropped(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What `crop_frames`, which may be a user's own code, makes of frames, checked.
+
+        Raises:
+            ModelError: it fails.
+            InputError: it makes something else than (T, crop H, crop W, 3) uint8.
+        """
+        own = f"{type(self).__name__}.crop_frames"
+        try:
+            made: Any = self.crop_frames(frames)
+        except InputError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{own} must work on the frames; it raised {describe_error(error)}") from error
+        shape = (len(frames), *self.crop, 3)
+        if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape != shape:
+            got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+            raise InputError(f"{own} must make uint8 of shape {shape}, the model's input; got {got}")
+        return made
 
     def display_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the model sees of the source frames, in their own resolution, for people to look at."""
