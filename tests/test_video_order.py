@@ -124,15 +124,27 @@ def test_frames_that_the_beginning_lacks_are_not_counted(
     check_every_window(path)
 
 
-@pytest.mark.parametrize(("codec", "options"), [("mpeg4", MPEG4), ("libx264", B_FRAMES | {"g": "12"})])
-def test_damage_is_replaced_and_moves_no_other_frame(codec: str, options: dict[str, str], tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.avi", 40, codec, options=options)
+HEVC = {"x265-params": "log-level=none:bframes=1:b-adapt=0:keyint=40:scenecut=0"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "name", "head"),
+    [
+        ("mpeg4", MPEG4, "a.avi", 0),
+        ("libx264", B_FRAMES | {"g": "12"}, "a.avi", 0),
+        ("libx265", HEVC, "a.mp4", 8),  # with its head, the decoder says nothing of it
+    ],
+)
+def test_damage_is_replaced_and_moves_no_other_frame(
+    codec: str, options: dict[str, str], name: str, head: int, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / name, 40, codec, options=options)
     with av.open(str(path)) as container:
         # Decoded behind a frame that is shown later; no other frame needs it.
         b_frame = [packet for packet in container.demux(video=0) if packet.size][20]
         pos, size = b_frame.pos, b_frame.size
     data = bytearray(path.read_bytes())
-    data[pos : pos + size] = b"\xff" * size
+    data[pos + head : pos + size] = (b"\0" if head else b"\xff") * (size - head)
     path.write_bytes(data)
     with pytest.warns(UserWarning, match="1 damaged frame was replaced"):
         whole = read_clip(path, 40, start=0)

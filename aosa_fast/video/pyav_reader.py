@@ -111,7 +111,10 @@ class _Reader:
             places = []  # the decoder may bring more frames than the packets announce
         with open_video(self.path) as video:
             take = self._take(video, set(places), None, by_order=True)
-            timeline = tl.from_decoder(*video, take.events, {number for number in take.lost if number is not None})
+            lost = {number for number in take.lost if number is not None}
+            if tl.explains(guess, video[1], take.events, lost):
+                return self._take_what_is_left(window, guess)
+            timeline = tl.from_decoder(*video, take.events, lost)
         if not take.seen:
             bad = len(take.lost)
             raise VideoError(self.path, "must have a frame that can be decoded; it has none", packets_bad=bad)
@@ -120,6 +123,14 @@ class _Reader:
         if wanted.isdisjoint(take.images) or not wanted.issubset({*take.images, *take.lost}):
             take = self._take_from_start(wanted, max(wanted), by_order=True)
         take.lost = [number for number in take.lost if number is not None and number <= max(wanted)]
+        return timeline, places, take
+
+    def _take_what_is_left(self, window: Window, timeline: tl.Timeline) -> tuple[tl.Timeline, list[int], _Take]:
+        """Decode by stamps a file some of whose frames the decoder leaves out without a word, as damaged."""
+        places = window.choose(self.path, timeline.times, timeline.fps)
+        wanted = {timeline.stamps[i] for i in places}
+        take = self._take_from_start(wanted, max(wanted))
+        take.lost = [stamp for stamp in timeline.stamps if stamp <= max(wanted) and stamp not in take.seen]
         return timeline, places, take
 
     def _take_from_start(self, wanted: set[int], last: int, by_order: bool = False) -> _Take:

@@ -92,6 +92,18 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Time
     return Timeline(tuple(stamps), times, fps, () if alpha else tuple(sorted(keys)), display=display, plain=plain)
 
 
+def explains(timeline: Timeline, stream: av.VideoStream, events: Sequence[int | None], lost: Collection[int]) -> bool:
+    """Whether all that left the decoder, see `from_decoder`, is the timeline but for a few frames, which are damaged.
+
+    Of other codecs packets may show nothing and be whole: those of VP8 that are only referred to.
+    """
+    shown = [stamp for number, stamp in enumerate(events) if number not in lost and stamp is not None]
+    ascend = all(a < b for a, b in pairwise(shown))
+    few = 2 * len(shown) > len(timeline.stamps)  # half of them: two packets are the fields of one frame
+    known = not timeline.by_order and stream.codec_context.name in ("h264", "hevc")
+    return known and ascend and few and set(shown) <= set(timeline.stamps)
+
+
 def from_decoder(
     container: av.container.InputContainer,
     stream: av.VideoStream,
