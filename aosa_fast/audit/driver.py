@@ -165,8 +165,8 @@ def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
         counts.update(status for name, status in parts.done.items() if name in wanted)
         todo = [sample for sample in samples if row_id(sample) not in parts.done]
         new, started = 0, time.monotonic()
-        earlier = (run.earlier or {}).get("warnings", ())
-        said = {ModelWarning.kind(text): text for text in earlier}
+        earlier = (run.earlier or {}).get("warnings")  # from a file that anybody may have written
+        said = {ModelWarning.kind(str(text)): str(text) for text in (earlier if isinstance(earlier, list) else ())}
         for rows in engine.run(todo, attempts):
             found = [text for row in rows for text in row.pop("warnings", ())]
             parts.add([_complete(row, dataset, dense) for row in rows])
