@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -23,7 +23,9 @@ class _Rate(ProgressColumn):
 def show_progress(console: Console, title: str) -> Iterator[Show]:
     """Gives a function that shows how far it is, called with (done, in all) and, if there is more to say, a text."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    # Not begun where nobody sees it: rich before 14.1 ends with an empty line all the same.
+    with nullcontext() if bar.disable else bar:
         task = bar.add_task(title, total=None)
         said = time.monotonic()
 
