@@ -19,7 +19,11 @@ def floors() -> list[str]:
     return sorted({f"{match[1]}=={match[2]}" for match in found if match})
 
 
+# The interpreter of Triton 3.6, in which its kernels are tested, fails with NumPy 2.4.
+BESIDE = {"torch-2.11.0": ["numpy<2.4"]}
+
 if __name__ == "__main__":
     name = sys.argv[1]
     lines = floors() if name == "oldest" else [] if name == "newest" else [name.replace("torch-", "torch==")]
+    lines += BESIDE.get(name, [])
     sys.stdout.write("".join(f"{line}\n" for line in lines))

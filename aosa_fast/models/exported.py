@@ -87,6 +87,7 @@ def load_exported(path: str) -> Classifier:
         # Deprecated, but there are such files.
         warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*buffer is not writable", category=UserWarning)  # torch 2.11
         if _kind(path) == "export":
             network = _network(path, torch.export.load(path))
         else:
