@@ -82,9 +82,8 @@ class _Memory:
     said: set[str] = field(default_factory=set)
 
 
-_memories: dict[
-    int, _Memory
-] = {}  # by identity: models that are equal, by an __eq__ of their own, may answer otherwise
+# By identity: models that are equal, by an __eq__ of their own, may answer otherwise.
+_memories: dict[int, _Memory] = {}
 
 
 def _memory(model: Model) -> _Memory:
