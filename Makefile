@@ -67,7 +67,7 @@ wheel: $(TOOLS)
 	@$(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
 		>"$$($(WHEEL)/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth"
 	@AOSA_EXPECT_WHEEL=1 $(WHEEL)/bin/python -P -m pytest --quiet --durations=0 -o addopts="--import-mode=importlib" \
-		tests/test_packaging.py tests/test_cli.py tests/test_golden.py
+		tests/test_packaging.py tests/cli/test_cli.py tests/test_golden.py
 
 format: $(TOOLS)
 	@$(VENV)/bin/ruff format .

@@ -17,7 +17,7 @@ from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSAPath
-    from aosa_fast.audit.compact import load_map
+    from aosa_fast.audit.store.compact import load_map
     from aosa_fast.config import Config
     from aosa_fast.explanation import Explanation
     from aosa_fast.pipeline import explain
@@ -45,7 +45,7 @@ _HOMES = {
     "Difference": "targets",
     "Explanation": "explanation",
     "explain": "pipeline",
-    "load_map": "audit.compact",
+    "load_map": "audit.store.compact",
 }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aosa_fast.config import Config
 from aosa_fast.explanation import Explanation
-from aosa_fast.model import Model
+from aosa_fast.inference.call import Model
 from aosa_fast.pipeline import explain
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from aosa_fast.boundary import read_arrays, reading
 from aosa_fast.config import FLOWS, Config
 from aosa_fast.errors import InputError
-from aosa_fast.maps import make_map
+from aosa_fast.methods.maps import make_map
+from aosa_fast.methods.selfcheck import saturation
+from aosa_fast.methods.tubes import Tubes
+from aosa_fast.methods.units import units
 from aosa_fast.provenance import describe_target
-from aosa_fast.selfcheck import saturation
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
-from aosa_fast.tubes import Tubes
-from aosa_fast.units import units
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Explanation:
     The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes.
 
     Attributes:
-        saliency: (B, T, H, W) float32, signed, in units of the score (`aosa_fast.units.units` for the comparators);
+        saliency: (B, T, H, W) float32, signed, in units of the score (`methods.units.units` for the comparators);
             comparable across clips.
         scores: (B, N) float32, importance of each tube: the drop of the score when it is hidden.
         tracks: (B, N, T, 2) float32, (x, y) of each anchor, pixels.

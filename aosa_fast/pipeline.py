@@ -15,22 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.behaviour import Behaviour, check_score, settle, study
-from aosa_fast.comparators import MANY_PASSES
-from aosa_fast.comparators.osa import cuboids
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError, ModelError
 from aosa_fast.explanation import Explanation
-from aosa_fast.flow import FlowFunction, resolve_flow
-from aosa_fast.inputs import Values, bring_clips, fit_pictures
-from aosa_fast.methods import Job, Progress, Result, compared, exact, first_order
-from aosa_fast.model import Model, evaluating
+from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
+from aosa_fast.inference.call import Model, evaluating
+from aosa_fast.inference.precision import check_device, model_device, precision
+from aosa_fast.inference.timing import Timings
+from aosa_fast.methods.comparators import MANY_PASSES
+from aosa_fast.methods.flow import FlowFunction, resolve_flow
+from aosa_fast.methods.inputs import Values, bring_clips, fit_pictures
+from aosa_fast.methods.osa import cuboids
+from aosa_fast.methods.registry import Job, Progress, Result, compared, exact, first_order
+from aosa_fast.methods.tubes import Tubes, make_tubes
 from aosa_fast.models.classifier import Classifier, Names, read_names
-from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.provenance import describe
 from aosa_fast.targets import Target
-from aosa_fast.timing import Timings
-from aosa_fast.tubes import Tubes, make_tubes
 
 
 @overload

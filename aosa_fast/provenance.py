@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.behaviour import Behaviour
 from aosa_fast.config import Config
+from aosa_fast.inference.behaviour import Behaviour
+from aosa_fast.inference.call import Model
+from aosa_fast.inference.timing import Timings
 from aosa_fast.libraries import OPENCV, version_of
-from aosa_fast.model import Model
-from aosa_fast.selfcheck import saturation, uncovered_share
+from aosa_fast.methods.selfcheck import saturation, uncovered_share
 from aosa_fast.targets import ResolvedTarget, probabilities
-from aosa_fast.timing import Timings
 from aosa_fast.version import __version__
 
 

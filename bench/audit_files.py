@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from aosa_fast.audit.explainer import is_checked
+from aosa_fast.audit.clip.explainer import is_checked
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.render import render_clip
 from aosa_fast.models import Classifier

@@ -38,7 +38,7 @@ def workers(pid: int) -> dict[str, int]:
         for child in sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())):
             with suppress(OSError):
                 words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-                if "aosa_fast.audit.worker" in words:
+                if "aosa_fast.audit.workers.worker" in words:
                     role = "explainer" if "explain" in words else "reader"
                     number = 1 + sum(name.startswith(role) for name in found)
                     found[f"{role} {number}"] = child

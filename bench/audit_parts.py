@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from harness import Report
 
-from aosa_fast.audit.parts import PartWriter, done_ids, read_rows
-from aosa_fast.audit.run_folder import open_run
+from aosa_fast.audit.store.parts import PartWriter, done_ids, read_rows
+from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import Row
 from audit_child import fresh
 

@@ -15,7 +15,7 @@ from threading import Thread
 import numpy as np
 from harness import Report, Target
 
-from aosa_fast.audit.parts import read_rows
+from aosa_fast.audit.store.parts import read_rows
 from audit_child import Answer, command
 from audit_memory import memory, processor_seconds, workers
 

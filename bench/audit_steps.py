@@ -41,29 +41,29 @@ def wanted_ids(data: str) -> Step:
 
 def done_ids(folder: str) -> Step:
     """What a run that goes on knows of the rows that are there."""
-    from aosa_fast.audit.parts import done_ids
+    from aosa_fast.audit.store.parts import done_ids
 
     return lambda: done_ids(Path(folder))
 
 
 def read_all(folder: str) -> Step:
     """Every column, maps too."""
-    from aosa_fast.audit.parts import read_rows
+    from aosa_fast.audit.store.parts import read_rows
 
     return lambda: read_rows(Path(folder))
 
 
 def read_without_maps(folder: str) -> Step:
     """Every column but the maps'."""
-    from aosa_fast.audit.parts import read_rows
-    from aosa_fast.audit.schema import SCHEMA
+    from aosa_fast.audit.store.parts import read_rows
+    from aosa_fast.audit.store.schema import SCHEMA
 
     return lambda: read_rows(Path(folder), [name for name in SCHEMA.names if not name.startswith("map_")])
 
 
 def read_ids(folder: str) -> Step:
     """Two columns."""
-    from aosa_fast.audit.parts import read_rows
+    from aosa_fast.audit.store.parts import read_rows
 
     return lambda: read_rows(Path(folder), ["id", "status"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from harness import Report, Target, ratios, threads
 
-from aosa_fast.audit.parts import read_rows
+from aosa_fast.audit.store.parts import read_rows
 from audit_child import Answer, fresh
 from audit_files import write_clips
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aosa_fast import _C
 from aosa_fast.errors import InputError
-from aosa_fast.flow import optical_flow
+from aosa_fast.methods.flow import optical_flow
 
 FAST = ("farneback", "farneback-opencv", "dis-ultrafast", "dis-fast", "dis-medium")
 SLOW = ("tvl1", "pcaflow", "deepflow", "simpleflow", "rlof")

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import aosa_fast
 from aosa_fast.explanation import Explanation
+from aosa_fast.inference.precision import precision
 from aosa_fast.kernels.pictures import normalize_frames
-from aosa_fast.precision import precision
 
 # Seconds by method and stride in Table V of the paper, on its authors' machine. It has R3D alone.
 TABLE_V = {("aosa-approx", 8): 0.302, ("aosa-approx", 4): 1.028, ("aosa", 8): 0.728}

@@ -17,8 +17,8 @@ from gpu_networks import Network, Ready, Setup
 from harness import Cases, Report, Target, interleave, ratios
 
 from aosa_fast import pipeline
-from aosa_fast.model import input_format
-from aosa_fast.timing import Timings
+from aosa_fast.inference.call import input_format
+from aosa_fast.inference.timing import Timings
 
 FLOWS = {"farneback": "", "farneback-opencv": ", OpenCV flow"}
 

@@ -14,13 +14,13 @@ from r3d50 import r3d50
 from torch import Tensor, nn
 
 import aosa_fast
-from aosa_fast.batching import BatchSize
 from aosa_fast.config import Config
-from aosa_fast.fills import make_fill
-from aosa_fast.flow import optical_flow
-from aosa_fast.sweep import occlusion_sweep
-from aosa_fast.timing import Timings
-from aosa_fast.tubes import make_tubes
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.timing import Timings
+from aosa_fast.methods.fills import make_fill
+from aosa_fast.methods.flow import optical_flow
+from aosa_fast.methods.sweep import occlusion_sweep
+from aosa_fast.methods.tubes import make_tubes
 
 BATCHES = (1, 2, 4, 8, 16)
 ANCHORS = 48  # of the 196: the part of the sweep that is interleaved with the bare model

@@ -9,13 +9,13 @@ from baselines import dense_scores_and_map, dense_whole, numpy_partners
 from harness import Cases, Report, Target, interleave, ratios, threads
 from inputs import Operands, moving_frames, operands, random_tracks
 
-from aosa_fast.flow import optical_flow
 from aosa_fast.kernels.field import conditional_mean, field
 from aosa_fast.kernels.occlude import occlude
 from aosa_fast.kernels.partners import select_partners
 from aosa_fast.kernels.saliency_map import saliency_map
 from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
 from aosa_fast.kernels.tube_scores import tube_scores
+from aosa_fast.methods.flow import optical_flow
 
 BOXES = (4, 8, 16, 32, 56)
 THREADS = (1, 2)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast import Config, InputError, explain
-from aosa_fast.batching import FIRST, MOST, BatchSize
+from aosa_fast.inference.batching import FIRST, MOST, BatchSize
+from aosa_fast.inference.call import input_format
+from aosa_fast.inference.precision import check_device, precision, resolve_device
 from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.kernels.registry import on_cuda
-from aosa_fast.model import input_format
-from aosa_fast.precision import check_device, precision, resolve_device
 
 MEAN, STD = [0.4, 0.45, 0.5], [0.2, 0.25, 0.3]
 CPU = torch.device("cpu")

@@ -16,15 +16,15 @@ pytest.importorskip("pyarrow")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aosa_fast.audit.attempts import Attempts
-from aosa_fast.audit.parts import PartWriter, read_rows
 from aosa_fast.audit.report.rows import find_rows
-from aosa_fast.audit.run_folder import open_run
+from aosa_fast.audit.store.parts import PartWriter, read_rows
+from aosa_fast.audit.store.run_folder import open_run
+from aosa_fast.audit.workers.attempts import Attempts
+from aosa_fast.cli.names import file_names
 from aosa_fast.data import open_dataset
 from aosa_fast.demo import demo_clip_path
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.journal import Journal
-from aosa_fast.names import file_names
 from test_cli import Run, aosa, one_line_error
 
 __all__ = ["aosa"]  # the fixture
@@ -45,7 +45,7 @@ def write_dense(folder: Path) -> None:
     pytest.importorskip("zarr")
     import numpy as np
 
-    from aosa_fast.audit.dense import DenseWriter
+    from aosa_fast.audit.store.dense import DenseWriter
 
     with DenseWriter(folder, (1, 1), (2, 4, 4)) as dense:
         dense.append("a", np.ones((2, 4, 4), np.float32))
@@ -209,7 +209,7 @@ def test_names_that_cannot_be_are_refused_before_the_work(
     os.mkfifo(tmp_path / "taken" / "a.png")
     there = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aosa_fast.run.load", lambda spec: pytest.fail("began to work"))
-    monkeypatch.setattr("aosa_fast.run_evaluation.load_on", lambda *_: pytest.fail("began to work"), raising=False)
+    monkeypatch.setattr("aosa_fast.cli.run_explain.load", lambda spec: pytest.fail("began to work"))
+    monkeypatch.setattr("aosa_fast.cli.run_evaluate.load_on", lambda *_: pytest.fail("began to work"), raising=False)
     assert message in one_line_error(aosa(command[0], demo_clip_path(), *command[1:]))
     assert sorted(tmp_path.rglob("*")) == there

@@ -79,7 +79,7 @@ def test_tracks_and_tubes_are_the_authors_bit_for_bit(golden, run, partners):
 
 
 def test_flow_is_the_authors(golden, run):
-    from aosa_fast.flow import optical_flow
+    from aosa_fast.methods.flow import optical_flow
 
     frames = run(fill="mean").frames
     # Their bits up to OpenCV 5.0. 5.1 rounds otherwise: 1e-8 px in the median, 0.006 where they have 124 px.

@@ -34,7 +34,7 @@ class Finder(MetaPathFinder):
     def find_spec(self, name, path, target=None): return ModuleSpec(name, Broken()) if name in broken else None
 sys.meta_path.insert(0, Finder())
 sys.modules.update(dict.fromkeys(missing))
-from aosa_fast.cli import main
+from aosa_fast.cli.main import main
 for command in commands:
     sys.argv = ["aosa-fast", *command]
     try:
@@ -124,7 +124,7 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path):
     clip = tmp_path / "日本.mp4"
     shutil.copy(demo_clip_path(), clip)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "from aosa_fast.cli import main; main()", "explain", clip.name],
+        [sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()", "explain", clip.name],
         cwd=tmp_path,
         capture_output=True,
         check=False,
@@ -139,7 +139,7 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path):
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_no_encoding_stops_a_command(arguments: list[str], encoding: str):
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "from aosa_fast.cli import main; main()", *arguments],
+        [sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()", *arguments],
         capture_output=True,
         encoding=encoding,
         check=False,
@@ -151,7 +151,7 @@ def test_no_encoding_stops_a_command(arguments: list[str], encoding: str):
 
 def test_nobody_reads_on(tmp_path: Path):
     code = (
-        "import sys; from aosa_fast.terminal import consoles; out, errors = consoles()\n"
+        "import sys; from aosa_fast.cli.terminal import consoles; out, errors = consoles()\n"
         "for i in range(3000): out.print(i, 'x' * 60); errors.print(i)\n"
         "open(sys.argv[1], 'w').write('done')"
     )

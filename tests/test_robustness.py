@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from aosa_fast import Config, Difference, Explanation, InputError, explain
 from aosa_fast.audit import load_map
-from aosa_fast.audit.dense import DenseWriter, dense_path, read_dense
-from aosa_fast.audit.parts import PartWriter, done_ids, read_rows
 from aosa_fast.audit.report.rows import find_rows
-from aosa_fast.audit.run_folder import open_run, read_shards
+from aosa_fast.audit.store.dense import DenseWriter, dense_path, read_dense
+from aosa_fast.audit.store.parts import PartWriter, done_ids, read_rows
+from aosa_fast.audit.store.run_folder import open_run, read_shards
 from aosa_fast.boundary import reading
 from aosa_fast.data import open_dataset
 from aosa_fast.models import load

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.compact import load_map
     from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
     from aosa_fast.audit.findings.summary import summarize
-    from aosa_fast.audit.parts import iter_rows, read_rows
     from aosa_fast.audit.settings import AuditSettings
+    from aosa_fast.audit.store.compact import load_map
+    from aosa_fast.audit.store.parts import iter_rows, read_rows
 
 __all__ = [
     "AuditRequest",
@@ -35,9 +35,9 @@ _HOMES = {
     "AuditResult": "driver",
     "AuditSettings": "settings",
     "audit": "driver",
-    "iter_rows": "parts",
-    "load_map": "compact",
-    "read_rows": "parts",
+    "iter_rows": "store.parts",
+    "load_map": "store.compact",
+    "read_rows": "store.parts",
     "summarize": "findings.summary",
 }
 

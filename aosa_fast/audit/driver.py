@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aosa_fast.audit.attempts import Attempts
-from aosa_fast.audit.parts import PartWriter, done_ids, drop_failed
-from aosa_fast.audit.run_folder import open_run
 from aosa_fast.audit.settings import AuditSettings, Hello, Setup
+from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed
+from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
+from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import open_dataset, unknown_labels
 from aosa_fast.errors import InputError, ModelWarning
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.dense import DenseWriter
+    from aosa_fast.audit.store.dense import DenseWriter
     from aosa_fast.data import Dataset, Sample
 
 Report = Callable[[int, int, str], None]  # (clips done, clips in all, what else there is to say)
@@ -242,10 +242,10 @@ def make_setup(request: AuditRequest, dataset: Dataset) -> Setup:
 def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
     setup = make_setup(request, dataset)
     if request.engine == "ray":
-        from aosa_fast.audit.ray_engine import RayEngine
+        from aosa_fast.audit.ray.engine import RayEngine
 
         return RayEngine(setup, replace(dataset, samples=()), request)
-    from aosa_fast.audit.pool import Pool
+    from aosa_fast.audit.workers.pool import Pool
 
     devices = [f"cuda:{i}" for i in range(request.gpus)] or [request.device]
     return Pool(setup, replace(dataset, samples=()), devices=devices, readers=request.readers)
@@ -274,7 +274,7 @@ def _open_dense(request: AuditRequest, hello: Hello, stack: ExitStack) -> DenseW
     """The store of whole maps, if they are wanted."""
     if not request.settings.dense:
         return None
-    from aosa_fast.audit.dense import DenseWriter
+    from aosa_fast.audit.store.dense import DenseWriter
 
     shape = (hello.preprocessing.frames, *hello.preprocessing.crop)
     return stack.enter_context(DenseWriter(request.out, request.shard, shape))

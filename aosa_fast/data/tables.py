@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aosa_fast.boundary import open_file, reading
+from aosa_fast.data.parquet import open_parquet
 from aosa_fast.errors import InputError, brief
-from aosa_fast.parquet import open_parquet
 
 _MOST_ROWS = 10_000_000
 _LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from aosa_fast.batching import BatchSize
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.measure import Settings
-from aosa_fast.model import clean_logits, evaluating
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.call import clean_logits, evaluating
+from aosa_fast.inference.precision import model_device
 from aosa_fast.models import Classifier
-from aosa_fast.precision import model_device
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry
 from aosa_fast.evaluation.evaluate import Report
+from aosa_fast.inference.precision import model_device
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
-from aosa_fast.precision import model_device
 
 # Of STEP's iterations so many are timed: they all take the same.
 _TIMED_STEPS = 40

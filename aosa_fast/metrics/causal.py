@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aosa_fast.batching import BatchSize
-from aosa_fast.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
-from aosa_fast.fills import blur
-from aosa_fast.inputs import upload
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
+from aosa_fast.inference.call import Model, call_model, clean_logits, evaluating, input_format
+from aosa_fast.inference.precision import check_device, model_device, precision
+from aosa_fast.methods.fills import blur
+from aosa_fast.methods.inputs import upload
 from aosa_fast.metrics.protocol import Curve, Overall, Protocol, find_protocol
 from aosa_fast.metrics.similarity import Map, read_map
-from aosa_fast.model import Model, call_model, clean_logits, evaluating, input_format
 from aosa_fast.models.classifier import read_names
-from aosa_fast.precision import check_device, model_device, precision
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
 
 

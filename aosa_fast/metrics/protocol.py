@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aosa_fast.config import SCORES
 from aosa_fast.errors import InputError
-from aosa_fast.fills import BLUR_KERNEL, BLUR_SIGMA
+from aosa_fast.methods.fills import BLUR_KERNEL, BLUR_SIGMA
 
 _CHOICES = {
     "order": ("clip",),

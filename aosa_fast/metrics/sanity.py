@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aosa_fast.batching import BatchSize
-from aosa_fast.behaviour import settle, study
 from aosa_fast.errors import InputError
-from aosa_fast.inputs import upload
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.behaviour import settle, study
+from aosa_fast.inference.call import clean_logits
+from aosa_fast.inference.precision import model_device
+from aosa_fast.methods.inputs import upload
 from aosa_fast.metrics.causal import check_video
 from aosa_fast.metrics.similarity import Map, read_map, spearman, ssim
-from aosa_fast.model import clean_logits
-from aosa_fast.precision import model_device
 from aosa_fast.targets import Difference, ResolvedTarget, Target, resolve_target
 
 Explain = Callable[[nn.Module, Tensor, Target], Map]

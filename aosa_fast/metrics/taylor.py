@@ -12,14 +12,14 @@ from torch import Tensor
 
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
-from aosa_fast.fills import make_fill
-from aosa_fast.inputs import Values, upload
+from aosa_fast.inference.call import Model, evaluating
+from aosa_fast.inference.precision import model_device, precision
+from aosa_fast.methods.fills import make_fill
+from aosa_fast.methods.inputs import Values, upload
+from aosa_fast.methods.selfcheck import exact_check
+from aosa_fast.methods.tubes import Tubes
 from aosa_fast.metrics.causal import check_video
 from aosa_fast.metrics.similarity import correlation, rank_correlation
-from aosa_fast.model import Model, evaluating
-from aosa_fast.precision import model_device, precision
-from aosa_fast.selfcheck import exact_check
-from aosa_fast.tubes import Tubes
 
 Scores = Tensor | NDArray[Any]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from aosa_fast.boundary import open_file, read_json, reading, unlogged
 from aosa_fast.errors import InputError
-from aosa_fast.model import call_model
+from aosa_fast.inference.call import call_model
 from aosa_fast.models.classifier import KINETICS, Classifier, read_names
 from aosa_fast.models.preprocess import Preprocessing
 

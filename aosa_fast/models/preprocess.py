@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.errors import InputError, ModelError, describe_error
-from aosa_fast.resize import resize
+from aosa_fast.models.resize import resize
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.schema import GRID, WINDOW
+from aosa_fast.audit.store.schema import GRID, WINDOW
 
 ROWS, COLUMNS = GRID[1:]
 AROUND = "around"  # an offset of nothing

@@ -12,7 +12,7 @@ from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.permutation import Test, compare_classes, median_excess
 from aosa_fast.audit.findings.places import AROUND, offset_name, place_name, ring, time_name
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
-from aosa_fast.audit.schema import GRID, WINDOW
+from aosa_fast.audit.store.schema import GRID, WINDOW
 
 Floats = NDArray[np.floating]
 

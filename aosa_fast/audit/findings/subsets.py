@@ -13,7 +13,7 @@ from aosa_fast.audit.findings.permutation import median_of_others
 from aosa_fast.audit.findings.places import AROUND, offset_name, place_name
 from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
-from aosa_fast.audit.schema import GRID, WINDOW
+from aosa_fast.audit.store.schema import GRID, WINDOW
 
 _LEAST_CLIPS = 5
 _MOST_SHARE = 0.9  # of the class; more of it is the class, and found as such

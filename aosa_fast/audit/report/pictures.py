@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from aosa_fast.audit.compact import load_map
 from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.report.strips import draw_strip
 from aosa_fast.audit.report.text import shell_word
-from aosa_fast.audit.run_folder import read_run
+from aosa_fast.audit.store.compact import load_map
+from aosa_fast.audit.store.run_folder import read_run
 from aosa_fast.audit.tasks import OK, Row, sample_of
 from aosa_fast.data import Clip, Dataset, open_dataset
 from aosa_fast.errors import InputError

@@ -8,17 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aosa_fast.audit.run_folder import CLIPS
+from aosa_fast.audit.store.run_folder import CLIPS
 from aosa_fast.audit.tasks import Row
 from aosa_fast.boundary import reading
-from aosa_fast.parquet import open_parquet
+from aosa_fast.data.parquet import open_parquet
 
 
 def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Iterator[Row]:
     """The rows of these clips, in plain types, by the names of the parts.
 
     Of parts that hold none of them only the ids are read: a million maps are 12 GB. Whether the parts are of the
-    right format is for `aosa_fast.audit.parts` to say, through which a summary comes to be.
+    right format is for `aosa_fast.audit.store.parts` to say, through which a summary comes to be.
 
     Args:
         folder: of the audit.

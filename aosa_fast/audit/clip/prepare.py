@@ -1,0 +1,109 @@
+"""Read a clip of an audit, and find what moves in it: all that can be done before the model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.audit.clip.camera import camera_length, camera_motion
+from aosa_fast.audit.clip.motion import letterbox, moving_pixels, static_pixels
+from aosa_fast.audit.tasks import Prepared
+from aosa_fast.boundary import open_file, reading
+from aosa_fast.errors import VideoError
+from aosa_fast.methods.flow import optical_flow
+from aosa_fast.video.series import find_series
+
+if TYPE_CHECKING:
+    from aosa_fast.audit.settings import AuditSettings
+    from aosa_fast.data import Dataset, Sample
+    from aosa_fast.models.preprocess import Preprocessing
+
+_DIGITS = 32
+
+
+class Preparer:
+    """Makes samples of a data set ready for a model, one at a time.
+
+    Args:
+        dataset: what the samples belong to; it need not list them.
+        preprocessing: of the model.
+        settings: of the audit; the optical flow method is that of its config.
+    """
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, settings: AuditSettings) -> None:
+        self.dataset = dataset
+        self.preprocessing = preprocessing
+        self.settings = settings
+
+    def prepare(self, sample: Sample) -> Prepared:
+        """Read a sample, follow its motion, and find its camera's motion and the pixels that never change.
+
+        Raises:
+            InputError: the sample cannot be read, or is too small for the flow.
+            OSError: the file system says so; the message names the file.
+        """
+        start = time.perf_counter()
+        clip = self.dataset.read(sample, self.preprocessing)
+        content = _hash_frames(clip.frames) if sample.path is None else _hash_path(sample.path)
+        after_read = time.perf_counter()
+        flow = optical_flow(clip.frames[None], self.settings.config.flow)[0].numpy()
+        after_flow = time.perf_counter()
+        # A looped clip leaps where it begins again: what moves is found before, and repeated.
+        count = len(clip.frames)
+        distinct = count - clip.looped
+        frames, pairs = clip.frames[:distinct], flow[: distinct - 1]
+        static, bars = static_pixels(frames), letterbox(frames)
+        camera = camera_motion(pairs, bars)
+        moving = moving_pixels(pairs, camera, frames)[np.arange(count) % distinct] & ~bars
+        return Prepared(
+            sample=sample,
+            clip=clip,
+            flow=flow,
+            moving=moving,
+            static=static,
+            letterbox=bars,
+            camera=camera_length(camera, *frames.shape[1:3]),
+            content_hash=content,
+            seconds={
+                "read": after_read - start,
+                "flow": after_flow - after_read,
+                "motion": time.perf_counter() - after_flow,
+            },
+        )
+
+
+def _hash_frames(frames: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(str(frames.shape).encode())
+    digest.update(np.ascontiguousarray(frames).data)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _hash_path(path: str) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a series of frames; the first 32 hexadecimal digits."""
+    if os.path.isfile(path):
+        facts = os.stat(path)
+        return _hash_file(path, facts.st_size, facts.st_mtime_ns)[:_DIGITS]
+    digest = hashlib.sha256()
+    for name in sorted(find_series(path).files):
+        file = Path(name)
+        # Names end in 0, which no name holds, and digests have one length: no other folder makes the same bytes.
+        digest.update(os.fsencode(file.name) + b"\0" + bytes.fromhex(_digest(file)))
+    return digest.hexdigest()[:_DIGITS]
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: str, size: int, changed: int) -> str:
+    """Of a file with this size and time of change: samples are often parts of one long video."""
+    return _digest(Path(path))
+
+
+def _digest(file: Path) -> str:
+    with reading(file, "must be readable", VideoError), open_file(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

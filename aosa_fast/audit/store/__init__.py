@@ -1,0 +1,1 @@
+"""What an audit leaves in its folder."""

@@ -1,0 +1,218 @@
+"""One process of an audit, as its driver sees it: started, given tasks, listened to, ended; never waited for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from aosa_fast.audit.workers.channel import Bytes, Inbox, Kind, Outbox, widen
+from aosa_fast.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from aosa_fast.audit.workers.groups import PooledClip
+
+START_SECONDS = 900.0  # to import, and to load a model, maybe from a busy file server
+_MERCY = 0.5  # seconds in which a process that took too long may say where it was
+_REAP = 2.0  # seconds to wait for the end of a process that was killed; a read from a dead server can outlast it
+_WORDS = 1 << 20  # bytes of a process' standard error that are kept
+_LINES, _FRAMES, _LENGTH = 5, 5, 500  # lines of it, or of where it was, and characters, in a reason
+_FRAME = re.compile(r'File ".*?([^/"]*)", line (\d+) in (.*)')
+_FATAL, _TOO_LONG = "Fatal Python error: ", "Timeout ("  # how faulthandler begins
+
+
+class Child:
+    """A process that reads or explains.
+
+    Attributes:
+        role: "read" or "explain".
+        ready: whether it has said that its tasks may come.
+        begun: whether it is at the first of its tasks.
+        on_trial: whether it must first do a task that another process has done.
+        tasks: the clips of each task in its hands, in the order in which it does them; no clip in that of a trial.
+        device: what an explainer was started for.
+        pid: of the process, and of the group of what it starts.
+        reads, writes: this process' ends of its pipes.
+        inbox, outbox: what goes through them.
+        limit: seconds that a task may take per clip.
+    """
+
+    def __init__(
+        self, role: str, setup: bytes, environment: dict[str, str], limit: float, clock: float, device: str = ""
+    ) -> None:
+        """Starts it.
+
+        Args:
+            role: "read" or "explain".
+            setup: body of its first message.
+            environment: what differs from this process' environment.
+            limit: seconds that a task may take per clip.
+            clock: as in `watch`.
+            device: for the caller.
+
+        Raises:
+            InputError: the system refuses another process.
+        """
+        self.role, self.limit, self.device = role, limit, device
+        self.ready = self.begun = self.on_trial = False
+        self.tasks: deque[list[PooledClip]] = deque()
+        self._verdict: str | None = None  # why it was killed from here
+        self._kill_at: float | None = None
+        self._moved, self._since = 0, clock
+        command = [sys.executable, "-P", "-m", "aosa_fast.audit.workers.worker", role]
+        try:
+            self._words = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
+            # Appending, so that either side can cut it back to nothing without a hole.
+            fcntl.fcntl(self._words, fcntl.F_SETFL, os.O_APPEND | fcntl.fcntl(self._words, fcntl.F_GETFL))
+            self._process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                env={**os.environ, **environment, "PYTHONPATH": _search_path()},
+                start_new_session=True,  # Ctrl-C is not for it, and what a decoder starts ends with it
+            )
+        except OSError as error:
+            raise InputError(f"the system must allow another process to {role} clips; {error.strerror}") from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.pid = self._process.pid
+        self.reads, self.writes = self._process.stdout.fileno(), self._process.stdin.fileno()
+        for pipe in (self.reads, self.writes):
+            os.set_blocking(pipe, False)
+            widen(pipe)
+        self.inbox, self.outbox = Inbox(self.reads), Outbox(self.writes)
+        self.outbox.add(Kind.SETUP, [setup])
+
+    def give(self, kind: Kind, parts: Sequence[Bytes], clips: list[PooledClip], clock: float) -> None:
+        """Hands it a task, which is sent as far as it takes it."""
+        if not self.tasks:
+            self._since = clock
+        self.tasks.append(clips)
+        self.outbox.add(kind, parts)
+        self.outbox.send()
+
+    def watch(self, clock: float) -> None:
+        """Ends it if it has not been heard of for longer than its task may take.
+
+        It gets a moment to write down where it was.
+
+        Args:
+            clock: seconds; passes only while the driver listens.
+        """
+        if self._moved != self.inbox.moved:
+            self._moved, self._since = self.inbox.moved, clock
+        if self._kill_at is not None:
+            if clock > self._kill_at:
+                self.kill()
+        elif (self.tasks or not self.ready) and clock - self._since > self._allowed:
+            self.condemn(_time_limit(self._allowed))
+            self._kill_at = clock + _MERCY
+            self._signal(signal.SIGABRT)
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether it may be given one."""
+        return self.ready and self._verdict is None
+
+    def condemn(self, verdict: str) -> None:
+        """Notes why it is to be ended, for its reason."""
+        self._verdict = self._verdict or verdict
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone; what it had sent can still be received."""
+        return self._process.poll() is not None
+
+    def trim(self) -> None:
+        """Keeps what it writes to its standard error from filling the disk."""
+        if os.fstat(self._words.fileno()).st_size > _WORDS:
+            os.ftruncate(self._words.fileno(), 0)
+
+    def kill(self) -> None:
+        """Ends it and all that it started."""
+        self._signal(signal.SIGKILL)
+
+    def bury(self) -> str:
+        """Ends it if it still runs, gives back what it used, and says what it died of, in one line."""
+        if self._verdict is None and not self._ends_within(_MERCY):
+            self.condemn("stopped answering")
+        self.kill()
+        self._ends_within(_REAP)
+        words, itself = self._last_words()
+        reason = self._verdict or (_time_limit(self._allowed) if itself else _cause(self._process.returncode))
+        for pipe in (self._process.stdin, self._process.stdout, self._words):
+            assert pipe is not None
+            pipe.close()
+        return reason + (f": {words}" if words else "")
+
+    def _ends_within(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self._process.poll() is None:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    @property
+    def _allowed(self) -> float:
+        return self.limit * max(len(self.tasks[0]), 1) if self.ready and self.tasks else START_SECONDS
+
+    def _last_words(self) -> tuple[str, bool]:
+        """What it said last, and whether it ended itself for having taken too long."""
+        size = os.fstat(self._words.fileno()).st_size
+        start = max(size - 64 * 1024, 0)
+        return pick_words(os.pread(self._words.fileno(), size - start, start).decode("utf-8", "replace"))
+
+
+def pick_words(text: str) -> tuple[str, bool]:
+    """What a process said last, in one line of 500 characters at most: of a crash what and where it was.
+
+    Returns:
+        That, and whether the crash was faulthandler's answer to a task that took too long.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    crash = next((i for i in reversed(range(len(lines))) if lines[i].startswith((_FATAL, _TOO_LONG))), None)
+    if crash is None:
+        return " | ".join(lines[-_LINES:])[-_LENGTH:], False
+    threads = [i for i in range(crash, len(lines)) if lines[i].startswith(("Thread 0x", "Current thread"))]
+    current = [i for i in threads if lines[i].startswith("Current thread")]
+    place = (current or threads or [crash])[-1]  # without a current one, the main thread, which comes last
+    frames = [frame.expand(r"\1:\2 \3") for line in lines[place + 1 :] if (frame := _FRAME.match(line))]
+    said = " < ".join([lines[crash].removeprefix(_FATAL), *frames[:_FRAMES]])[:_LENGTH]
+    return said, lines[crash].startswith(_TOO_LONG)
+
+
+def _time_limit(seconds: float) -> str:
+    return f"time limit of {seconds:g} s"
+
+
+def _cause(code: int | None) -> str:
+    if code is None:
+        return "stopped answering"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def _search_path() -> str:
+    """Where this process finds its modules: those that made its classes and its model must be found again."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)

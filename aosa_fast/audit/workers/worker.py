@@ -1,0 +1,154 @@
+"""The process that reads clips, or explains them, for an audit: `python -m ...workers.worker read|explain`.
+
+It takes tasks from its standard input and answers over what was its standard output, see `channel`.
+Whatever a decoder or a model prints goes to its standard error. Where its input ends, its driver is gone, and so is it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+from aosa_fast.audit.workers.channel import Bytes, Kind, dump_arrays, load_arrays, read_message, unpack, write_message
+from aosa_fast.errors import InputError
+
+BROKEN_DEVICE = 70  # exit code: no later computation on the device can succeed in this process
+_BROKEN = ("CUDA error", "Triton Error [CUDA]")
+_LONGEST = 1e6  # seconds; faulthandler takes no infinite time
+_GRACE = 5.0  # seconds beyond the time limit, within which the driver acts if it is there
+
+Task = tuple[Kind, memoryview]
+Answer = tuple[Kind, list[Bytes]]
+
+
+def main(role: str) -> None:
+    """Works until the input ends.
+
+    Args:
+        role: "read" or "explain".
+    """
+    tasks_from, answers_to = os.dup(0), os.dup(1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)  # a program that a decoder starts would eat the tasks
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    faulthandler.enable()
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        # Gigabytes for every bad clip, if the system keeps them.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the driver to act on; one sent to all would blame a clip
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _leave_it)
+            signal.siginterrupt(getattr(signal, name), False)
+    tasks: SimpleQueue[Task] = SimpleQueue()
+    threading.Thread(target=_take, args=(tasks_from, tasks), daemon=True).start()
+    _, setup = tasks.get()
+    try:
+        factory, arguments, limit = pickle.loads(setup)
+        module, _, name = factory.partition(":")
+        worker = getattr(importlib.import_module(module), name)(*arguments)
+        hello = worker.hello if role == "explain" else None
+        ready = pickle.dumps(hello, pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:  # noqa: BLE001 - all that keeps it from working is told to the driver
+        text = describe(error)
+        if not isinstance(error, InputError):
+            text = f"the process that is to {role} clips cannot begin; {text}"
+        write_message(answers_to, Kind.REFUSED, [_encode(text)])
+        os._exit(1)
+    write_message(answers_to, Kind.READY, [ready])
+    work = _explain if role == "explain" else _read
+    while True:
+        task = tasks.get()
+        write_message(answers_to, Kind.BEGIN)
+        answer = _do(work, worker, task, limit)
+        del task  # as large as all of its clips
+        write_message(answers_to, *answer)
+        del answer
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: the message of one that the data can cause, with its kind and place for any other."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (InputError, OSError)) and text:
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether the error leaves the accelerator unusable for this process."""
+    if type(error).__name__ == "AcceleratorError":  # by name: importing torch takes seconds, and older ones have none
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN)
+
+
+def _do(work: Callable[[Any, memoryview], Answer], worker: Any, task: Task, limit: float) -> Answer:
+    kind, body = task
+    count = len(unpack(body)) if kind == Kind.BATCH else 1
+    with suppress(OSError):
+        os.ftruncate(2, 0)  # what it says from here on is about this task
+    # The driver ends a task that takes too long. This ends it where the driver was killed and the task also holds the
+    # interpreter's lock, so that the end of the input goes unseen.
+    faulthandler.dump_traceback_later(min(limit * count + _GRACE, _LONGEST), exit=True)
+    try:
+        return work(worker, body)
+    except BaseException as error:  # noqa: BLE001 - one clip's failure, an exit that a library asks for among them
+        if is_broken_device(error):
+            _give_up(describe(error))
+        return Kind.FAILED, [_encode(describe(error))]
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _read(preparer: Any, body: memoryview) -> Answer:
+    return Kind.PREPARED, dump_arrays(preparer.prepare(pickle.loads(body)))
+
+
+def _explain(explainer: Any, body: memoryview) -> Answer:
+    clips = [load_arrays(part) for part in unpack(body)]
+    rows = explainer.explain(clips)
+    if len(rows) != len(clips):
+        raise RuntimeError(f"{len(rows)} rows for {len(clips)} clips")
+    return Kind.ROWS, [pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)]
+
+
+def _take(pipe: int, tasks: SimpleQueue[Task]) -> None:
+    """Queues tasks as they come, so that the next one is here when the current one is done."""
+    try:
+        while (task := read_message(pipe)) is not None:
+            tasks.put(task)
+    finally:
+        if os.getpgrp() == os.getpid():  # with the programs that a decoder may have started
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
+
+
+def _leave_it(number: int, frame: object) -> None:
+    """Takes a signal without a change; unlike one that is ignored, programs started from here do get it."""
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # names of files may be any bytes
+
+
+def _give_up(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+    os._exit(BROKEN_DEVICE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""The command line: what it asks, runs, shows and says."""

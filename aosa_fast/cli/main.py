@@ -1,0 +1,184 @@
+"""The command line, `aosa-fast`. torch is loaded only when there is work to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aosa_fast.cli import audit, evaluate
+from aosa_fast.cli.names import file_names
+from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
+from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+from aosa_fast.version import __version__
+
+app = typer.Typer(
+    name="aosa-fast",
+    help="See what a video classifier looks at: saliency videos by adaptive occlusion along the motion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+# What typer raises for a wrong command line: click's class in its older versions, its own in newer ones.
+_UsageError: Any = next(c for c in reversed(typer.BadParameter.__mro__) if hasattr(c, "format_message"))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aosa-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Before an error, show where it comes from; anywhere on the line.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(no_args_is_help=True)
+@with_config_options()
+def explain(
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLIP",
+            help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
+        ),
+    ],
+    model: Annotated[
+        str,
+        option(MODELS, "what", metavar="SPEC"),
+    ] = "demo",
+    device: Annotated[
+        str,
+        option(DEVICE_HELP, "how", metavar=DEVICES),
+    ] = "auto",
+    target: Annotated[
+        list[str],
+        option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
+    ] = ["pred"],  # noqa: B006 - typer reads it, nothing writes it
+    minus: Annotated[
+        str | None,
+        option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
+    ] = None,
+    frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None,
+    frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None,
+    start: Annotated[
+        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
+    ] = "center",
+    size: Annotated[
+        int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
+    ] = None,
+    resize: Resize = None,
+    out: Annotated[Path | None, option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
+    fps: Annotated[float, option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
+    **options: Any,
+) -> None:
+    """Explain what a classifier sees in CLIP: writes an overlay video, a contact sheet and the raw result.
+
+    [bold]Examples[/bold]
+
+    aosa-fast explain clip.mp4                                  the embedded model, one gradient
+
+    aosa-fast explain clip.mp4 --method aosa --stride 4         exact, on a finer grid
+
+    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling" --score logit
+
+    aosa-fast explain frames/ --target 3 --minus 7 --out why    why class 3 and not 7
+
+    The map is signed and in units of the score: warm where hiding the voxels lowers it, blue where it raises it.
+
+    Exit codes: 0 done, 2 bad argument or input.
+    """
+    # What is wrong here is said before torch is loaded.
+    config = read_config(options)
+    from aosa_fast.cli.run_explain import Request, run_explain
+
+    request = Request(
+        clip=clip,
+        model=model,
+        device=device,
+        targets=target,
+        minus=minus,
+        config=config,
+        frames=frames,
+        frame_stride=frame_stride,
+        start=start,
+        size=size,
+        resize=resize,
+        out=out if out is not None else Path("out") / file_names([clip.resolve().stem])[0],
+        fps=fps,
+    )
+    run_explain(request, *consoles())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
+    method: Annotated[str, option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path|...")] = "aosa",
+) -> None:
+    """Explain the embedded clip with the embedded model, and say how much of the map lies on the moving object."""
+    # The embedded network sees 64 x 64 pixels: a finer grid and a smaller box than the paper's for 112 x 112.
+    config = Config(method=method, stride=4, box=12)
+    from aosa_fast.cli.run_explain import run_demo
+
+    run_demo(config, out, *consoles())
+
+
+evaluate.register(app)
+audit.register(app)
+
+
+def main() -> None:
+    """Runs the command line; every expected error is one line on stderr and exit code 2.
+
+    With --debug its traceback comes before it, with that of the user's own model where this failed.
+    """
+    # Spinning threads of OpenMP make everything 30 times slower where another process holds a core. Read at load.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    escape_what_cannot_be_encoded()
+    warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+    arguments = sys.argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    arguments = [word for word in arguments[:end] if word != "--debug"] + arguments[end:]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except InputError as error:
+        if debug:
+            traceback.print_exception(error)
+        _fail(str(error))
+    except _UsageError as error:
+        _fail(error.format_message())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        silence()
+        _fail(f"stdout must be writable; got {error.strerror}")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    if message:
+        say(f"error: {message}")
+    sys.exit(2)

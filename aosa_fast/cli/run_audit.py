@@ -1,0 +1,113 @@
+"""What `audit`, `audit-report` and `audit-clip` do, once their arguments are read."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+from aosa_fast.audit.store.parts import done_ids
+from aosa_fast.cli.interrupts import command_line, resumable
+from aosa_fast.cli.names import file_names
+from aosa_fast.cli.progress import show_progress
+from aosa_fast.cli.run_explain import check_folder
+from aosa_fast.errors import InputError
+
+
+def run_audit(request: AuditRequest, console: Console, errors: Console) -> AuditResult:
+    """Audits, and says what became of the clips.
+
+    Raises:
+        InputError: as `aosa_fast.audit.driver.audit`.
+    """
+    check_folder(request.out)
+    with resumable(errors, lambda: _kept(request)), show_progress(errors, request.data) as report:
+        result = audit(replace(request, command=command_line()), report)
+    counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
+    _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
+    _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
+    _say(console, "rows", str(request.out / "clips"))
+    _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
+    return result
+
+
+def run_report(
+    folder: Path, out: Path | None, permutations: int, seed: int, pictures: int, console: Console, errors: Console
+) -> Path:
+    """Writes the page and the tables of an audit.
+
+    Raises:
+        InputError: no audit, no explained clip, or a library is missing.
+    """
+    from aosa_fast.audit.findings.summary import summarize
+    from aosa_fast.audit.findings.tables import write_tables
+    from aosa_fast.audit.report.page import write_page
+    from aosa_fast.audit.report.pictures import ClipPictures
+
+    page = folder / "report.html" if out is None else out
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"out must end in .html; got {page}")
+    check_folder(page.parent, page.name)
+    summary = summarize(folder, permutations=permutations, seed=seed)
+    with show_progress(errors, "pictures") as report:
+        size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
+    files = write_tables(summary, page.parent)  # after what clips and models can make fail
+    for rank, finding in enumerate(summary.findings, 1):
+        _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
+    for text in summary.warnings:
+        _say(console, "model", text)
+    if summary.unknown:
+        _say(console, "labels", summary.unknown)
+    if not summary.findings:
+        _say(console, "findings", "none")
+    _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
+    for name, path in files.items():
+        _say(console, name, str(path))
+    return page
+
+
+def run_clip(
+    folder: Path, clip: str, device: str, out: Path | None, console: Console, *, model: str | None, trust: bool
+) -> Path:
+    """Explains one clip of an audit as it was explained there.
+
+    Raises:
+        InputError: no audit, no such clip, or it cannot be read or explained.
+    """
+    from aosa_fast.audit.again import explain_again
+
+    where = out if out is not None else Path("out") / file_names([clip])[0]
+    check_folder(where)
+    for name, text in explain_again(folder, clip, device, where, model=model, trust=trust).items():
+        _say(console, name, text)
+    return where
+
+
+def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
+    """Audits the embedded networks on planted clips, and prints what was found of what was planted."""
+    from aosa_fast.audit.demo import run_demo, table
+
+    check_folder(out)
+    kept = f"all rows so far are kept in {out}"
+    with resumable(errors, lambda: kept), show_progress(errors, "planted clips") as show:
+        scores = run_demo(
+            out, clips, progress=lambda model: lambda done, total, what: show(done, total, f"{model} {what}")
+        )
+    text = table(scores)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return text
+
+
+def _kept(request: AuditRequest) -> str:
+    try:
+        done = len(done_ids(request.out, request.shard))
+    except InputError:
+        done = 0
+    return f"{done} clips have a row in {request.out}" if done else "no clip has a row yet"
+
+
+def _say(console: Console, name: str, text: str) -> None:
+    console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,272 @@
+"""What the commands do, once their arguments are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from aosa_fast.cli.names import LONGEST, file_names
+from aosa_fast.cli.progress import show_progress
+from aosa_fast.config import Config
+from aosa_fast.demo import demo_clip_path, demo_truth
+from aosa_fast.demo.network import PREPROCESSING
+from aosa_fast.errors import InputError, ModelError, describe_error
+from aosa_fast.explanation import Explanation
+from aosa_fast.files import refuse_special
+from aosa_fast.inference.precision import resolve_device
+from aosa_fast.methods.units import units
+from aosa_fast.models import Classifier, load
+from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.pipeline import explain
+from aosa_fast.targets import Difference, Target
+from aosa_fast.video import VideoClip, atomic_path, read_clip
+
+DISPLAY_SIDE = 1280
+"""The longest side, in pixels, of the frames that overlays are painted on."""
+
+_FILES = {
+    "overlay": "overlay.mp4",
+    "contact sheet": "sheet.png",
+    "raw result": "explanation.npz",
+    "report": "report.json",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `aosa-fast explain`; see its help."""
+
+    clip: Path
+    out: Path
+    config: Config
+    model: str = "demo"
+    device: str = "auto"
+    targets: list[str] | None = None
+    minus: str | None = None
+    frames: int | None = None
+    frame_stride: int | None = None
+    start: str = "center"
+    size: int | None = None
+    resize: str | None = None
+    fps: float = 8.0
+    boxes: NDArray[np.int32] | None = None  # (T, 4) in pixels of the model's input, drawn into the overlay
+
+
+def run_explain(request: Request, console: Console, errors: Console) -> list[Explanation]:
+    """Reads the clip, explains it, writes the results and says where they are.
+
+    Raises:
+        InputError: anything about the arguments, the clip or the model that cannot be.
+    """
+    check_folder(request.out, *(_FILES.values() if len(request.targets or [""]) == 1 else ()))
+    classifier = _classifier(request)
+    preprocessing = classifier.preprocessing
+    clip, cropped, display = read_views(request.clip, preprocessing, request.start)
+    targets: list[Target] = [
+        target if request.minus is None else Difference(target, request.minus) for target in request.targets or ["pred"]
+    ]
+    with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
+        explanations = explain(
+            classifier, torch.from_numpy(cropped[None]), targets, config=request.config, progress=report
+        )
+    names = file_names(explanation.metadata["target"][0] for explanation in explanations)
+    for explanation, name in zip(explanations, names, strict=True):
+        explanation.metadata["source"] = _source(clip, request)
+        prefix = "" if len(explanations) == 1 else f"{name}."
+        files = write_explanation(explanation, request.out, display, prefix, boxes=request.boxes, fps=request.fps)
+        _report(explanation, files, console)
+    return explanations
+
+
+def run_demo(config: Config, out: Path, console: Console, errors: Console) -> float:
+    """Explains the embedded clip, and returns the share of positive saliency inside the moving object's box."""
+    truth = demo_truth()
+    boxes = PREPROCESSING.map_boxes(truth["boxes"], truth["size"], truth["size"])
+    request = Request(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]), boxes=boxes)
+    (explanation,) = run_explain(request, console, errors)
+    share, area = object_share(explanation.saliency[0].numpy(), boxes)
+    console.print(f"true class        {truth['class_name']}", highlight=False)
+    console.print(
+        f"on the object     {share:.0%} of the positive saliency, in {area:.0%} of the volume", highlight=False
+    )
+    return share
+
+
+def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tuple[float, float]:
+    """The share of positive saliency (T, H, W) inside boxes (T, 4), and the share of the volume that they take."""
+    inside = np.zeros(saliency.shape, dtype=bool)
+    for t, (x0, y0, x1, y1) in enumerate(boxes):
+        inside[t, y0:y1, x0:x1] = True
+    positive = np.maximum(saliency, 0).astype(np.float64)
+    total = positive.sum()
+    return (float(positive[inside].sum() / total) if total > 0 else 0.0), float(inside.mean())
+
+
+def read_views(
+    path: Path, preprocessing: Preprocessing, start: str
+) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Reads what the model sees of a clip, as its input and as a picture for people, and nothing else.
+
+    Args:
+        path: of the clip.
+        preprocessing: of the model.
+        start: as for `read_clip`.
+
+    Returns:
+        clip: with both, for each frame.
+        cropped: (T, H, W, 3) uint8, the model's input.
+        display: (T, H', W', 3) uint8, the same part of the source in its own resolution, but no side longer than 1280.
+    """
+
+    def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
+        (cropped,), (display,) = preprocessing.cropped(frame[None]), preprocessing.display_frames(frame[None])
+        longest = max(display.shape)
+        if longest > DISPLAY_SIDE:
+            height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
+            display = np.asarray(Image.fromarray(display).resize((width, height), Image.Resampling.BOX))
+        kept = np.empty((), [("cropped", np.uint8, cropped.shape), ("display", np.uint8, display.shape)])
+        kept["cropped"], kept["display"] = cropped, display
+        return kept
+
+    clip = read_clip(path, preprocessing.frames, stride=preprocessing.stride, start=start, convert=views)
+    return clip, np.ascontiguousarray(clip.frames["cropped"]), np.ascontiguousarray(clip.frames["display"])
+
+
+def _classifier(request: Request) -> Classifier:
+    classifier = load_on(request.model, request.device)
+    return changed(
+        classifier,
+        frames=request.frames,
+        stride=request.frame_stride,
+        size=request.size,
+        crop=None if request.size is None else (request.size, request.size),
+        resize=request.resize,
+    )
+
+
+def changed(classifier: Classifier, **fields: Any) -> Classifier:
+    """The classifier with other values of these fields of its preprocessing, but for those that are None."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    return replace(classifier, preprocessing=classifier.preprocessing.changed(**given))
+
+
+def load_on(spec: str, device: str) -> Classifier:
+    """The model of a --model option, on the device of a --device option."""
+    classifier = load(spec)
+    where = resolve_device(device)
+    if not isinstance(classifier.network, nn.Module):
+        return classifier
+    try:
+        return replace(classifier, network=classifier.network.to(where))
+    except Exception as error:
+        raise ModelError(f"model={spec} must go to {where}; it raised {describe_error(error)}") from error
+
+
+def check_folder(out: Path, *names: str) -> None:
+    """Finds out before minutes of work whether files can be written to a folder, without making anything yet.
+
+    Args:
+        out: the folder.
+        names: of files in it; none may be that of a folder or a device.
+
+    Raises:
+        InputError: it cannot be written, or a name or the path is too long.
+    """
+    path = out.absolute()
+    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    try:
+        for name in (*path.relative_to(existing).parts, *names, str(path / ("x" * LONGEST))):
+            with suppress(FileNotFoundError):
+                (existing / name).lstat()  # refuses what is too long
+        for name in names:
+            refuse_special(path / name)
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: must be a folder that can be written; {existing}: {error.strerror}") from None
+
+
+def write_explanation(
+    explanation: Explanation,
+    out: Path,
+    display: NDArray[np.uint8],
+    prefix: str = "",
+    *,
+    boxes: NDArray[np.int32] | None = None,
+    fps: float = 8.0,
+) -> dict[str, Path]:
+    """Writes overlay, contact sheet, raw result and report to a folder, and returns their paths by name.
+
+    Args:
+        explanation: of one clip.
+        out: the folder.
+        display: (T, H, W, 3) uint8, the frames to paint on.
+        prefix: of the files' names.
+        boxes: (T, 4) in pixels of the map, drawn into the overlay.
+        fps: frames per second of the overlay.
+    """
+    files = {kind: out / f"{prefix}{name}" for kind, name in _FILES.items()}
+    for name in ("overlay", "contact sheet"):
+        explanation.save_overlay(files[name], frames=display, boxes=boxes, fps=fps)
+    explanation.save(files["raw result"])
+    with atomic_path(files["report"]) as temporary:
+        temporary.write_text(json.dumps(explanation.metadata, indent=2) + "\n", encoding="utf-8")
+    return files
+
+
+def _report(explanation: Explanation, files: dict[str, Path], console: Console) -> None:
+    facts = explanation.metadata
+    check = facts["self_check"]
+    seconds = facts["seconds"]
+    scores = explanation.scores[0]
+    lines = {
+        "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
+        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {units(explanation.config)}",
+        **(_tube_lines(scores, check["uncovered_share"][0]) if len(scores) else {}),
+        "time": f"{seconds['total']:.2f} s ("
+        + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)
+        + ")",
+        **{name: str(path) for name, path in files.items()},
+    }
+    if check["exact"]:
+        exact = check["exact"][0]
+        known = exact["correlation"] is not None
+        lines["against exact"] = f"mean error {exact['mean_absolute_error']:.3g}" + (
+            f", correlation {exact['correlation']:.2f}, on {len(exact['tubes'])} tubes" if known else ""
+        )
+    for name, text in lines.items():
+        console.print(f"{name:<17} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tube_lines(scores: Tensor, uncovered: float) -> dict[str, str]:
+    best = int(scores.argmax())
+    return {
+        "strongest tube": f"{float(scores[best]):+.4g} of {len(scores)} tubes, anchor {best}",
+        "never covered": f"{uncovered:.1%} of the voxels",
+    }
+
+
+def _source(clip: VideoClip, request: Request) -> dict[str, Any]:
+    return {
+        "path": str(request.clip),
+        "model": request.model,
+        "reader": clip.reader,
+        "frame_indices": list(clip.indices),
+        "frame_times": list(clip.times),
+        "total_frames": clip.total_frames,
+        "fps": clip.fps,
+        "damaged_packets": clip.damaged,
+        "replaced_frames": list(clip.replaced),
+    }

@@ -1,0 +1,1 @@
+"""Calling a model: batches, precision, and what it turns out to be."""

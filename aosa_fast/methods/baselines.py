@@ -1,0 +1,62 @@
+"""Maps that know nothing of the model: where a metric rates them well, it says nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.call import Model, clean_logits
+from aosa_fast.methods.fills import content_hash
+from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.targets import ResolvedTarget
+
+
+def random_map(
+    model: Model, video: Tensor, config: Config, resolve: Resolve
+) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """Uniform noise, seeded by `config.seed` and the clip's content: the same on every device and in every batch.
+
+    Args:
+        model: see `call_model`; asked only for the logits of the clean clips.
+        video: (B, C, T, H, W) float32.
+        config: gives `seed`, `dtype` and `batch_size`.
+        resolve: turns the logits into targets.
+
+    Returns:
+        The logits (B, n_classes) float32, the targets, and for each the same map (B, T, H, W) float32 in [0, 1), which
+        has no unit.
+
+    Raises:
+        InputError: as `call_model`.
+    """
+    shape = tuple(video.shape[2:])
+    noise = [np.random.default_rng((config.seed, content_hash(clip))).random(shape, np.float32) for clip in video]
+    return _same_for_all(model, video, config, resolve, torch.from_numpy(np.stack(noise)))
+
+
+def centre_blob(
+    model: Model, video: Tensor, config: Config, resolve: Resolve
+) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """A Gaussian in the middle of every frame, with a quarter of the frame's sides for its standard deviations.
+
+    Arguments and errors are those of `random_map`; the map is in (0, 1].
+    """
+    blob = _bell(video.shape[3]).unsqueeze(1) * _bell(video.shape[4])
+    return _same_for_all(model, video, config, resolve, blob.expand(video.shape[0], *video.shape[2:]))
+
+
+def _bell(size: int) -> Tensor:
+    return torch.exp(
+        -0.5 * ((torch.arange(size, dtype=torch.float32, device="cpu") - (size - 1) / 2) / (size / 4)) ** 2
+    )
+
+
+def _same_for_all(
+    model: Model, video: Tensor, config: Config, resolve: Resolve, saliency: Tensor
+) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
+    targets = resolve(logits)
+    return logits, targets, [saliency.clone(memory_format=torch.contiguous_format).to(video.device) for _ in targets]

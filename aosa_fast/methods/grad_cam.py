@@ -1,0 +1,118 @@
+"""Grad-CAM in space and time (Selvaraju et al. 2017; method: section 8)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
+from aosa_fast.methods.hooks import find_layer, forward_hooks
+from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
+from aosa_fast.models.token_layout import TokenLayout
+from aosa_fast.targets import ResolvedTarget, class_scores
+
+
+def grad_cam(
+    model: Model, video: Tensor, config: Config, resolve: Resolve
+) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """ReLU of the layer's channels, weighted by the mean gradient of the score, stretched to the clip.
+
+    Only what follows the layer is differentiated, by the layer's output: the network's parameters get no gradients and
+    their `requires_grad` does not matter, and what precedes the layer keeps nothing for a backward.
+
+    Args:
+        model: a module; see `call_model`.
+        video: (B, C, T, H, W) float32.
+        config: gives `layer` (None: that of the model's anatomy), `cam_weights`, "frame" for a mean over H', W' of each
+            frame or "global" for a mean over T', H', W', `score_name` and `dtype`.
+        resolve: turns the logits into targets.
+
+    Returns:
+        The logits (B, n_classes), the targets, and for each a map (B, T, H, W) float32, not negative, in units of the
+        score: gradient times activation of a place of the layer.
+
+    Raises:
+        InputError: as `call_model`; a model that is no module, an unknown layer, one that gives no grid of places in an
+            order that is known, one that the score does not depend on, a gradient that is not finite.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module for grad-cam; got {type(model).__name__}")
+    network = unwrap(model)
+    anatomy = find_anatomy(network)
+    name = config.layer or (anatomy.layer if anatomy else None)
+    if name is None:
+        raise InputError(
+            f"layer must be given for grad-cam with {type(network).__name__}, whose last stage isn't known; got None"
+        )
+    layer = find_layer(network, name)
+    logits, kept = _forward(network, layer, name, video, config)
+    with torch.enable_grad():
+        scores = class_scores(logits, config.score_name)
+        targets = resolve(logits.detach())
+        sums = [target.pick(scores).sum() for target in targets]  # clips are independent: each gets its own gradient
+        if not all(total.requires_grad for total in sums):
+            raise InputError(f"layer must be one whose output the score depends on, differentiably; got {name}")
+        with model_errors(NO_GRADIENT):
+            grads = [
+                torch.autograd.grad(total, kept, retain_graph=i + 1 < len(sums), allow_unused=True)[0]
+                for i, total in enumerate(sums)
+            ]
+    layout = _layout(anatomy, name, layer, kept)
+    places = layout.to_grid(kept.detach(), video.shape).float()
+    axes = (3, 4) if config.cam_weights == "frame" else (2, 3, 4)
+    maps = []
+    for grad in grads:
+        if grad is None:
+            raise InputError(f"layer must be one whose output the score depends on; got {name}")
+        weights = layout.to_grid(grad, video.shape).float().mean(axes, keepdim=True)
+        cam = (weights * places).sum(1, keepdim=True).relu()
+        if not torch.isfinite(cam).all():
+            raise InputError(f"layer must have finite activations and gradients; got NaN or infinity in {name}")
+        maps.append(interpolate(cam, video.shape[2:], mode="trilinear", align_corners=False).squeeze(1))
+    return logits.detach(), targets, maps
+
+
+def _forward(network: nn.Module, layer: nn.Module, name: str, video: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """The logits, and the layer's output, with a graph from the one to the other and none before."""
+    kept: list[Tensor] = []
+
+    def keep(output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise InputError(f"layer must give one tensor of numbers; got {type(output).__name__} from {name}")
+        kept.append(output.detach().requires_grad_())
+        torch.set_grad_enabled(True)  # until no_grad's end, below
+        # A copy goes on: a ReLU in place must not overwrite what is kept.
+        return kept[0].clone()
+
+    dtype, layout = input_format(network, config.dtype)
+    with torch.no_grad(), forward_hooks([(layer, keep)]):
+        logits = call_model(network, video.to(dtype=dtype, memory_format=layout, copy=True))
+    if len(kept) != 1:
+        hint = "" if kept else " (the layers of exported programs are not called)"
+        raise InputError(f"layer must be called once in the model's forward; {name} was called {len(kept)} times{hint}")
+    return logits, kept[0]
+
+
+def _layout(anatomy: Anatomy | None, name: str, layer: nn.Module, output: Tensor) -> TokenLayout:
+    """The anatomy's, for its own layer and the same layer of other blocks; else what a grid of 5 axes tells."""
+    if anatomy and _kind(name) == _kind(anatomy.layer):
+        return anatomy.layout
+    if output.ndim != 5:
+        raise InputError(
+            f"layer must give (B, C, T', H', W'), or be the default; grad-cam doesn't know the layout of {name}, "
+            f"{tuple(output.shape)}"
+        )
+    if anatomy and anatomy.layout.order == "channels-last" and not isinstance(layer, nn.Conv3d):
+        return anatomy.layout
+    return TokenLayout("channels-first")
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"\.\d+", ".N", name)

@@ -1,0 +1,114 @@
+"""The gradient family: maps from gradients of the score by the input (paper IV-A; method: section 8).
+
+Captum has these methods too, and the tests hold ours against it. It is not called here: it takes a forward per target,
+sets `requires_grad` on the caller's clip, and hands the model that leaf, on which a model that normalises in place
+fails. Its `NoiseTunnel` has one absolute sigma for all clips and draws from torch's global generator, and its
+`IntegratedGradients` cannot take a smaller batch than the clips it was given when the memory runs out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.call import Model, clean_logits
+from aosa_fast.methods.fills import content_hash
+from aosa_fast.methods.input_gradients import Resolve, input_gradients, mean_gradients
+from aosa_fast.targets import ResolvedTarget
+
+Found = tuple[Tensor, list[ResolvedTarget], list[Tensor]]
+
+
+def gradient(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+    """The size of the gradient, sum over channels of |df/dx| (Simonyan et al., arXiv 1312.6034).
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        config: gives the score and `dtype`.
+        resolve: turns the clean logits into targets.
+
+    Returns:
+        The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32, not negative, in units
+        of the score per unit of the input.
+
+    Raises:
+        InputError: as `input_gradients`.
+    """
+    logits, targets, grads = input_gradients(model, video, config, resolve)
+    return logits, targets, [grad.abs().sum(1) for grad in grads]
+
+
+def input_x_gradient(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+    """Sum over channels of x df/dx, with its sign (Shrikumar et al., arXiv 1605.01713).
+
+    Arguments and errors are those of `gradient`; the maps are in units of the score.
+    """
+    logits, targets, grads = input_gradients(model, video, config, resolve)
+    return logits, targets, [(grad * video).sum(1) for grad in grads]
+
+
+def smoothgrad(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+    """The size of the mean gradient at noisy copies of the clip (Smilkov et al., arXiv 1706.03825).
+
+    The noise is normal, its standard deviation `config.noise` times the clip's range (max - min). Its seeds are
+    `config.seed` and the clip's content, so it is the same on every device and in every batch.
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        config: gives the score, `dtype`, `seed`, `batch_size`, `noise` and `noise_samples`.
+        resolve: turns the clean logits into targets.
+
+    Returns:
+        As `gradient`: the sum over channels is taken of the mean gradient's absolute values.
+
+    Raises:
+        InputError: as `input_gradients`, or one clip does not fit into the GPU's memory.
+    """
+    hashes = [content_hash(clip) for clip in video]
+    sigma = [config.noise * float(clip.max() - clip.min()) for clip in video]
+
+    def noisy(clip: int, sample: int) -> Tensor:
+        # Counted from 1: NumPy pads a seed with zeros, and (seed, clip) is the random map's.
+        generator = np.random.default_rng((config.seed, hashes[clip], 1 + sample))
+        noise = generator.standard_normal(tuple(video.shape[1:]), dtype=np.float32)
+        return video[clip] + sigma[clip] * torch.from_numpy(noise).to(video.device)
+
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
+    targets = resolve(logits)
+    weights = [1 / config.noise_samples] * config.noise_samples
+    means = mean_gradients(model, video, config, targets, noisy, weights)
+    return logits, targets, [mean.abs().sum(1) for mean in means]
+
+
+def integrated_gradients(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+    """Sum over channels of x times the mean gradient on the way from 0 to x (Sundararajan et al., arXiv 1703.01365).
+
+    The mean is taken by Gauss-Legendre quadrature at `config.step_count` points, as captum does; it is exact for scores
+    that are polynomials of degree 2 `step_count` on that way. A map's sum over a clip tends to f(x) - f(0).
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        config: gives the score, `dtype`, `batch_size` and `step_count`.
+        resolve: turns the clean logits into targets.
+
+    Returns:
+        The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32, signed, in units of the
+        score.
+
+    Raises:
+        InputError: as `input_gradients`, or one clip does not fit into the GPU's memory.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(config.step_count)
+    points = ((nodes + 1) / 2).tolist()
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
+    targets = resolve(logits)
+    means = mean_gradients(
+        model, video, config, targets, lambda clip, k: video[clip] * points[k], (weights / 2).tolist()
+    )
+    return logits, targets, [(mean * video).sum(1) for mean in means]

@@ -1,0 +1,119 @@
+"""What `explain` is given, checked and brought to the model's device once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+from aosa_fast.kernels.pictures import normalize_frames
+from aosa_fast.methods import compat
+from aosa_fast.methods.frames import channel_values, check_frames, to_frames
+from aosa_fast.models.preprocess import Preprocessing
+
+Values = Sequence[float] | Tensor
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of clips.
+
+    Attributes:
+        video: (B, C, T, H, W) float32, normalised, on the model's device.
+        pictures: (B, T, H, W, 3) uint8, on the model's device: what the optical flow sees.
+        frames: the same in main memory.
+    """
+
+    video: Tensor
+    pictures: Tensor
+    frames: NDArray[np.uint8]
+
+
+def bring_clips(
+    video: Tensor,
+    frames: NDArray[np.uint8] | Tensor | None,
+    mean: Values | None,
+    std: Values | None,
+    config: Config,
+    device: torch.device,
+) -> Clips:
+    """Checks the arguments of `explain`, and makes the model's input of pictures, or pictures of the model's input.
+
+    Raises:
+        InputError: a wrong shape, values that are not finite, pictures that do not fit or come without mean and std.
+        TypeError: `video` is not a float32 or uint8 tensor.
+    """
+    if (mean is None) != (std is None):
+        raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
+    _check_video(video)
+    # Also where nothing needs them: what is wrong with them is wrong with the caller's idea of the model's input.
+    channels = 3 if video.dtype == torch.uint8 else video.shape[1]
+    mean, std = (None if v is None else channel_values(n, v, channels) for n, v in (("mean", mean), ("std", std)))
+    if video.dtype == torch.uint8:
+        if mean is None or std is None:
+            raise InputError("video of uint8 pictures must come with mean and std; got none")
+        if frames is not None:
+            raise InputError("frames must be left out where video holds the pictures")
+        pictures = upload(video, device)
+        return Clips(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
+    # Outside of the caller's inference mode, whose tensors cannot be differentiated.
+    clips = upload(video.clone() if video.is_inference() else video.detach(), device)
+    if not torch.isfinite(clips).all():
+        raise InputError("video must be finite; got NaN or infinity")
+    if frames is not None:
+        checked = torch.from_numpy(check_frames(frames, (video.shape[0], *video.shape[2:])))
+    elif config.compat:
+        if mean is None or std is None or video.shape[1] != 3:
+            raise InputError("compat=authors2022 must come with frames, or with mean and std of an RGB model; got none")
+        checked = compat.to_frames(clips, mean, std)
+    else:
+        checked = to_frames(clips, mean, std)
+    return Clips(clips, upload(checked, device), checked.cpu().numpy())
+
+
+def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pictures (B, T, H, W, 3) uint8 resized and cropped as a model expects them; those of its size stay as they are.
+
+    Raises:
+        InputError: another number of frames than the model's.
+    """
+    _check_video(video)
+    if video.shape[1] != preprocessing.frames:
+        raise InputError(
+            f"video must have the {preprocessing.frames} frames of this model, as of aosa_fast.video.read_clip(FILE, "
+            f"{preprocessing.frames}, stride={preprocessing.stride}); for another number give dataclasses.replace("
+            "classifier, preprocessing=classifier.preprocessing.changed(frames=N)); "
+            f"got {video.shape[1]}"
+        )
+    if tuple(video.shape[2:4]) == preprocessing.crop:
+        return video
+    cropped = np.stack([preprocessing.cropped(clip) for clip in video.cpu().numpy()])
+    return torch.from_numpy(cropped).to(video.device)
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; from main memory to a GPU through pinned memory, while the program goes on."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+
+
+def _check_video(video: Tensor) -> None:
+    if video.dtype == torch.uint8:
+        if video.ndim != 5 or 0 in video.shape or video.shape[-1] != 3:
+            raise InputError(f"video of uint8 pictures must have shape (B, T, H, W, 3); got {tuple(video.shape)}")
+        return
+    if video.ndim != 5 or 0 in video.shape:
+        hint = "; add a batch dimension with video.unsqueeze(0)" if video.ndim == 4 else ""
+        raise InputError(f"video must have shape (B, C, T, H, W), nothing empty; got {tuple(video.shape)}{hint}")
+    if video.dtype != torch.float32:
+        raise TypeError(
+            f"video must be float32, normalised as the model expects, or uint8 pictures (B, T, H, W, 3); "
+            f"got {video.dtype}"
+        )

@@ -1,0 +1,111 @@
+"""Exact AOSA: one forward per tube (paper III-B, III-C; method: section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.call import Model, call_model, input_format
+from aosa_fast.kernels.occlude import occlude, occlude_sampled
+from aosa_fast.methods.fills import conditional_noise, content_hash
+from aosa_fast.methods.tubes import Tubes
+from aosa_fast.targets import class_scores
+
+Progress = Callable[[int, int], None]  # (tubes done, tubes in all)
+
+
+def occlusion_sweep(
+    model: Model,
+    video: Tensor,
+    fill: Tensor,
+    tubes: Tubes,
+    config: Config,
+    batches: BatchSize,
+    *,
+    anchors: Sequence[Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Class scores of every clip with each of its tubes occluded.
+
+    The occluded batch is written straight into the model's input buffer, in its dtype and memory format; nothing else
+    grows with the number of tubes. Batches go on from one clip to the next, so that all but the last are full.
+
+    Args:
+        model: see `call_model`.
+        video: (B, C, T, H, W) float32.
+        fill: (B, C, T, H, W) float32; with `config.samples`, the conditional mean.
+        tubes: of these clips.
+        config: gives score, samples and dtype.
+        batches: occluded clips per forward.
+        anchors: which tubes of each clip, equally many; default all.
+        progress: called after every batch that finishes a tube; counts the tubes of all clips.
+
+    Returns:
+        (B, n, S, n_classes) float32 in units of the score; S = max(1, config.samples).
+
+    Raises:
+        InputError: as `call_model`, or one clip does not fit into the GPU's memory.
+    """
+    clips, count = tubes.members.shape[:2]
+    chosen = [range(count)] * clips if anchors is None else anchors
+    dtype, layout = input_format(model, config.dtype)
+    if not config.samples:
+        video, fill = (values.to(dtype=dtype, memory_format=layout) for values in (video, fill))
+    rows = _Rows(video, fill, tubes, config, chosen)
+    shape = (min(batches.clips, len(rows)), *video.shape[1:])
+    buffer = torch.empty(shape, dtype=dtype, memory_format=layout, device=video.device)
+    scores = []
+
+    def step(begin: int, end: int) -> None:
+        batch = buffer[: end - begin]
+        rows.write(begin, batch)
+        # A copy: the logits may be a view of the buffer that the next batch is written into.
+        scores.append(class_scores(call_model(model, batch), config.score_name).clone())
+        finished = end // rows.draws
+        if progress and finished > begin // rows.draws:
+            progress(finished, len(rows) // rows.draws)
+
+    with torch.no_grad():
+        batches.run(len(rows), step)
+    return torch.cat(scores).reshape(clips, -1, rows.draws, scores[0].shape[1])
+
+
+class _Rows:
+    """What the model is to see: the draws of the chosen tubes of the clips, in this order."""
+
+    def __init__(
+        self, video: Tensor, fill: Tensor, tubes: Tubes, config: Config, chosen: Sequence[Sequence[int]]
+    ) -> None:
+        self.video, self.fill, self.config, self.chosen = video, fill, config, chosen
+        self.boxes = tubes.boxes
+        self.members = torch.cat([tubes.members[b, list(anchors)] for b, anchors in enumerate(chosen)])
+        self.draws = max(1, config.samples)
+        self._hashes = [content_hash(clip) for clip in video] if config.samples else []
+        self._noise: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.members) * self.draws
+
+    def write(self, begin: int, batch: Tensor) -> None:
+        """Fills the batch with the rows from `begin` on."""
+        rows = torch.arange(begin, begin + len(batch), device=batch.device)
+        tube = rows // self.draws
+        clip = (tube // len(self.chosen[0])).int()
+        if self.config.samples:
+            noise = torch.stack([self._draw(row) for row in range(begin, begin + len(batch))]).to(batch.device)
+            occlude_sampled(self.video, self.fill, self.boxes, self.members[tube], clip, noise, batch)
+        else:
+            occlude(self.video, self.fill, self.boxes, self.members[tube], clip, batch)
+
+    def _draw(self, row: int) -> Tensor:
+        """The noise (T, 2r+1, 2r+1) of one row; the draws of a tube are made together, and kept for the next row."""
+        tube, draw = divmod(row, self.draws)
+        if self._noise is None or self._noise[0] != tube:
+            clip, anchor = divmod(tube, len(self.chosen[0]))
+            frames = self.video.shape[2]
+            self._noise = tube, conditional_noise(self._hashes[clip], frames, self.chosen[clip][anchor], self.config)
+        return self._noise[1][draw]
