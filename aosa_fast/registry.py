@@ -1,0 +1,119 @@
+"""What has a name: methods, models, data sets and metrics, ours and other packages', as records free of torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, TypeVar
+
+from aosa_fast.errors import InputError, brief, describe_error
+
+
+class Record(Protocol):
+    """What a registry holds: frozen dataclasses with these and more."""
+
+    @property
+    def name(self) -> str:
+        """What a user writes."""
+
+    @property
+    def help(self) -> str:
+        """One sentence for a listing."""
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Registry(Mapping[str, R]):
+    """Records by name, in the order of the listing: our own, then those that other packages bring as entry points.
+
+    An entry point is imported when its record is asked for; what is wrong with it stops nobody who uses another one.
+    """
+
+    def __init__(self, argument: str, records: Iterable[R], group: str = "") -> None:
+        """Takes our records.
+
+        Args:
+            argument: which one chooses among them, for messages: "method".
+            records: of one class.
+            group: of the entry points, each of which is a record of that class, or nothing.
+        """
+        self._argument, self._group = argument, group
+        self._records = {record.name: record for record in records}
+        self._kind = type(next(iter(self._records.values())))
+        self._foreign: dict[str, EntryPoint] | None = None
+
+    def find(self, name: str) -> R:
+        """The record of a name.
+
+        Raises:
+            InputError: there is none; the message lists all and the nearest. Or another package's is no such record.
+        """
+        if name not in self:
+            near = difflib.get_close_matches(str(name).lower(), list(self), n=3)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise InputError(f"{self._argument} must be one of {', '.join(self)}; got {brief(name)}{hint}")
+        if name not in self._records:
+            point = self._points()[name]
+            with foreign_code(f"{self._argument}={name}", f"an importable {self._kind.__name__}, {point.value}"):
+                record = point.load()
+                if not isinstance(record, self._kind) or record.name != name:
+                    raise InputError(f"{point.value} must be a {self._kind.__name__} of that name; got {brief(record)}")
+                self._records[name] = record
+        return self._records[name]
+
+    def __getitem__(self, name: str) -> R:
+        if name not in self:
+            raise KeyError(name)
+        return self.find(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records or name in self._points()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._records, *self._points()]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _points(self) -> dict[str, EntryPoint]:
+        if self._foreign is None:
+            found = entry_points(group=self._group) if self._group else ()
+            self._foreign = {point.name: point for point in found}
+        return self._foreign
+
+
+def import_object(place: str) -> Any:
+    """What PACKAGE.MODULE:NAME stands for; any exception that the import raises goes through."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@contextmanager
+def foreign_code(argument: str, rule: str, error: type[InputError] = InputError) -> Iterator[None]:
+    """Around the import and the call of a user's function: whatever it raises is said in one line.
+
+    Modules of the working directory are found, as `python -m` finds them.
+
+    Args:
+        argument: and what was given, "model=python:mine:make".
+        rule: what it must be.
+        error: of what is raised for everything but an `InputError`.
+
+    Raises:
+        InputError: as said; its cause is what the function raised.
+    """
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    except InputError as own:
+        raise InputError(f"{argument}: {own}") from own
+    except (Exception, SystemExit) as cause:
+        raise error(f"{argument} must be {rule}; it raised {describe_error(cause)}") from cause
+    finally:
+        sys.path.remove(os.getcwd())
