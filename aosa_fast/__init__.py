@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from aosa_fast.audit.store.compact import load_map
     from aosa_fast.config import Config
     from aosa_fast.explanation import Explanation
+    from aosa_fast.methods.registry import list_methods
+    from aosa_fast.models.registry import list_models
     from aosa_fast.pipeline import explain
     from aosa_fast.targets import Difference
 
@@ -34,6 +36,8 @@ __all__ = [
     "VideoError",
     "__version__",
     "explain",
+    "list_methods",
+    "list_models",
     "load_map",
 ]
 
@@ -45,6 +49,8 @@ _HOMES = {
     "Difference": "targets",
     "Explanation": "explanation",
     "explain": "pipeline",
+    "list_methods": "methods.registry",
+    "list_models": "models.registry",
     "load_map": "audit.store.compact",
 }
 

@@ -16,9 +16,8 @@ from aosa_fast.boundary import read_arrays, reading
 from aosa_fast.config import FLOWS, Config
 from aosa_fast.errors import InputError
 from aosa_fast.methods.maps import make_map
-from aosa_fast.methods.selfcheck import saturation
+from aosa_fast.methods.selfcheck import is_saturated
 from aosa_fast.methods.tubes import Tubes
-from aosa_fast.methods.units import units
 from aosa_fast.provenance import describe_target
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
 
@@ -30,7 +29,7 @@ class Explanation:
     The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes.
 
     Attributes:
-        saliency: (B, T, H, W) float32, signed, in units of the score (`methods.units.units` for the comparators);
+        saliency: (B, T, H, W) float32, signed, in units of the score (`Config.unit` for the comparators);
             comparable across clips.
         scores: (B, N) float32, importance of each tube: the drop of the score when it is hidden.
         tracks: (B, N, T, 2) float32, (x, y) of each anchor, pixels.
@@ -107,7 +106,7 @@ class Explanation:
         tubes = Tubes(self.tracks, self.alive, self.boxes, self.members)
         saliency, coverage = make_map(scores, clean, tubes, self.config, *self.saliency.shape[2:])
         score, output = self.config.score_name, self.output
-        check = {**self.metadata["self_check"], "saturated": saturation(self.logits, resolved, self.config, output)}
+        check = {**self.metadata["self_check"], "saturated": is_saturated(self.logits, resolved, self.config, output)}
         described = describe_target(self.logits, resolved, self.class_names, score, output)
         facts = {**self.metadata, **described, "self_check": check}
         return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, metadata=facts)
@@ -150,7 +149,7 @@ class Explanation:
         for name in _OPTIONAL:
             parts[name] = torch.from_numpy(arrays[name]) if name in arrays else None
         choices = dict(metadata["config"])
-        choices |= {name: tuple(choices[name]) for name in ("box", "areas") if name in choices}
+        choices |= {name: tuple(value) for name, value in choices.items() if isinstance(value, list)}
         if "fill" in arrays:
             choices["fill"] = torch.from_numpy(arrays["fill"])
         if choices["flow"] not in FLOWS:  # the user's own flow is named in the metadata, and is not kept
@@ -204,7 +203,7 @@ class Explanation:
             return
         probability = self.metadata["probability"][clip]
         title = f"{self.config.method}: why {self.metadata['target'][clip]}?  (p = {probability:.3f})"
-        write_image(path, contact_sheet(pictures, saliency, title=title, units=units(self.config), boxes=boxes))
+        write_image(path, contact_sheet(pictures, saliency, title=title, units=self.config.unit, boxes=boxes))
 
 
 # Axes of the arrays, of one length where they have one letter, and the kind of their numbers.

@@ -22,14 +22,15 @@ from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import Model, evaluating
 from aosa_fast.inference.precision import check_device, model_device, precision
 from aosa_fast.inference.timing import Timings
-from aosa_fast.methods.comparators import MANY_PASSES
+from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
 from aosa_fast.methods.inputs import Values, bring_clips, fit_pictures
-from aosa_fast.methods.osa import cuboids
-from aosa_fast.methods.registry import Job, Progress, Result, compared, exact, first_order
+from aosa_fast.methods.job import Job, Progress, Result
+from aosa_fast.methods.selfcheck import warn_saturated
 from aosa_fast.methods.tubes import Tubes, make_tubes
 from aosa_fast.models.classifier import Classifier, Names, read_names
 from aosa_fast.provenance import describe
+from aosa_fast.registry import import_object
 from aosa_fast.targets import Target
 
 
@@ -125,27 +126,28 @@ def explain(
         settle(model, seen, results[0].logits, config.score_name)
         check_score(model, seen, config.score_name)
         results = [result.to(video.device) for result in results]
-        flow_name = _flow_name(source) if config.has_tubes else "none"
+        flow_name = _flow_name(source) if config.record.has_tubes else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
         explanations = [_explanation(job, seen, result, clips.frames, flow_name) for result in results]
+    for explanation in explanations:
+        warn_saturated(explanation.metadata, config)
     return explanations if isinstance(target, list) else explanations[0]
 
 
 def _is_batched(job: Job) -> bool:
     """Whether clips, or copies of one, may go through the model together."""
     config = job.config
-    several = len(job.video) > 1 or config.check or config.method in ("aosa", "aosa-path", "osa", *MANY_PASSES)
-    return config.batch_size != 1 and bool(several)
+    return config.batch_size != 1 and bool(len(job.video) > 1 or config.check or config.record.many_passes)
 
 
 def _run(job: Job, prepare: Callable[[], Tubes], beside: bool) -> list[Result]:
     """The method's results; `prepare` makes the tubes of those that follow the motion, beside the model if wanted."""
-    config = job.config
-    if config.method == "osa":
-        return exact(job, _done(cuboids(job.video, config)))
-    if not config.has_tubes:
+    record = job.config.record
+    if not record.occluders:
         return compared(job)
-    run = exact if config.method == "aosa" else first_order
+    run: Callable[[Job, Future[Tubes]], list[Result]] = import_object(record.run)
+    if not record.has_tubes:
+        return run(job, _done(import_object(record.occluders)(job.video, job.config)))
     if not beside:
         return run(job, _done(prepare()))
     # The flow does not need the gradient, nor the gradient the flow: they may run at once.
@@ -210,16 +212,5 @@ def _explanation(job: Job, seen: Behaviour, result: Result, pictures: NDArray[np
         frames=pictures,
         config=job.config,
         class_names=job.names,
-        metadata=describe(
-            job.model,
-            seen,
-            job.config,
-            flow_name,
-            result.logits,
-            result.target,
-            result.coverage,
-            result.check,
-            job.names,
-            job.timings,
-        ),
+        metadata=describe(job, seen, result, flow_name),
     )

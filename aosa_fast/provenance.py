@@ -11,58 +11,37 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
-from aosa_fast.config import Config
 from aosa_fast.inference.behaviour import Behaviour
-from aosa_fast.inference.call import Model
-from aosa_fast.inference.timing import Timings
 from aosa_fast.libraries import OPENCV, version_of
-from aosa_fast.methods.selfcheck import saturation, uncovered_share
+from aosa_fast.methods.job import Job, Result
+from aosa_fast.methods.selfcheck import is_saturated, uncovered_share
 from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.version import __version__
 
 
-def describe(
-    model: Model,
-    seen: Behaviour,
-    config: Config,
-    flow_name: str,
-    logits: Tensor,
-    target: ResolvedTarget,
-    coverage: Tensor,
-    check: list[dict[str, Any]] | None,
-    class_names: Sequence[str] | None,
-    timings: Timings,
-) -> dict[str, Any]:
-    """The metadata of an explanation; lists have one entry per clip.
+def describe(job: Job, seen: Behaviour, result: Result, flow_name: str) -> dict[str, Any]:
+    """The metadata of an explanation, which JSON can hold; lists have one entry per clip.
 
     Args:
-        model: the explained model.
-        seen: how it answers.
-        config: every choice.
+        job: what was asked.
+        seen: how the model answers.
+        result: what the method found.
         flow_name: where the optical flow came from: a method, or the caller.
-        logits: (B, n_classes) of the clean clips.
-        target: what is explained.
-        coverage: (B, T, H, W) int32.
-        check: what `exact_check` found, if it ran.
-        class_names: names by index, if known.
-        timings: seconds per stage.
-
-    Returns:
-        A dictionary that JSON can hold.
     """
+    config, logits, target = job.config, result.logits, result.target
     return {
         "config": {**config.as_dict(), "flow": flow_name},
-        **describe_target(logits, target, class_names, config.score_name, seen.output),
-        "class_names": list(class_names) if class_names else None,
-        "model": type(model).__name__,
-        "shape": dict(zip("BTHW", coverage.shape, strict=True)),
+        **describe_target(logits, target, job.names, config.score_name, seen.output),
+        "class_names": list(job.names) if job.names else None,
+        "model": type(job.model).__name__,
+        "shape": dict(zip("BTHW", result.coverage.shape, strict=True)),
         "self_check": {
-            "uncovered_share": uncovered_share(coverage),
-            "saturated": saturation(logits, target, config, seen.output),
-            "exact": check,
+            "uncovered_share": uncovered_share(result.coverage),
+            "saturated": is_saturated(logits, target, config, seen.output),
+            "exact": result.check,
             **seen.as_dict(config.score_name),
         },
-        "seconds": dict(timings.seconds),
+        "seconds": dict(job.timings.seconds),
         "versions": {
             "aosa_fast": __version__,
             "python": platform.python_version(),

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
@@ -46,7 +47,6 @@ class Registry(Mapping[str, R]):
         self._argument, self._group = argument, group
         self._records = {record.name: record for record in records}
         self._kind = type(next(iter(self._records.values())))
-        self._foreign: dict[str, EntryPoint] | None = None
 
     def find(self, name: str) -> R:
         """The record of a name.
@@ -54,18 +54,22 @@ class Registry(Mapping[str, R]):
         Raises:
             InputError: there is none; the message lists all and the nearest. Or another package's is no such record.
         """
-        if name not in self:
-            near = difflib.get_close_matches(str(name).lower(), list(self), n=3)
+        if not isinstance(name, str) or name not in self:
+            near = difflib.get_close_matches(str(name).lower(), list(self), n=3, cutoff=0.65)
             hint = f" (did you mean {' or '.join(near)}?)" if near else ""
             raise InputError(f"{self._argument} must be one of {', '.join(self)}; got {brief(name)}{hint}")
-        if name not in self._records:
-            point = self._points()[name]
-            with foreign_code(f"{self._argument}={name}", f"an importable {self._kind.__name__}, {point.value}"):
-                record = point.load()
-                if not isinstance(record, self._kind) or record.name != name:
-                    raise InputError(f"{point.value} must be a {self._kind.__name__} of that name; got {brief(record)}")
-                self._records[name] = record
-        return self._records[name]
+        if name in self._records:
+            return self._records[name]
+        point = self._points()[name]
+        with foreign_code(f"{self._argument}={name}", f"an importable {self._kind.__name__}, {point.value}"):
+            record = point.load()
+            if not isinstance(record, self._kind) or record.name != name:
+                raise InputError(f"{point.value} must be a {self._kind.__name__} of that name; got {brief(record)}")
+        return record
+
+    def own(self) -> list[R]:
+        """Our own records: no look at what is installed beside."""
+        return list(self._records.values())
 
     def __getitem__(self, name: str) -> R:
         if name not in self:
@@ -82,10 +86,13 @@ class Registry(Mapping[str, R]):
         return len(list(iter(self)))
 
     def _points(self) -> dict[str, EntryPoint]:
-        if self._foreign is None:
-            found = entry_points(group=self._group) if self._group else ()
-            self._foreign = {point.name: point for point in found}
-        return self._foreign
+        return _entry_points(self._group, tuple(sys.path)) if self._group else {}
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The entry points of a group that lie on a search path, by name."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def import_object(place: str) -> Any:

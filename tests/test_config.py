@@ -2,30 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from aosa_fast import Config, InputError
-from aosa_fast.config import (
-    AGGREGATES,
-    AOSA_METHODS,
-    CAM_WEIGHTS,
-    COMPATS,
-    FILLS,
-    FLOWS,
-    METHODS,
-    PARTNER_RULES,
-    RELUS,
-    SCORES,
-    read_box,
-)
+from aosa_fast import Config, InputError, list_methods
+from aosa_fast.config import COMMON, own_options, read_choice
+from aosa_fast.methods.registry import METHODS
 
-CHOICES = {
-    "method": METHODS, "score": SCORES, "fill": FILLS, "relu": RELUS, "aggregate": AGGREGATES, "flow": FLOWS,
-    "partners_rule": PARTNER_RULES, "cam_weights": CAM_WEIGHTS,
-}  # fmt: skip
+OWN = own_options()
+CHOICES = {name: option.choices for name, option in {**COMMON, **OWN}.items() if option.choices} | {"method": METHODS}
+AOSA_METHODS = ("aosa-approx", "aosa", "aosa-path")
 LEAST = {
     "stride": 1, "box": 1, "partners": 0, "radius": 0, "samples": 0, "reseed": 0, "steps": 1, "batch_size": 0,
     "check": 0, "seed": 0, "noise_samples": 1, "cuboid_frames": 0, "cuboid_step": 1,
@@ -63,7 +52,7 @@ def test_what_is_left_open_is_the_methods_choice():
     for method in METHODS:
         assert Config(method=method).step_count == counts.get(method, 0)
         assert Config(method=method, steps=3).as_dict()["steps"] == 3
-        assert Config(method=method).has_tubes == (method in AOSA_METHODS)
+        assert Config(method=method).record.has_tubes == (method in AOSA_METHODS)
 
 
 @pytest.mark.parametrize("areas", [(), (0.0,), (0.1, 1.0), [0.1], 0.1, "0.1", (float("nan"),), (True,), ("a",)])
@@ -79,14 +68,10 @@ def test_the_cuboids_area_is_a_share():
     assert refused(noise=-0.5) == "noise must be at least 0; got -0.5"
 
 
-def test_every_field_says_what_it_is_for():
-    for item in dataclasses.fields(Config):
-        assert item.metadata["help"].strip().endswith("."), item.name
-    assert {item.name for item in dataclasses.fields(Config) if item.metadata["choices"]} == {
-        *CHOICES,
-        "compat",
-        "dtype",
-    }
+def test_every_choice_and_every_method_says_what_it_is_for():
+    for record in (*COMMON.values(), *OWN.values(), *METHODS.values()):
+        assert record.help.strip().endswith("."), record.name
+    assert list_methods() == list(METHODS)
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -97,7 +82,7 @@ def test_choices(name):
     assert refused(**{name: 3}) == f"{name} must be one of {', '.join(CHOICES[name])}; got 3"
 
 
-@pytest.mark.parametrize("name", [name for name in CHOICES if name not in ("fill", "score")])
+@pytest.mark.parametrize("name", [name for name in CHOICES if name not in ("fill", "score", "dtype", "compat")])
 @pytest.mark.parametrize("value", [None, torch.zeros(2)], ids=["None", "tensor"])
 def test_only_the_fill_may_be_none_or_a_tensor(name, value):
     assert refused(**{name: value}).startswith(f"{name} must be ")
@@ -105,7 +90,6 @@ def test_only_the_fill_may_be_none_or_a_tensor(name, value):
 
 def test_compat():
     assert Config(compat="authors2022").compat == "authors2022"
-    assert refused(compat="authors") == f"compat must be one of {', '.join(COMPATS)}; got authors"
     for method in METHODS:
         if method not in ("aosa", "aosa-approx"):
             assert refused(compat="authors2022", method=method).startswith(f"compat must be unset for method {method}")
@@ -142,7 +126,7 @@ def test_box_is_a_side_or_height_and_width():
     ("text", "box"), [("16", 16), (" 16 ", 16), ("16x24", (16, 24)), ("16X24", (16, 24)), (" 16 x 24 ", (16, 24))]
 )
 def test_box_as_written(text, box):
-    assert read_box(text) == box
+    assert read_choice(COMMON["box"], text) == box
 
 
 @pytest.mark.parametrize(
@@ -150,7 +134,7 @@ def test_box_as_written(text, box):
 )
 def test_box_that_is_none(text):
     with pytest.raises(InputError, match=r"^box must be a side or HEIGHTxWIDTH in pixels, such as 16 or 16x24; got "):
-        read_box(text)
+        read_choice(COMMON["box"], text)
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -184,3 +168,29 @@ def test_is_frozen_and_knows_its_fields():
 def test_compat_refuses_what_the_authors_do_not_have(options):
     with pytest.raises(InputError, match=r"^compat must come with reseed, partners_rule and aggregate"):
         Config(compat="authors2022", **options)
+
+
+def test_options_of_a_method_are_given_and_read_like_all_others():
+    config = Config(method="step", areas=(0.1, 0.2))
+    assert (config.areas, Config().areas, config.noise) == ((0.1, 0.2), (0.1,), 0.15)
+    changed = dataclasses.replace(config, method="osa", cuboid_area=0.5)
+    assert (changed.method, changed.areas, changed.cuboid_area) == ("osa", (0.1, 0.2), 0.5)
+    assert pickle.loads(pickle.dumps(changed)).as_dict() == changed.as_dict()
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'noize'$"):
+        Config(noize=1)
+    with pytest.raises(AttributeError, match="noize"):
+        _ = config.noize
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gradcam", "(did you mean grad-cam?)"),
+        ("AOSA", "(did you mean aosa or osa?)"),
+        ("", "got "),
+        (["aosa"], ""),
+    ],
+)
+def test_a_misspelt_method_gets_the_nearest(name, hint):
+    assert refused(method=name).startswith("method must be one of aosa-approx, aosa, ")
+    assert refused(method=name).endswith(hint)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aosa_fast import Explanation, explain, metrics
-from aosa_fast.config import METHODS
+from aosa_fast.methods.registry import METHODS
 from aosa_fast.models import load
 
 SETTINGS = {"attention-rollout": {}, "step": {"steps": 2}, "smoothgrad": {"noise_samples": 2}}

@@ -16,7 +16,6 @@ from aosa_fast.config import Config
 from aosa_fast.data import open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.identity import weights_hash
-from aosa_fast.methods.units import units
 from aosa_fast.models.loading import runs_code
 from aosa_fast.pipeline import explain
 
@@ -74,6 +73,6 @@ def explain_again(
     meta = found.metadata
     return {
         "prediction": f"{meta['prediction'][0]} (p = {meta['prediction_probability'][0]:.3f})",
-        "explained": f"{meta['target'][0]} (p = {meta['probability'][0]:.3f}), {units(config)}",
+        "explained": f"{meta['target'][0]} (p = {meta['probability'][0]:.3f}), {config.unit}",
         **{name: str(path) for name, path in files.items()},
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aosa_fast.config import AOSA_METHODS, Config
+from aosa_fast.config import Config
 from aosa_fast.errors import InputError
+from aosa_fast.methods.registry import METHODS
 
 if TYPE_CHECKING:
     from aosa_fast.models.preprocess import Preprocessing
@@ -56,8 +57,9 @@ class AuditSettings:
         for name, value, choices in (("target", self.target, TARGETS), ("maps", self.maps, MAPS)):
             if value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}; got {value}")
-        if self.config.method not in AOSA_METHODS:
-            raise InputError(f"method must be one of {', '.join(AOSA_METHODS)} for an audit; got {self.config.method}")
+        if not self.config.record.has_tubes:
+            names = [method.name for method in METHODS.values() if method.has_tubes]
+            raise InputError(f"method must be one of {', '.join(names)} for an audit; got {self.config.method}")
         if self.config.compat:
             raise InputError(f"compat must be unset for an audit; got {self.config.compat}")
         if not 0 <= self.check_share <= 1:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli import audit, evaluate
+from aosa_fast.cli import audit, evaluate, listing
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
 from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
@@ -144,6 +144,7 @@ def demo(
 
 evaluate.register(app)
 audit.register(app)
+listing.register(app)
 
 
 def main() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.config import Config, read_areas, read_box
+from aosa_fast.config import COMMON, Config, own_options, read_choice
+from aosa_fast.methods.registry import METHODS, Option
 
 _PANEL = {
     "what": "What is explained",
@@ -18,7 +18,7 @@ _PANEL = {
     "clip": "Which frames",
     "run": "Where and how it runs",
     "out": "Output",
-    "other": "What the comparators know",
+    "other": "Options of single methods",
 }
 MODELS = (
     "demo, demo-attention, demo-planted:SEED, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, "
@@ -27,7 +27,6 @@ MODELS = (
 )
 DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
 
-_SHOWN: dict[str, Callable[[Any], str]] = {"box": str, "areas": lambda areas: ",".join(map(str, areas))}
 _METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
 
 
@@ -48,12 +47,17 @@ Resize = Annotated[
 
 
 def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds an option for every field of Config but those named, so that the two cannot drift apart."""
+    """Adds an option for every choice of Config but those named, so that the two cannot drift apart."""
+    own = own_options()
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function, eval_str=True)
-        parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        parameters += [_parameter(field) for field in dataclasses.fields(Config) if field.name not in without]
+        signature = inspect.signature(function, eval_str=True)
+        parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        parameters += [
+            _parameter(choice, "other" if name in own else "how")
+            for name, choice in (COMMON | own).items()
+            if name not in without
+        ]
         keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         function.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in keyword}
@@ -62,21 +66,20 @@ def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[
     return decorate
 
 
-def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
-    choices = field.metadata["choices"]
-    kind: Any = {"int": int, "float": float}.get(str(field.type).split(" |")[0], str)
-    default = field.default
-    if field.name in _SHOWN:
-        kind, default = str, _SHOWN[field.name](default)
+def _parameter(choice: Option, panel: str) -> inspect.Parameter:
+    kind: Any = str if choice.name == "box" or choice.several else choice.kind
+    default = ",".join(map(str, choice.default)) if choice.several else choice.default
+    choices = [method.name for method in METHODS.own()] if choice.name == "method" else choice.choices
     described = option(
-        field.metadata["help"],
-        field.metadata["panel"],
-        metavar="|".join(choices) if choices else _METAVARS.get(field.name),
+        choice.help,
+        panel,
+        metavar="|".join(choices) or _METAVARS.get(choice.name),
         show_default=default is not None,
     )
     wanted: Any = kind if default is not None else kind | None
     annotation = Annotated[wanted, described]
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    default = str(default) if choice.name == "box" else default
+    return inspect.Parameter(choice.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def read_config(options: dict[str, Any]) -> Config:
@@ -85,5 +88,5 @@ def read_config(options: dict[str, Any]) -> Config:
     Raises:
         InputError: an option out of its range or not to be read.
     """
-    read: dict[str, Callable[[str], Any]] = {"box": read_box, "areas": read_areas}
-    return Config(**{name: read[name](value) if name in read else value for name, value in options.items()})
+    choices = COMMON | own_options()
+    return Config(**{name: read_choice(choices[name], value) for name, value in options.items()})

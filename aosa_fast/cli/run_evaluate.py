@@ -19,7 +19,6 @@ from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
-from aosa_fast.methods.units import units
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 from aosa_fast.video import atomic_path, write_image
@@ -190,7 +189,7 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
             report(number, len(entries), entry.name)
             found = explain(classifier, pictures, request.target, config=entry.config)
             name, probability = found.metadata["target"][0], found.metadata["probability"][0]
-            maps.append((entry.name, found.saliency[0].numpy(), units(found.config)))
+            maps.append((entry.name, found.saliency[0].numpy(), found.config.unit))
     title = f"why {name}?  (p = {probability:.3f}, {request.model})"
     sheet = comparison_sheet(display, maps, title=title, columns=request.columns)
     write_image(request.out, sheet)

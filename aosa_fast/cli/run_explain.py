@@ -26,7 +26,6 @@ from aosa_fast.errors import InputError, ModelError, describe_error
 from aosa_fast.explanation import Explanation
 from aosa_fast.files import refuse_special
 from aosa_fast.inference.precision import resolve_device
-from aosa_fast.methods.units import units
 from aosa_fast.models import Classifier, load
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.pipeline import explain
@@ -233,7 +232,7 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
     scores = explanation.scores[0]
     lines = {
         "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
-        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {units(explanation.config)}",
+        "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {explanation.config.unit}",
         **(_tube_lines(scores, check["uncovered_share"][0]) if len(scores) else {}),
         "time": f"{seconds['total']:.2f} s ("
         + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aosa_fast.config import METHODS, Config, read_areas, read_box
+from aosa_fast.config import COMMON, Config, own_options, read_choice
 from aosa_fast.errors import InputError
+from aosa_fast.methods.registry import Option, find_method
 
 # The order of the paper's tables, then what it does not have.
 DEFAULT_METHODS = (
@@ -59,14 +60,13 @@ def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
     """
     entries: list[Entry] = []
     for text in texts:
-        head, _, options = text.partition(":")
+        head, options = _split(text)
         method, at, count = head.partition("@")
         if at and not re.fullmatch("[1-9][0-9]*", count):
             raise InputError(f"methods must have a number of clips after @, such as {method}@24; got {text}")
-        if method not in METHODS:
-            raise InputError(f"methods must be among {', '.join(METHODS)}; got {method}")
+        choices = COMMON | own_options(find_method(method))
         parts = [part for part in options.split(":") if part]
-        changes = dict(_field(part, text) for part in parts)
+        changes = dict(_field(part, text, choices) for part in parts)
         name = ":".join([method, *parts])
         if any(entry.name == name for entry in entries):
             raise InputError(f"methods must differ; got {name} twice")
@@ -76,21 +76,19 @@ def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
     return entries
 
 
-def _field(text: str, whole: str) -> tuple[str, Any]:
+def _split(text: str) -> tuple[str, str]:
+    """The method, in whose name there may be colons, with its number of clips; and the options."""
+    names = {"python": 3, "captum": 2}.get(text.partition(":")[0], 1)
+    parts = text.split(":")
+    return ":".join(parts[:names]), ":".join(parts[names:])
+
+
+def _field(text: str, whole: str, choices: dict[str, Option]) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    fields = {field.name: field for field in dataclasses.fields(Config) if field.name != "method"}
-    if not equals or name not in fields:
-        raise InputError(f"methods must have options FIELD=VALUE of {', '.join(fields)}; got {text!r} in {whole}")
-    kind = str(fields[name].type)
+    if not equals or name not in choices or name == "method":
+        known = ", ".join(name for name in choices if name != "method")
+        raise InputError(f"methods must have options FIELD=VALUE of {known}; got {text!r} in {whole}")
     try:
-        if name == "box":
-            return name, read_box(value)
-        if name == "areas":
-            return name, read_areas(value, "+")  # commas part methods
-        if kind.startswith("int"):
-            return name, int(value)
-        return name, float(value) if kind.startswith("float") else value
-    except InputError:
-        raise
-    except ValueError:
-        raise InputError(f"methods must have numbers where the option is one; got {text!r} in {whole}") from None
+        return name, read_choice(choices[name], value, "+")  # commas part methods
+    except InputError as error:
+        raise InputError(f"methods: {error}, in {whole}") from None

@@ -133,7 +133,7 @@ def _video(classifier: Classifier, items: Sequence[Item]) -> Tensor:
 
 
 def _config(entry: Entry, settings: Settings) -> Config:
-    wanted = "taylor" in settings.metrics and entry.config.method in ("aosa-approx", "aosa-path")
+    wanted = "taylor" in settings.metrics and entry.config.record.has_check
     return replace(entry.config, check=settings.taylor_tubes) if wanted else entry.config
 
 

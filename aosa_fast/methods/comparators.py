@@ -1,40 +1,58 @@
 """The methods that AOSA is compared with, all with one signature (paper IV-A; method: section 8).
 
-A comparator takes (model, video, config, resolve) and returns what `input_gradients.input_gradients` returns, with
-maps (B, T, H, W) in place of gradients. OSA is not among them: it is a sweep over cuboids in place of tubes.
+A comparator takes (model, video, config, resolve) and returns what `input_gradients.input_gradients` returns, with maps
+(B, T, H, W) in place of gradients. OSA is not among them: it is a sweep over cuboids in place of tubes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
+import torch
 from torch import Tensor
 
 from aosa_fast.config import Config
+from aosa_fast.inference.batching import FIRST, BatchSize
 from aosa_fast.inference.call import Model
 from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.methods.job import Job, Result
+from aosa_fast.methods.tubes import Tubes
+from aosa_fast.registry import import_object
 from aosa_fast.targets import ResolvedTarget
 
 Comparator = Callable[[Model, Tensor, Config, Resolve], tuple[Tensor, list[ResolvedTarget], list[Tensor]]]
 
-# Those that call the model many times, in batches of their own.
-MANY_PASSES = ("smoothgrad", "step", "integrated-gradients")
-_HOMES = {
-    "grad-cam": ("grad_cam", "grad_cam"),
-    "smoothgrad": ("gradients", "smoothgrad"),
-    "step": ("step", "step"),
-    "attention-rollout": ("attention_rollout", "attention_rollout"),
-    "gradient": ("gradients", "gradient"),
-    "input-x-gradient": ("gradients", "input_x_gradient"),
-    "integrated-gradients": ("gradients", "integrated_gradients"),
-    "random": ("baselines", "random_map"),
-    "centre": ("baselines", "centre_blob"),
-}
+
+def compared(job: Job) -> list[Result]:
+    """The comparators without tubes: a map per target, voxel by voxel."""
+    video = job.video
+    with job.timings("model"):
+        logits, targets, maps = in_batches(job, import_object(job.config.record.run))
+    tubes = Tubes.none(video.shape[0], video.shape[2], video.device)
+    scores = video.new_zeros(len(video), 0)
+    coverage = torch.ones_like(maps[0], dtype=torch.int32)
+    return [
+        Result(target, tubes, scores, saliency, coverage, logits)
+        for target, saliency in zip(targets, maps, strict=True)
+    ]
 
 
-def find_comparator(method: str) -> Comparator:
-    """The comparator of one of `Config.method`'s names."""
-    module, function = _HOMES[method]
-    found: Comparator = getattr(import_module(f"aosa_fast.methods.{module}"), function)
-    return found
+def in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+    """Logits (B, n_classes), targets, and per target what `function` makes of each clip, a batch of clips at a time."""
+    parts: list[tuple[Tensor, list[ResolvedTarget], list[Tensor]]] = []
+
+    def add(begin: int, end: int) -> None:
+        clips = job.video[begin:end]
+        parts.append(function(job.model, clips, job.config, lambda found: job.resolve(found, (begin, end))))
+        if job.progress:
+            job.progress(end, len(job.video))
+
+    # What such a method takes at once says nothing of what a clip takes: a fixed number of clips.
+    wanted = job.config.batch_size or (FIRST if job.config.record.many_passes and job.video.is_cuda else 0)
+    BatchSize(wanted, job.video.device).run(len(job.video), add)
+    logits, targets, made = zip(*parts, strict=True)
+    return (
+        torch.cat(logits),
+        [ResolvedTarget.join(of_clips) for of_clips in zip(*targets, strict=True)],
+        [torch.cat(of_clips) for of_clips in zip(*made, strict=True)],
+    )

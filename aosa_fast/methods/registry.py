@@ -1,171 +1,336 @@
-"""How each method makes tube scores and a map (paper III-B, III-D; method: sections 4, 5, 8 and 11)."""
+"""What a method is: one record each, free of torch, from which loading, defaults, options, units and help are made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from aosa_fast.errors import InputError
+from aosa_fast.registry import Registry
 
-from aosa_fast.config import Config
-from aosa_fast.inference.batching import FIRST, BatchSize
-from aosa_fast.inference.call import Model, clean_logits
-from aosa_fast.inference.timing import Timings
-from aosa_fast.kernels.field import field_scores
-from aosa_fast.methods.comparators import MANY_PASSES, Comparator, find_comparator
-from aosa_fast.methods.fills import channel_fill, make_fill
-from aosa_fast.methods.input_gradients import input_gradients, path_gradients
-from aosa_fast.methods.inputs import Values
-from aosa_fast.methods.maps import make_map
-from aosa_fast.methods.selfcheck import exact_check
-from aosa_fast.methods.sweep import occlusion_sweep
-from aosa_fast.methods.tubes import Tubes
-from aosa_fast.targets import ResolvedTarget, Target, class_scores, resolve_target, target_of_clips
+if TYPE_CHECKING:
+    from aosa_fast.config import Config
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
+MOST = 2**31 - 1  # the largest whole number that the operators take
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is asked of a method: `explain`'s arguments, checked."""
+class Option:
+    """A choice, checked in one way wherever it is given: a field of `Config`, or an option of one method.
 
-    model: Model
-    video: Tensor
-    targets: list[Target]
-    config: Config
-    mean: Values | None
-    std: Values | None
-    names: tuple[str, ...] | None
-    progress: Progress | None
-    timings: Timings
+    Attributes:
+        name: as in `Config(NAME=...)`; the command line's is --name.
+        default: where nothing is given.
+        help: whole sentences.
+        kind: of its values, one or several: int, float or str.
+        choices: the texts that it may be; none: any.
+        least: the smallest number; None: any.
+        share: whether numbers are shares of a whole: "" if not, else the rule, as in "must be a share".
+        open: whether None leaves the choice to the method, or to torch.
+        several: whether it is a tuple of at least one value.
+    """
 
-    def resolve(self, logits: Tensor, part: tuple[int, int] | None = None) -> list[ResolvedTarget]:
-        """The class indices of every target, given the clean clips' logits (B, n_classes).
+    name: str
+    default: Any
+    help: str
+    kind: type = int
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    share: str = ""
+    open: bool = False
+    several: bool = False
 
-        With `part`, (begin, end), of these clips alone: `logits` are theirs, and a target's tensor is cut.
-        """
-        begin, end = part or (0, len(self.video))
-        wanted = [target_of_clips(target, begin, end, len(self.video)) for target in self.targets]
-        return [resolve_target(target, logits, self.names) for target in wanted]
+    def check(self, value: Any) -> None:
+        """Raises InputError where `value` breaks a rule of the option."""
+        if value is None and self.open:
+            return
+        if self.choices and not (isinstance(value, str) and value in self.choices):
+            raise InputError(f"{self.name} must be one of {', '.join(self.choices)}; got {value}")
+        if self.several and not (isinstance(value, tuple) and value):
+            raise InputError(f"{self.name} {self.share}; got {value}")
+        if self.least is not None:
+            for number in value if isinstance(value, tuple) else (value,):
+                self._check_number(number, value)
+
+    def _check_number(self, number: Any, given: Any) -> None:
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not (whole or (self.kind is float and isinstance(number, float))):
+            kind = "a number" if self.kind is float else "a whole number"
+            raise InputError(f"{self.name} must be {kind}; got {number!r}")
+        assert self.least is not None
+        if not number >= self.least:
+            raise InputError(f"{self.name} must be at least {self.least}; got {number}")
+        if self.share and not (0 < number < 1 or (number == 1 and not self.several)):
+            raise InputError(f"{self.name} {self.share}; got {given}")
+        if whole and number > MOST and self.name != "seed":
+            raise InputError(f"{self.name} must be at most {MOST}; got {number}")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a method finds for one target; shapes as in `Explanation`."""
+class Method:
+    """A way to make maps.
 
-    target: ResolvedTarget
-    tubes: Tubes
-    scores: Tensor
-    saliency: Tensor
-    coverage: Tensor
-    logits: Tensor
-    samples: Tensor | None = None
-    relevance: Tensor | None = None
-    check: list[dict[str, Any]] | None = None
+    Attributes:
+        name: as in `Config.method`.
+        help: one sentence for listings.
+        run: "PACKAGE.MODULE:FUNCTION". Of methods without occluders, a function of (model, video, config, resolve) that
+            returns the logits, the targets and a map (B, T, H, W) float32 per target, see `methods.gradients.gradient`;
+            of the others, one of a `Job` and a future of the `Tubes` that returns a `Result` per target.
+        unit: of the map's values, {noun} being that of the score; or a function of the config that gives it.
+        occluders: "tubes" that follow the motion, the import string of what makes other ones of (video, config), or
+            nothing: voxel by voxel.
+        fill: the fill where the user does not choose one.
+        score: likewise the score.
+        steps: likewise the steps; 0 for methods without any.
+        many_passes: whether it calls the model many times for each clip, in batches of its own.
+        has_check: whether its scores can be held against exact ones (`Config.check`).
+        has_compat: whether the authors' code has it (`Config.compat`).
+        saturates: whether its scores vanish where a probability is near 1.
+        knows_model: False for maps that only show what a metric gives to chance.
+        options: its own, as further arguments of `Config`.
+    """
 
-    def to(self, device: torch.device) -> Result:
-        """Every tensor on `device`, but for the target's indices."""
-        names = ("scores", "saliency", "coverage", "logits", "samples", "relevance")
-        moved: dict[str, Any] = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in names}
-        return replace(self, tubes=self.tubes.to(device), **moved)
+    name: str
+    help: str
+    run: str
+    unit: str | Callable[[Config], str] = "drop of the {noun}"
+    occluders: str = ""
+    fill: str = "mean"
+    score: str = "prob"
+    steps: int = 0
+    many_passes: bool = False
+    has_check: bool = False
+    has_compat: bool = False
+    saturates: bool = False
+    knows_model: bool = True
+    options: tuple[Option, ...] = ()
 
-
-def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
-    """AOSA and OSA: one forward per tube or cuboid; a result per target from one sweep."""
-    config, video = job.config, job.video
-    batches = BatchSize(config.batch_size, video.device)
-    with job.timings("model"):
-        logits = clean_logits(job.model, video, batches, config.dtype)
-    clean = class_scores(logits, config.score_name)
-    targets = job.resolve(logits)
-    fill = make_fill(video, config, job.mean, job.std)
-    tubes = tubes_soon.result()
-    with job.timings("sweep"):
-        samples = occlusion_sweep(job.model, video, fill, tubes, config, batches, progress=job.progress)
-    results = []
-    for target in targets:
-        base = target.pick(clean)
-        scores = base.unsqueeze(1) - target.pick(samples.mean(2))
-        with job.timings("map"):
-            saliency, coverage = make_map(scores, base, tubes, config, *video.shape[3:])
-        results.append(Result(target, tubes, scores, saliency, coverage, logits, samples=samples))
-    return results
-
-
-def first_order(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
-    """AOSA-approx and AOSA-path: a gradient per target, then one field."""
-    config, video = job.config, job.video
-    path = config.method == "aosa-path"
-    fill: Tensor | None
-    if path or config.compat or (config.fill_name in ("blur", "tensor")):
-        fill = make_fill(video, config, job.mean, job.std)
-    else:
-        fill = channel_fill(config, video, job.mean, job.std)  # None: the field makes the conditional mean
-    with job.timings("model"):
-        logits, targets, grads = (
-            _path_gradients(job, fill) if path and fill is not None else _in_batches(job, input_gradients)
-        )
-    clean = class_scores(logits, config.score_name)
-    relu: Any = "none" if path or config.compat else config.relu
-    tubes = tubes_soon.result()
-    results = []
-    for target, grad in zip(targets, grads, strict=True):
-        with job.timings("field and scores"):
-            relevance, scores = field_scores(
-                video, grad, tubes.boxes, tubes.members, fill, radius=config.radius, relu=relu
-            )
-        with job.timings("map"):
-            saliency, coverage = make_map(scores, target.pick(clean), tubes, config, *video.shape[3:])
-        check = None
-        if config.check:
-            with job.timings("check"):
-                full = make_fill(video, config, job.mean, job.std)
-                check = exact_check(job.model, video, full, tubes, scores, clean, target, config)
-        results.append(Result(target, tubes, scores, saliency, coverage, logits, relevance=relevance, check=check))
-    return results
+    @property
+    def has_tubes(self) -> bool:
+        """Whether it follows the motion; all others need no optical flow."""
+        return self.occluders == "tubes"
 
 
-def compared(job: Job) -> list[Result]:
-    """The comparators without tubes: a map per target, voxel by voxel."""
-    video = job.video
-    with job.timings("model"):
-        logits, targets, maps = _in_batches(job, find_comparator(job.config.method))
-    tubes = Tubes.none(video.shape[0], video.shape[2], video.device)
-    scores = video.new_zeros(len(video), 0)
-    coverage = torch.ones_like(maps[0], dtype=torch.int32)
-    return [
-        Result(target, tubes, scores, saliency, coverage, logits)
-        for target, saliency in zip(targets, maps, strict=True)
-    ]
+def _step_unit(config: Config) -> str:
+    several = ", summed over areas, over its largest value" if len(config.areas) > 1 else ""
+    return f"share of the voxel that is kept{several}"
 
 
-def _in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Logits (B, n_classes), targets, and per target what `function` makes of each clip, a batch of clips at a time."""
-    parts: list[tuple[Tensor, list[ResolvedTarget], list[Tensor]]] = []
+def find_method(name: str) -> Method:
+    """The record of a method: by its name, of a user's function, "python:PACKAGE.MODULE:FUNCTION", or "captum:NAME".
 
-    def add(begin: int, end: int) -> None:
-        clips = job.video[begin:end]
-        parts.append(function(job.model, clips, job.config, lambda found: job.resolve(found, (begin, end))))
-        if job.progress:
-            job.progress(end, len(job.video))
-
-    # What such a method takes at once says nothing of what a clip takes: a fixed number of clips.
-    wanted = job.config.batch_size or (FIRST if job.config.method in MANY_PASSES and job.video.is_cuda else 0)
-    BatchSize(wanted, job.video.device).run(len(job.video), add)
-    logits, targets, made = zip(*parts, strict=True)
-    return (
-        torch.cat(logits),
-        [ResolvedTarget.join(of_clips) for of_clips in zip(*targets, strict=True)],
-        [torch.cat(of_clips) for of_clips in zip(*made, strict=True)],
-    )
+    Raises:
+        InputError: there is none.
+    """
+    for pattern in PATTERNS:
+        kind = pattern.name.partition(":")[0]
+        if isinstance(name, str) and name.startswith(f"{kind}:") and name != f"{kind}:":
+            return replace(pattern, name=name)
+    return METHODS.find(name)
 
 
-def _path_gradients(job: Job, fill: Tensor) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    """Like `_in_batches`, with the mean gradient on the way to the fill."""
-    config = job.config
-    logits = clean_logits(job.model, job.video, BatchSize(config.batch_size, job.video.device), config.dtype)
-    targets = job.resolve(logits)
-    return logits, targets, path_gradients(job.model, job.video, fill, config, targets, job.progress)
+def list_methods() -> list[str]:
+    """The names of all methods, ours and those of other packages."""
+    return list(METHODS)
+
+
+def _captum_unit(config: Config) -> str:
+    name = config.method.partition(":")[2]
+    known = {
+        "Saliency": "|slope| of the {noun}, summed over channels",
+        "InputXGradient": "input x slope of the {noun}",
+        "IntegratedGradients": "share of the {noun}'s change from the mean colour",
+        "Occlusion": "drop of the {noun}, summed over channels",
+    }
+    return known.get(name, f"as captum's {name} has it of the {{noun}}, summed over channels")
+
+
+_HERE = "aosa_fast.methods"
+METHODS = Registry(
+    "method",
+    (
+        Method(
+            "aosa-approx",
+            "AOSA from one gradient, to first order; the map costs about as much as the gradient does.",
+            f"{_HERE}.aosa:approx",
+            occluders="tubes",
+            fill="conditional",
+            has_check=True,
+            has_compat=True,
+            saturates=True,
+            options=(
+                Option(
+                    "relu",
+                    "element",
+                    "For aosa-approx, the ReLU of Eq. 8: on each input element, after the channel sum, none, or as "
+                    "printed.",
+                    str,
+                    ("element", "channel", "none", "eq8-literal"),
+                ),
+            ),
+        ),
+        Method(
+            "aosa",
+            "AOSA as the paper defines it: one forward of the model per tube, exact.",
+            f"{_HERE}.aosa:exact",
+            occluders="tubes",
+            many_passes=True,
+            has_compat=True,
+            options=(
+                Option(
+                    "samples",
+                    0,
+                    "For --method aosa --fill conditional: random fills per tube; 0: the mean itself.",
+                    least=0,
+                ),
+            ),
+        ),
+        Method(
+            "aosa-path",
+            "AOSA from the mean gradient on the way to the fill, for scores that saturate.",
+            f"{_HERE}.aosa:path",
+            occluders="tubes",
+            steps=8,
+            many_passes=True,
+            has_check=True,
+        ),
+        Method(
+            "grad-cam",
+            "Grad-CAM: the last layer's activations, weighted by the score's gradient.",
+            f"{_HERE}.grad_cam:grad_cam",
+            "activation x slope of the {noun}, positive part",
+            score="logit",
+            options=(
+                Option(
+                    "layer",
+                    None,
+                    "For grad-cam: the layer's name in the model. Default: the last stage of the families known.",
+                    str,
+                    open=True,
+                ),
+                Option(
+                    "cam_weights",
+                    "frame",
+                    "For grad-cam: one weight per channel and frame, or per channel (global).",
+                    str,
+                    ("frame", "global"),
+                ),
+            ),
+        ),
+        Method(
+            "osa",
+            "Occlusion sensitivity with cuboids that stand still: one forward of the model per cuboid.",
+            f"{_HERE}.aosa:exact",
+            occluders=f"{_HERE}.osa:cuboids",
+            many_passes=True,
+            options=(
+                Option(
+                    "cuboid_area",
+                    0.02,
+                    "For osa: the cuboid's side, as share of the frame's area; --stride is its step.",
+                    float,
+                    least=0,
+                    share="must be above 0 and at most 1",
+                ),
+                Option("cuboid_frames", 0, "For osa: the cuboid's length in frames; 0: half of the clip.", least=0),
+                Option("cuboid_step", 2, "For osa: the cuboid's step in time, frames.", least=1),
+            ),
+        ),
+        Method(
+            "smoothgrad",
+            "The mean gradient at noisy copies of the clip.",
+            f"{_HERE}.gradients:smoothgrad",
+            "|mean slope| of the {noun} under noise, summed over channels",
+            many_passes=True,
+            options=(
+                Option("noise_samples", 25, "For smoothgrad: how many noisy copies.", least=1),
+                Option(
+                    "noise",
+                    0.15,
+                    "For smoothgrad: standard deviation of the noise, in ranges of the clip.",
+                    float,
+                    least=0,
+                ),
+            ),
+        ),
+        Method(
+            "step",
+            "STEP: the part of the clip that keeps the class best, all else being blurred; thousands of passes.",
+            f"{_HERE}.step:step",
+            _step_unit,
+            steps=2000,
+            many_passes=True,
+            options=(
+                Option(
+                    "areas",
+                    (0.1,),
+                    "For step: the share of the clip that is kept; several are summed.",
+                    float,
+                    least=0,
+                    share="must be shares between 0 and 1",
+                    several=True,
+                ),
+            ),
+        ),
+        Method(
+            "attention-rollout",
+            "What reaches the class token through the attention of all layers; for transformers.",
+            f"{_HERE}.attention_rollout:attention_rollout",
+            "attention that reaches the class token",
+        ),
+        Method(
+            "gradient",
+            "The size of the score's gradient.",
+            f"{_HERE}.gradients:gradient",
+            "|slope| of the {noun}, summed over channels",
+        ),
+        Method(
+            "input-x-gradient",
+            "The input times the score's gradient.",
+            f"{_HERE}.gradients:input_x_gradient",
+            "input x slope of the {noun}",
+        ),
+        Method(
+            "integrated-gradients",
+            "The input times the mean gradient on the way from the mean colour to it.",
+            f"{_HERE}.gradients:integrated_gradients",
+            "share of the {noun}'s change from the mean colour",
+            steps=50,
+            many_passes=True,
+        ),
+        Method(
+            "random",
+            "Random numbers: what a metric gives to a map that knows nothing of the model.",
+            f"{_HERE}.baselines:random_map",
+            "random numbers: nothing of the model",
+            knows_model=False,
+        ),
+        Method(
+            "centre",
+            "A blob in the middle: what a metric gives to a map that knows nothing of the model.",
+            f"{_HERE}.baselines:centre_blob",
+            "a blob in the middle: nothing of the model",
+            knows_model=False,
+        ),
+    ),
+    "aosa_fast.methods",
+)
+
+# Methods of many names: those of captum, and users' functions.
+PATTERNS = (
+    Method(
+        "captum:NAME",
+        "A class of captum.attr that needs nothing but the model, such as captum:DeepLift.",
+        f"{_HERE}.foreign:captum_map",
+        _captum_unit,
+        many_passes=True,
+    ),
+    Method(
+        "python:PACKAGE.MODULE:FUNCTION",
+        "A function of (model, clips, class indices) that returns a map (B, T, H, W).",
+        f"{_HERE}.foreign:python_map",
+        "as the function has it",
+        many_passes=True,
+    ),
+)

@@ -24,20 +24,24 @@ def uncovered_share(coverage: Tensor) -> list[float]:
     return (coverage == 0).float().mean((1, 2, 3)).tolist()
 
 
-def saturation(logits: Tensor, target: ResolvedTarget, config: Config, output: str) -> list[bool]:
+def is_saturated(logits: Tensor, target: ResolvedTarget, config: Config, output: str) -> list[bool]:
     """Per clip, whether the probability of the explained class is so near 1 that its gradient vanishes.
 
-    Warns for AOSA-approx on probabilities, whose map is then mostly rounding. Arguments as `probabilities`.
+    Arguments as `probabilities`.
     """
     explained = ResolvedTarget(target.index).pick(probabilities(logits, config.score_name, output))
     saturated: list[bool] = (explained > SATURATED).tolist()
-    if any(saturated) and config.method == "aosa-approx" and config.score_name in PROBABILITIES:
-        warnings.warn(
-            f"the explained class has probability {float(explained.max()):.6f}: its gradient nearly vanishes; "
-            "use score='logit' (--score logit), or method='aosa-path'",
-            stacklevel=4,
-        )
     return saturated
+
+
+def warn_saturated(metadata: dict[str, Any], config: Config) -> None:
+    """Warns of an explanation, by its metadata, whose map is mostly rounding: its score's gradient all but vanishes."""
+    if config.record.saturates and config.score_name in PROBABILITIES and any(metadata["self_check"]["saturated"]):
+        warnings.warn(
+            f"the explained class has probability {max(metadata['probability']):.6f}: its gradient nearly vanishes; "
+            "use score='logit' (--score logit), or method='aosa-path'",
+            stacklevel=3,
+        )
 
 
 def exact_check(

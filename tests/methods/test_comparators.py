@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from aosa_fast import Difference, Explanation, InputError, explain
-from aosa_fast.config import AOSA_METHODS, COMPARATORS, METHODS, Config
+from aosa_fast.config import Config
 from aosa_fast.methods.osa import cuboids
-from aosa_fast.methods.units import units
+from aosa_fast.methods.registry import METHODS
 
-VOXELWISE = [method for method in COMPARATORS if method not in ("osa", "attention-rollout")]
+VOXELWISE = [m.name for m in METHODS.values() if not m.occluders and m.name != "attention-rollout"]
 
 
 class Net(nn.Module):
@@ -129,9 +129,9 @@ def test_several_targets_are_the_single_ones(video, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_says_its_unit(method):
-    text = units(Config(method=method))
+    text = Config(method=method).unit
     assert text
     assert "{" not in text
-    if method in (*AOSA_METHODS, "osa"):
+    if METHODS[method].occluders:
         assert text == "drop of the probability"
-        assert units(Config(method=method, score="margin")) == "drop of the margin"
+        assert Config(method=method, score="margin").unit == "drop of the margin"

@@ -38,7 +38,6 @@ from aosa_fast.version import __version__
 
 STRIDE, BOX = 8, 16  # for a model that sees 112 pixels, as in the paper
 TOP = 5
-FIRST_ORDER = ("aosa-approx", "aosa-path")
 
 
 class Explainer:
@@ -146,7 +145,7 @@ class Explainer:
             seconds = [own + (shared if b in others else 0.0) for b, own in enumerate(seconds)]
         for b, clip in enumerate(clips):
             check: Row = {"taylor_error": None, "taylor_correlation": None}
-            if self._config.method in FIRST_ORDER and is_checked(clip.sample.id, settings.seed, settings.check_share):
+            if self._config.record.has_check and is_checked(clip.sample.id, settings.seed, settings.check_share):
                 check, more = self._check(clip, found.target.index[b : b + 1])
                 seconds[b] += more
             row = {**self._facts(clip), "status": OK, "stage": None, "error": None, "attempts": 1}
