@@ -9,7 +9,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from aosa_fast.errors import InputError
-from aosa_fast.methods.registry import METHODS, Method, Option, find_method
+from aosa_fast.methods.option import Option
+from aosa_fast.methods.registry import METHODS, Method, find_method
 
 if TYPE_CHECKING:  # at run time the command line reads this module, and answers before torch is loaded
     from torch import Tensor

@@ -105,7 +105,7 @@ def explain(
     names = read_names(class_names)
     source = config.flow if flow is None else flow
     device = model_device(model, video.device)
-    check_device(device, video.device, config)
+    check_device(device, video.device, config.dtype, config.compat)
     start = time.perf_counter()
     with torch.inference_mode(False), _current(device):
         clips = bring_clips(video, frames, mean, std, config, device)

@@ -183,13 +183,13 @@ def test_a_model_on_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     gpu = torch.device("cuda", 1)
     with pytest.raises(InputError, match=r"^model must come with Triton on a GPU: pip install triton .*; got cuda:1$"):
-        check_device(gpu, CPU, Config())
+        check_device(gpu, CPU)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("auto") == CPU
     monkeypatch.undo()
-    check_device(gpu, CPU, Config())
+    check_device(gpu, CPU)
     with pytest.raises(InputError, match=r"^compat=authors2022 must run with the model on the CPU, .*; got cuda:1$"):
-        check_device(gpu, CPU, Config(compat="authors2022"))
+        check_device(gpu, CPU, None, "authors2022")
 
 
 def test_without_triton_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

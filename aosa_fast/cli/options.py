@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast.config import COMMON, Config, own_options, read_choice
-from aosa_fast.methods.registry import METHODS, Option
+from aosa_fast.methods.option import Option
+from aosa_fast.methods.registry import METHODS
 
 _PANEL = {
     "what": "What is explained",

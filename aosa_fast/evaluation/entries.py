@@ -12,7 +12,8 @@ from typing import Any
 
 from aosa_fast.config import COMMON, Config, own_options, read_choice
 from aosa_fast.errors import InputError
-from aosa_fast.methods.registry import Option, find_method
+from aosa_fast.methods.option import Option
+from aosa_fast.methods.registry import find_method
 
 # The order of the paper's tables, then what it does not have.
 DEFAULT_METHODS = (

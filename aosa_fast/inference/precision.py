@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.call import Model
 
@@ -46,16 +45,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def check_device(model: torch.device, video: torch.device, config: Config) -> None:
+def check_device(model: torch.device, video: torch.device, dtype: str | None = None, compat: str | None = None) -> None:
     """Raises InputError where the devices of model and video cannot do what is asked for."""
     for name, device in (("model", model), ("video", video)):
         if device.type not in ("cpu", "cuda"):
             raise InputError(f"{name} must be on a CPU or a CUDA device; got {device}")
     if model.type == "cuda" and not _has_triton():
         raise InputError(f"model must come with Triton on a GPU: pip install triton (Linux only); got {model}")
-    if model.type == "cuda" and config.compat:
-        raise InputError(f"compat={config.compat} must run with the model on the CPU, bit for bit; got {model}")
-    if model.type == "cpu" and config.dtype == "tf32":
+    if model.type == "cuda" and compat:
+        raise InputError(f"compat={compat} must run with the model on the CPU, bit for bit; got {model}")
+    if model.type == "cpu" and dtype == "tf32":
         raise InputError("dtype=tf32 must run on a CUDA device; got cpu")
 
 

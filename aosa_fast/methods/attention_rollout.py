@@ -13,15 +13,12 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.call import Model, call_model, input_format
 from aosa_fast.methods.hooks import forward_hooks
-from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.methods.input_gradients import Found, Resolve
 from aosa_fast.models.anatomy import find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
-from aosa_fast.targets import ResolvedTarget
 
 
-def attention_rollout(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def attention_rollout(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """How much of each token reaches the class token, through the attention of all blocks and the ways past it.
 
     An attention with its heads averaged and with its residual is (A + I) / 2. In divided attention, a block is that of

@@ -7,16 +7,12 @@ import torch
 from torch import Tensor
 
 from aosa_fast.config import Config
-from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import Model, clean_logits
+from aosa_fast.inference.call import Model
 from aosa_fast.methods.fills import content_hash
-from aosa_fast.methods.input_gradients import Resolve
-from aosa_fast.targets import ResolvedTarget
+from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer
 
 
-def random_map(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def random_map(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """Uniform noise, seeded by `config.seed` and the clip's content: the same on every device and in every batch.
 
     Args:
@@ -37,9 +33,7 @@ def random_map(
     return _same_for_all(model, video, config, resolve, torch.from_numpy(np.stack(noise)))
 
 
-def centre_blob(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def centre_blob(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """A Gaussian in the middle of every frame, with a quarter of the frame's sides for its standard deviations.
 
     Arguments and errors are those of `random_map`; the map is in (0, 1].
@@ -54,9 +48,6 @@ def _bell(size: int) -> Tensor:
     )
 
 
-def _same_for_all(
-    model: Model, video: Tensor, config: Config, resolve: Resolve, saliency: Tensor
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
-    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
-    targets = resolve(logits)
+def _same_for_all(model: Model, video: Tensor, config: Config, resolve: Resolve, saliency: Tensor) -> Found:
+    logits, targets = clean_answer(model, video, config, resolve)
     return logits, targets, [saliency.clone(memory_format=torch.contiguous_format).to(video.device) for _ in targets]

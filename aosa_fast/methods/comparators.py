@@ -14,13 +14,13 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.inference.batching import FIRST, BatchSize
 from aosa_fast.inference.call import Model
-from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.methods.input_gradients import Found, Resolve
 from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.registry import import_object
 from aosa_fast.targets import ResolvedTarget
 
-Comparator = Callable[[Model, Tensor, Config, Resolve], tuple[Tensor, list[ResolvedTarget], list[Tensor]]]
+Comparator = Callable[[Model, Tensor, Config, Resolve], Found]
 
 
 def compared(job: Job) -> list[Result]:
@@ -37,9 +37,9 @@ def compared(job: Job) -> list[Result]:
     ]
 
 
-def in_batches(job: Job, function: Comparator) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def in_batches(job: Job, function: Comparator) -> Found:
     """Logits (B, n_classes), targets, and per target what `function` makes of each clip, a batch of clips at a time."""
-    parts: list[tuple[Tensor, list[ResolvedTarget], list[Tensor]]] = []
+    parts: list[Found] = []
 
     def add(begin: int, end: int) -> None:
         clips = job.video[begin:end]

@@ -11,14 +11,11 @@ from torch import Tensor, nn
 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError, ModelError
-from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import Model, call_model, clean_logits
+from aosa_fast.inference.call import Model, call_model
 from aosa_fast.libraries import check_libraries
-from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer
 from aosa_fast.registry import foreign_code, import_object
-from aosa_fast.targets import ResolvedTarget, class_scores
-
-Found = tuple[Tensor, list[ResolvedTarget], list[Tensor]]
+from aosa_fast.targets import class_scores
 
 
 def python_map(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
@@ -89,8 +86,7 @@ class _Scores(nn.Module):
 def _mapped(
     model: Model, video: Tensor, config: Config, resolve: Resolve, function: Callable[[Tensor, Tensor], Any]
 ) -> Found:
-    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
-    targets = resolve(logits)
+    logits, targets = clean_answer(model, video, config, resolve)
     maps = []
     for target in targets:
         if target.minus is not None:

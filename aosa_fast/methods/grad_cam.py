@@ -13,15 +13,13 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
 from aosa_fast.methods.hooks import find_layer, forward_hooks
-from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.methods.input_gradients import Found, Resolve
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
-from aosa_fast.targets import ResolvedTarget, class_scores
+from aosa_fast.targets import class_scores
 
 
-def grad_cam(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """ReLU of the layer's channels, weighted by the mean gradient of the score, stretched to the clip.
 
     Only what follows the layer is differentiated, by the layer's output: the network's parameters get no gradients and

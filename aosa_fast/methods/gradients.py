@@ -13,13 +13,9 @@ import torch
 from torch import Tensor
 
 from aosa_fast.config import Config
-from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import Model, clean_logits
+from aosa_fast.inference.call import Model
 from aosa_fast.methods.fills import content_hash
-from aosa_fast.methods.input_gradients import Resolve, input_gradients, mean_gradients
-from aosa_fast.targets import ResolvedTarget
-
-Found = tuple[Tensor, list[ResolvedTarget], list[Tensor]]
+from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer, input_gradients, mean_gradients
 
 
 def gradient(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
@@ -78,8 +74,7 @@ def smoothgrad(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
         noise = generator.standard_normal(tuple(video.shape[1:]), dtype=np.float32)
         return video[clip] + sigma[clip] * torch.from_numpy(noise).to(video.device)
 
-    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
-    targets = resolve(logits)
+    logits, targets = clean_answer(model, video, config, resolve)
     weights = [1 / config.noise_samples] * config.noise_samples
     means = mean_gradients(model, video, config, targets, noisy, weights)
     return logits, targets, [mean.abs().sum(1) for mean in means]
@@ -106,8 +101,7 @@ def integrated_gradients(model: Model, video: Tensor, config: Config, resolve: R
     """
     nodes, weights = np.polynomial.legendre.leggauss(config.step_count)
     points = ((nodes + 1) / 2).tolist()
-    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
-    targets = resolve(logits)
+    logits, targets = clean_answer(model, video, config, resolve)
     means = mean_gradients(
         model, video, config, targets, lambda clip, k: video[clip] * points[k], (weights / 2).tolist()
     )

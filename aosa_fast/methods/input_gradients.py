@@ -10,7 +10,7 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, clean_logits, input_format, model_errors
 from aosa_fast.targets import ResolvedTarget, class_scores
 
 # Samples per forward and backward on a CPU. Not one for each thread, as elsewhere: models round differently in batches
@@ -19,11 +19,16 @@ from aosa_fast.targets import ResolvedTarget, class_scores
 ON_CPU = 4
 
 Resolve = Callable[[Tensor], list[ResolvedTarget]]  # (B, n_classes) logits to targets
+Found = tuple[Tensor, list[ResolvedTarget], list[Tensor]]  # the logits, the targets, and for each what was looked for
 
 
-def input_gradients(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def clean_answer(model: Model, video: Tensor, config: Config, resolve: Resolve) -> tuple[Tensor, list[ResolvedTarget]]:
+    """The logits (B, n_classes) of whole clips, and the targets, for methods that take no gradient of them."""
+    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
+    return logits, resolve(logits)
+
+
+def input_gradients(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """One forward, and one backward per target.
 
     Args:

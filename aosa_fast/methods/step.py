@@ -11,8 +11,8 @@ from torch.nn import functional
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, clean_logits, input_format, model_errors
-from aosa_fast.methods.input_gradients import Resolve
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
+from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer
 from aosa_fast.methods.step_mask import LEVELS, SmoothMask, blur_frames, blur_pyramid
 from aosa_fast.targets import ResolvedTarget
 
@@ -23,9 +23,7 @@ RATE, MOMENTUM, DAMPENING = 0.05, 0.9, 0.9
 SUM_BLUR = 10.0  # pixels
 
 
-def step(
-    model: Model, video: Tensor, config: Config, resolve: Resolve
-) -> tuple[Tensor, list[ResolvedTarget], list[Tensor]]:
+def step(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """The share of the clip of a given volume that, all else being blurred, keeps the class best.
 
     A mask (see `SmoothMask`) chooses for each voxel from 8 levels of blur. Gradient descent on its cells, from all ones
@@ -48,8 +46,7 @@ def step(
         InputError: as `call_model`; the model is not differentiable by its input, or one clip does not fit into the
             GPU's memory.
     """
-    logits = clean_logits(model, video, BatchSize(config.batch_size, video.device), config.dtype)
-    targets = resolve(logits)
+    logits, targets = clean_answer(model, video, config, resolve)
     search = _Search(model, video, config, targets)
     batches = BatchSize(config.batch_size, video.device)
     for _ in range(config.step_count):

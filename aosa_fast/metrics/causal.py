@@ -137,10 +137,10 @@ def _prepared(
     class_names: Sequence[str] | None = None,
 ) -> Iterator[_Job]:
     """Checks the arguments, brings them to the model, and holds it in evaluation mode."""
-    config = Config(batch_size=batch_size, dtype=dtype)
+    Config(batch_size=batch_size, dtype=dtype)  # checks them
     check_video(video)
     device = model_device(model, video.device)
-    check_device(device, video.device, config)
+    check_device(device, video.device, dtype)
     values = read_map(saliency)
     size = (len(video), *video.shape[2:])
     if values.shape != size:
