@@ -89,7 +89,4 @@ def _field(text: str, whole: str, choices: dict[str, Option]) -> tuple[str, Any]
     if not equals or name not in choices or name == "method":
         known = ", ".join(name for name in choices if name != "method")
         raise InputError(f"methods must have options FIELD=VALUE of {known}; got {text!r} in {whole}")
-    try:
-        return name, read_choice(choices[name], value, "+")  # commas part methods
-    except InputError as error:
-        raise InputError(f"methods: {error}, in {whole}") from None
+    return name, read_choice(choices[name], value, "+")  # commas part methods

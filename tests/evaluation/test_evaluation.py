@@ -356,14 +356,14 @@ def test_entries():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "methods must be among "),
+        ("nonsense", "method must be one of aosa-approx, "),
         ("aosa@", "methods must have a number of clips after @, such as aosa@24; got aosa@"),
         ("aosa@0", "methods must have a number of clips after @"),
         ("aosa@\u00b2", "methods must have a number of clips after @"),
         ("aosa:box=big", "box must be a side or HEIGHTxWIDTH in pixels"),
         ("aosa:partners", "methods must have options FIELD=VALUE of "),
         ("aosa:method=osa", "methods must have options FIELD=VALUE of "),
-        ("aosa:partners=many", "methods must have numbers where the option is one; got 'partners=many' in aosa:"),
+        ("aosa:partners=many", "partners must be a number; got many"),
         ("aosa:partners=-1", "partners must be at least 0; got -1"),
     ],
 )
