@@ -28,18 +28,11 @@ def attention_rollout(model: Model, video: Tensor, config: Config, resolve: Reso
     is computed from queries and keys: the matrices that transformers returns are incomplete for TimeSformer, and need
     the slower kind of attention for the others.
 
-    Args:
-        model: a module with divided or joint attention that `aosa_fast.models.anatomy` knows.
-        video: (B, C, T, H, W) float32.
-        config: gives `dtype`.
-        resolve: turns the logits into targets.
-
-    Returns:
-        The logits (B, n_classes), the targets, and for each the same map (B, T, H, W) float32: rollout knows no
-        classes. Its values are shares of the class token, per token, stretched to the clip.
+    The map is the same for every target: rollout knows no classes. Its values are shares of the class token, per token,
+    stretched to the clip. See `Comparator`.
 
     Raises:
-        InputError: as `call_model`; a model of another kind; attention whose rows do not add up to 1.
+        InputError: a model whose attention `aosa_fast.models.anatomy` does not know; rows that do not add up to 1.
     """
     network = unwrap(model) if isinstance(model, nn.Module) else None
     anatomy = find_anatomy(network) if network else None

@@ -15,18 +15,7 @@ from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer
 def random_map(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """Uniform noise, seeded by `config.seed` and the clip's content: the same on every device and in every batch.
 
-    Args:
-        model: see `call_model`; asked only for the logits of the clean clips.
-        video: (B, C, T, H, W) float32.
-        config: gives `seed`, `dtype` and `batch_size`.
-        resolve: turns the logits into targets.
-
-    Returns:
-        The logits (B, n_classes) float32, the targets, and for each the same map (B, T, H, W) float32 in [0, 1), which
-        has no unit.
-
-    Raises:
-        InputError: as `call_model`.
+    In [0, 1), without a unit. See `Comparator`.
     """
     shape = tuple(video.shape[2:])
     noise = [np.random.default_rng((config.seed, content_hash(clip))).random(shape, np.float32) for clip in video]
@@ -36,7 +25,7 @@ def random_map(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
 def centre_blob(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
     """A Gaussian in the middle of every frame, with a quarter of the frame's sides for its standard deviations.
 
-    Arguments and errors are those of `random_map`; the map is in (0, 1].
+    In (0, 1]. See `Comparator`.
     """
     blob = _bell(video.shape[3]).unsqueeze(1) * _bell(video.shape[4])
     return _same_for_all(model, video, config, resolve, blob.expand(video.shape[0], *video.shape[2:]))

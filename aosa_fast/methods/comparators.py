@@ -1,12 +1,11 @@
 """The methods that AOSA is compared with, all with one signature (paper IV-A; method: section 8).
 
-A comparator takes (model, video, config, resolve) and returns what `input_gradients.input_gradients` returns, with maps
-(B, T, H, W) in place of gradients. OSA is not among them: it is a sweep over cuboids in place of tubes.
+OSA is not among them: it is a sweep over cuboids in place of tubes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +19,27 @@ from aosa_fast.methods.tubes import Tubes
 from aosa_fast.registry import import_object
 from aosa_fast.targets import ResolvedTarget
 
-Comparator = Callable[[Model, Tensor, Config, Resolve], Found]
+
+class Comparator(Protocol):
+    """The signature of all of them."""
+
+    def __call__(self, model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+        """A map per target.
+
+        Args:
+            model: see `call_model`.
+            video: (B, C, T, H, W) float32.
+            config: gives the score, `dtype`, `batch_size`, and what each comparator says it reads beside.
+            resolve: turns the clean logits into targets.
+
+        Returns:
+            The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32; its unit stands in
+            the method's record.
+
+        Raises:
+            InputError: as `call_model` and `input_gradients`; one clip does not fit into the GPU's memory; or what
+                the comparator says beside.
+        """
 
 
 def compared(job: Job) -> list[Result]:

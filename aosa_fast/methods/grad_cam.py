@@ -25,20 +25,12 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
     Only what follows the layer is differentiated, by the layer's output: the network's parameters get no gradients and
     their `requires_grad` does not matter, and what precedes the layer keeps nothing for a backward.
 
-    Args:
-        model: a module; see `call_model`.
-        video: (B, C, T, H, W) float32.
-        config: gives `layer` (None: that of the model's anatomy), `cam_weights`, "frame" for a mean over H', W' of each
-            frame or "global" for a mean over T', H', W', `score_name` and `dtype`.
-        resolve: turns the logits into targets.
-
-    Returns:
-        The logits (B, n_classes), the targets, and for each a map (B, T, H, W) float32, not negative, in units of the
-        score: gradient times activation of a place of the layer.
+    Of `config` it reads `layer` (None: that of the model's anatomy) and `cam_weights`, "frame" for a mean over H', W'
+    of each frame or "global" for a mean over T', H', W'. Maps are not negative. See `Comparator`.
 
     Raises:
-        InputError: as `call_model`; a model that is no module, an unknown layer, one that gives no grid of places in an
-            order that is known, one that the score does not depend on, a gradient that is not finite.
+        InputError: a model that is no module, an unknown layer, one that gives no grid of places in an order that is
+            known, one that the score does not depend on, a gradient that is not finite.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module for grad-cam; got {type(model).__name__}")

@@ -19,30 +19,13 @@ from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer, inpu
 
 
 def gradient(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
-    """The size of the gradient, sum over channels of |df/dx| (Simonyan et al., arXiv 1312.6034).
-
-    Args:
-        model: see `call_model`.
-        video: (B, C, T, H, W) float32.
-        config: gives the score and `dtype`.
-        resolve: turns the clean logits into targets.
-
-    Returns:
-        The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32, not negative, in units
-        of the score per unit of the input.
-
-    Raises:
-        InputError: as `input_gradients`.
-    """
+    """The size of the gradient, sum over channels of |df/dx| (Simonyan et al., arXiv 1312.6034): see `Comparator`."""
     logits, targets, grads = input_gradients(model, video, config, resolve)
     return logits, targets, [grad.abs().sum(1) for grad in grads]
 
 
 def input_x_gradient(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
-    """Sum over channels of x df/dx, with its sign (Shrikumar et al., arXiv 1605.01713).
-
-    Arguments and errors are those of `gradient`; the maps are in units of the score.
-    """
+    """Sum over channels of x df/dx, with its sign (Shrikumar et al., arXiv 1605.01713): see `Comparator`."""
     logits, targets, grads = input_gradients(model, video, config, resolve)
     return logits, targets, [(grad * video).sum(1) for grad in grads]
 
@@ -51,19 +34,8 @@ def smoothgrad(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
     """The size of the mean gradient at noisy copies of the clip (Smilkov et al., arXiv 1706.03825).
 
     The noise is normal, its standard deviation `config.noise` times the clip's range (max - min). Its seeds are
-    `config.seed` and the clip's content, so it is the same on every device and in every batch.
-
-    Args:
-        model: see `call_model`.
-        video: (B, C, T, H, W) float32.
-        config: gives the score, `dtype`, `seed`, `batch_size`, `noise` and `noise_samples`.
-        resolve: turns the clean logits into targets.
-
-    Returns:
-        As `gradient`: the sum over channels is taken of the mean gradient's absolute values.
-
-    Raises:
-        InputError: as `input_gradients`, or one clip does not fit into the GPU's memory.
+    `config.seed` and the clip's content, so it is the same on every device and in every batch. The sum over channels is
+    taken of the mean gradient's absolute values. See `Comparator`; of `config` it reads `noise_samples` too.
     """
     hashes = [content_hash(clip) for clip in video]
     sigma = [config.noise * float(clip.max() - clip.min()) for clip in video]
@@ -84,20 +56,8 @@ def integrated_gradients(model: Model, video: Tensor, config: Config, resolve: R
     """Sum over channels of x times the mean gradient on the way from 0 to x (Sundararajan et al., arXiv 1703.01365).
 
     The mean is taken by Gauss-Legendre quadrature at `config.step_count` points, as captum does; it is exact for scores
-    that are polynomials of degree 2 `step_count` on that way. A map's sum over a clip tends to f(x) - f(0).
-
-    Args:
-        model: see `call_model`.
-        video: (B, C, T, H, W) float32.
-        config: gives the score, `dtype`, `batch_size` and `step_count`.
-        resolve: turns the clean logits into targets.
-
-    Returns:
-        The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32, signed, in units of the
-        score.
-
-    Raises:
-        InputError: as `input_gradients`, or one clip does not fit into the GPU's memory.
+    that are polynomials of degree 2 `step_count` on that way. A map's sum over a clip tends to f(x) - f(0). See
+    `Comparator`.
     """
     nodes, weights = np.polynomial.legendre.leggauss(config.step_count)
     points = ((nodes + 1) / 2).tolist()

@@ -123,19 +123,7 @@ def path_gradients(
 ) -> list[Tensor]:
     """The mean gradient at the m = `config.steps` midpoints x + (k + 1/2)/m (fill - x) of the way to the fill.
 
-    Args:
-        model: see `call_model`.
-        video: (B, C, T, H, W) float32, x.
-        fill: likewise.
-        config: see `mean_gradients`.
-        targets: of the clips.
-        progress: called with (points done, points in all).
-
-    Returns:
-        For each target the mean gradient (B, C, T, H, W) float32.
-
-    Raises:
-        InputError: as `mean_gradients`.
+    `fill` is like `video`, which is x; all else is as in `mean_gradients`.
     """
     steps = config.step_count
 

@@ -31,20 +31,10 @@ def step(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found
     class, or its sigmoid for score="sigmoid"; for a `Difference`, that of the first class among the two alone. Nothing
     is drawn at random, so `config.seed` is not read.
 
-    Args:
-        model: see `call_model`; one forward and one backward by the input per iteration, area and target.
-        video: (B, C, T, H, W) float32. Clips shorter than the core's 7 frames get a core of their own length.
-        config: gives `step_count`, `areas`, `dtype` and `batch_size`.
-        resolve: turns the clean logits into targets.
-
-    Returns:
-        The logits (B, n_classes) float32, the targets, and for each a map (B, T, H, W) float32 in [0, 1], the share of
-        each voxel that is kept. With several areas their masks are summed, blurred with a sigma of 10 pixels per frame,
-        and divided by the maximum of the clip.
-
-    Raises:
-        InputError: as `call_model`; the model is not differentiable by its input, or one clip does not fit into the
-            GPU's memory.
+    It takes one forward and one backward by the input per iteration, area and target. Of `config` it reads `step_count`
+    and `areas`; clips shorter than the core's 7 frames get a core of their own length. Maps are in [0, 1], the share of
+    each voxel that is kept. With several areas their masks are summed, blurred with a sigma of 10 pixels per frame, and
+    divided by the maximum of the clip. See `Comparator`.
     """
     logits, targets = clean_answer(model, video, config, resolve)
     search = _Search(model, video, config, targets)
