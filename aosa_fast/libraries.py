@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import os
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,13 +17,11 @@ from aosa_fast.errors import InputError
 if TYPE_CHECKING:
     import cv2
 
-__all__ = ["check_libraries", "check_opencv", "check_specs", "cv2", "is_installed", "opencv", "version_of"]
+__all__ = ["check_libraries", "check_opencv", "cv2", "is_installed", "opencv", "version_of"]
 
 OPENCV = (
     "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless",
 )  # fmt: skip
-
-_OF_MODELS = {"torchvision": "torchvision", "hf": "transformers", "pytorchvideo": "pytorchvideo"}
 
 
 class _OpenCV:
@@ -93,20 +89,6 @@ def is_installed(library: str) -> bool:
         return importlib.util.find_spec(library) is not None
     except ImportError:
         return False
-
-
-def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
-    """The same for what the specs of data and of models need, of which the models' libraries are only looked for.
-
-    Raises:
-        InputError: one of these libraries is missing.
-    """
-    for spec in models:
-        library = _OF_MODELS.get(spec.rpartition("=")[2].partition(":")[0])
-        if library and not is_installed(library):
-            raise InputError(f"model={spec} must have {library}; it is missing: pip install aosa-fast[models]")
-    if data.partition(":")[0] in ("rendered", "planted") and not os.path.exists(data):
-        check_libraries("skimage", extra=extra)
 
 
 def version_of(*distributions: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -55,9 +55,7 @@ class Registry(Mapping[str, R]):
             InputError: there is none; the message lists all and the nearest. Or another package's is no such record.
         """
         if not isinstance(name, str) or name not in self:
-            near = difflib.get_close_matches(str(name).lower(), list(self), n=3, cutoff=0.65)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise InputError(f"{self._argument} must be one of {', '.join(self)}; got {brief(name)}{hint}")
+            raise InputError(f"{self._argument} must be one of {', '.join(self)}; got {brief(name)}{self.hint(name)}")
         if name in self._records:
             return self._records[name]
         point = self._points()[name]
@@ -66,6 +64,15 @@ class Registry(Mapping[str, R]):
             if not isinstance(record, self._kind) or record.name != name:
                 raise InputError(f"{point.value} must be a {self._kind.__name__} of that name; got {brief(record)}")
         return record
+
+    def hint(self, name: object) -> str:
+        """The names that come nearest to another one, for the end of a message; nothing where none is near."""
+        near = difflib.get_close_matches(str(name).lower(), list(self), n=3, cutoff=0.65)
+        return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+    def specs(self) -> list[str]:
+        """How each record's name is written with what may follow it; an entry point's name, without a look at it."""
+        return [str(getattr(self._records.get(name), "spec", name)) for name in self]
 
     def own(self) -> list[R]:
         """Our own records: no look at what is installed beside."""
@@ -93,6 +100,11 @@ class Registry(Mapping[str, R]):
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """The entry points of a group that lie on a search path, by name."""
     return {point.name: point for point in entry_points(group=group)}
+
+
+def or_list(texts: Sequence[str]) -> str:
+    """The texts with commas between, and "or" before the last."""
+    return f"{', '.join(texts[:-1])}, or {texts[-1]}"
 
 
 def import_object(place: str) -> Any:

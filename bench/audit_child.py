@@ -34,7 +34,7 @@ def pure(model: str, batch: int, threads: int, seconds: float, least: int) -> An
     """Forward and backward to the input, and nothing else: clips per second, after one batch that does not count."""
     import torch
 
-    from aosa_fast.cli.run_explain import load_on
+    from aosa_fast.models.loading import load_on
 
     torch.set_num_threads(threads)
     classifier = load_on(model, "cpu")

@@ -209,7 +209,7 @@ def test_names_that_cannot_be_are_refused_before_the_work(
     os.mkfifo(tmp_path / "taken" / "a.png")
     there = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aosa_fast.cli.run_explain.load", lambda spec: pytest.fail("began to work"))
+    monkeypatch.setattr("aosa_fast.cli.run_explain.load_on", lambda *_: pytest.fail("began to work"))
     monkeypatch.setattr("aosa_fast.cli.run_evaluate.load_on", lambda *_: pytest.fail("began to work"), raising=False)
     assert message in one_line_error(aosa(command[0], demo_clip_path(), *command[1:]))
     assert sorted(tmp_path.rglob("*")) == there

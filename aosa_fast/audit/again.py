@@ -11,12 +11,12 @@ from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.store.run_folder import RUN, read_run
 from aosa_fast.audit.tasks import OK, sample_of
 from aosa_fast.boundary import reading
-from aosa_fast.cli.run_explain import load_on, write_explanation
 from aosa_fast.config import Config
 from aosa_fast.data import open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.identity import weights_hash
-from aosa_fast.models.loading import runs_code
+from aosa_fast.models.loading import load_on, runs_code
+from aosa_fast.output import write_explanation
 from aosa_fast.pipeline import explain
 
 _COLUMNS = ("id", "path", "start", "end", "seed", "data_label", "status", "error", "target")
@@ -30,7 +30,7 @@ def explain_again(
     Args:
         folder: of the audit.
         clip_id: of a row of it.
-        device: as in `aosa_fast.cli.run_explain.load_on`.
+        device: as in `aosa_fast.models.loading.load_on`.
         out: folder for the results.
         model: where to find the model, as in `aosa_fast.models.load`; None: where the audit found it.
         trust: whether a model that the folder names may run code of its authors; see `aosa_fast.models.runs_code`.

@@ -7,11 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli.evaluate import DATA
-from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, option, read_config, with_config_options
+from aosa_fast.cli.options import (
+    DATA,
+    DEVICE_HELP,
+    DEVICES,
+    MODELS,
+    check_specs,
+    option,
+    read_config,
+    with_config_options,
+)
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.errors import InputError
-from aosa_fast.libraries import check_libraries, check_opencv, check_specs
+from aosa_fast.libraries import check_libraries, check_opencv
 
 _NOT_HERE = (
     "stride", "box", "check", "seed", "samples", "compat", "batch_size", "layer", "cam_weights", "noise_samples",

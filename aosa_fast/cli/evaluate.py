@@ -8,14 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast.cli.names import file_names
-from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
-from aosa_fast.cli.terminal import consoles
-from aosa_fast.libraries import check_libraries, check_opencv, check_specs
-
-DATA = (
-    "rendered[:SEED], planted[:SEED], ucf101:FOLDER, ucf101-24:FOLDER, kinetics:FOLDER, a manifest (.csv or .parquet "
-    "with path and label), or a folder with a folder per class."
+from aosa_fast.cli.options import (
+    DATA,
+    DEVICE_HELP,
+    DEVICES,
+    MODELS,
+    Resize,
+    check_specs,
+    option,
+    read_config,
+    with_config_options,
 )
+from aosa_fast.cli.terminal import consoles
+from aosa_fast.libraries import check_libraries, check_opencv
+
 _METHODS = (
     "Methods, by commas or repeated: NAME[@CLIPS][:FIELD=VALUE...], such as aosa:partners=0 or step@24; NAME as in "
     "explain --method."

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from aosa_fast.config import COMMON, Config, own_options, read_choice
+from aosa_fast.data.registry import KINDS, data_help
+from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries, is_installed
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS
+from aosa_fast.models.registry import FAMILIES, model_help
 
 _PANEL = {
     "what": "What is explained",
@@ -21,11 +26,7 @@ _PANEL = {
     "out": "Output",
     "other": "Options of single methods",
 }
-MODELS = (
-    "demo, demo-attention, demo-planted:SEED, torchvision:NAME[:WEIGHTS], hf:ID_OR_FOLDER, "
-    "pytorchvideo:NAME[:WEIGHTS], resnet3d:NAME:FILE[:NAMES], python:PACKAGE.MODULE:FUNCTION, or a .pt2 or "
-    "TorchScript file."
-)
+MODELS, DATA = f"{model_help()}.", f"{data_help()}."
 DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
 
 _METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
@@ -91,3 +92,19 @@ def read_config(options: dict[str, Any]) -> Config:
     """
     choices = COMMON | own_options()
     return Config(**{name: read_choice(choices[name], value) for name, value in options.items()})
+
+
+def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
+    """Says what the specs of data and of models lack before torch is loaded; models' libraries are only looked for.
+
+    Raises:
+        InputError: a library is missing.
+    """
+    needed = {record.name: record.library for record in (*FAMILIES.own(), *KINDS.own())}
+    for spec in models:
+        library = needed.get(spec.rpartition("=")[2].partition(":")[0])
+        if library and not is_installed(library):
+            raise InputError(f"model={spec} must have {library}; it is missing: pip install aosa-fast[models]")
+    library = needed.get(data.partition(":")[0])
+    if library and not os.path.exists(data):
+        check_libraries(library, extra=extra)

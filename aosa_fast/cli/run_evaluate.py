@@ -10,7 +10,7 @@ from rich.console import Console
 
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.progress import show_progress
-from aosa_fast.cli.run_explain import changed, check_folder, load_on, read_views
+from aosa_fast.cli.run_explain import changed, check_folder, read_views
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
@@ -20,6 +20,7 @@ from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
 from aosa_fast.models import Classifier
+from aosa_fast.models.loading import load_on
 from aosa_fast.pipeline import explain
 from aosa_fast.video import atomic_path, write_image
 from aosa_fast.video.comparison import comparison_sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from contextlib import suppress
@@ -15,32 +14,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from aosa_fast.cli.names import LONGEST, file_names
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
-from aosa_fast.errors import InputError, ModelError, describe_error
+from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.files import refuse_special
-from aosa_fast.inference.precision import resolve_device
-from aosa_fast.models import Classifier, load
+from aosa_fast.models import Classifier
+from aosa_fast.models.loading import load_on
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.output import FILES, write_explanation
 from aosa_fast.pipeline import explain
 from aosa_fast.targets import Difference, Target
-from aosa_fast.video import VideoClip, atomic_path, read_clip
+from aosa_fast.video import VideoClip, read_clip
 
 DISPLAY_SIDE = 1280
 """The longest side, in pixels, of the frames that overlays are painted on."""
-
-_FILES = {
-    "overlay": "overlay.mp4",
-    "contact sheet": "sheet.png",
-    "raw result": "explanation.npz",
-    "report": "report.json",
-}
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     Raises:
         InputError: anything about the arguments, the clip or the model that cannot be.
     """
-    check_folder(request.out, *(_FILES.values() if len(request.targets or [""]) == 1 else ()))
+    check_folder(request.out, *(FILES.values() if len(request.targets or [""]) == 1 else ()))
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip, cropped, display = read_views(request.clip, preprocessing, request.start)
@@ -161,18 +154,6 @@ def changed(classifier: Classifier, **fields: Any) -> Classifier:
     return replace(classifier, preprocessing=classifier.preprocessing.changed(**given))
 
 
-def load_on(spec: str, device: str) -> Classifier:
-    """The model of a --model option, on the device of a --device option."""
-    classifier = load(spec)
-    where = resolve_device(device)
-    if not isinstance(classifier.network, nn.Module):
-        return classifier
-    try:
-        return replace(classifier, network=classifier.network.to(where))
-    except Exception as error:
-        raise ModelError(f"model={spec} must go to {where}; it raised {describe_error(error)}") from error
-
-
 def check_folder(out: Path, *names: str) -> None:
     """Finds out before minutes of work whether files can be written to a folder, without making anything yet.
 
@@ -195,34 +176,6 @@ def check_folder(out: Path, *names: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"{out}: must be a folder that can be written; {existing}: {error.strerror}") from None
-
-
-def write_explanation(
-    explanation: Explanation,
-    out: Path,
-    display: NDArray[np.uint8],
-    prefix: str = "",
-    *,
-    boxes: NDArray[np.int32] | None = None,
-    fps: float = 8.0,
-) -> dict[str, Path]:
-    """Writes overlay, contact sheet, raw result and report to a folder, and returns their paths by name.
-
-    Args:
-        explanation: of one clip.
-        out: the folder.
-        display: (T, H, W, 3) uint8, the frames to paint on.
-        prefix: of the files' names.
-        boxes: (T, 4) in pixels of the map, drawn into the overlay.
-        fps: frames per second of the overlay.
-    """
-    files = {kind: out / f"{prefix}{name}" for kind, name in _FILES.items()}
-    for name in ("overlay", "contact sheet"):
-        explanation.save_overlay(files[name], frames=display, boxes=boxes, fps=fps)
-    explanation.save(files["raw result"])
-    with atomic_path(files["report"]) as temporary:
-        temporary.write_text(json.dumps(explanation.metadata, indent=2) + "\n", encoding="utf-8")
-    return files
 
 
 def _report(explanation: Explanation, files: dict[str, Path], console: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,6 @@ from numpy.typing import NDArray
 
 from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes
-from aosa_fast.data.sampling import choose
 from aosa_fast.data.window import read_window
 from aosa_fast.errors import InputError, VideoError
 
@@ -124,7 +125,7 @@ class Dataset:
         )
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
-        """A seeded random part of the data set; see `aosa_fast.data.sampling.choose`.
+        """A seeded random part of the data set; see `choose`.
 
         Args:
             per_class: at most so many samples of each class; None for all.
@@ -136,3 +137,53 @@ class Dataset:
         """
         chosen = choose(self.samples, self.class_names, per_class, limit, seed)
         return replace(self, samples=chosen)
+
+
+def choose(
+    samples: Sequence[Sample], class_names: Sequence[str] | None, per_class: int | None, limit: int | None, seed: int
+) -> tuple[Sample, ...]:
+    """Take samples of all classes in turn.
+
+    Each sample draws a number from the seed and its own id, and each class one from the seed and its name. The
+    smallest of each class come first, then the second smallest, and so on: what is taken of one class does not depend
+    on the others, nor on the order of files, and a smaller choice is the beginning of a larger one.
+
+    Args:
+        samples: all of them; those without a label count as one class.
+        class_names: by label, or None.
+        per_class: at most so many of each class, or None.
+        limit: at most so many in all, after `per_class`, or None.
+        seed: of the draws.
+
+    Returns:
+        The samples; all, in their own order, if neither number is given.
+
+    Raises:
+        InputError: a number below 1.
+    """
+    check_counts(per_class, limit)
+    if per_class is None and limit is None:
+        return tuple(samples)
+    classes: dict[str, list[tuple[bytes, Sample]]] = {}
+    for sample in samples:
+        name = class_names[sample.label] if class_names and sample.label is not None else str(sample.label)
+        classes.setdefault(name, []).append((_draw(seed, "sample", sample.id), sample))
+    ranked = []
+    for name, members in classes.items():
+        members.sort(key=lambda member: member[0])
+        place = _draw(seed, "class", name)
+        ranked += [(rank, place, sample) for rank, (_, sample) in enumerate(members[:per_class])]
+    ranked.sort(key=lambda entry: entry[:2])
+    return tuple(sample for _, _, sample in ranked[:limit])
+
+
+def check_counts(per_class: int | None, limit: int | None) -> None:
+    """Refuse numbers of samples below 1."""
+    for name, value in (("per_class", per_class), ("limit", limit)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1; got {value}")
+
+
+def _draw(seed: int, kind: str, name: str) -> bytes:
+    # A hash, not a generator: no draw depends on how many were made before it.
+    return hashlib.blake2b(f"{seed}\0{kind}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()

@@ -7,21 +7,10 @@ from pathlib import Path
 
 from aosa_fast.boundary import reading
 from aosa_fast.data.dataset import Dataset
-from aosa_fast.data.folders import open_folder
-from aosa_fast.data.kinetics import open_kinetics
-from aosa_fast.data.manifest import SUFFIXES, open_manifest
-from aosa_fast.data.planted import open_planted
-from aosa_fast.data.rendered import open_rendered
-from aosa_fast.data.ucf101 import open_ucf101
-from aosa_fast.data.ucf101_24 import open_ucf101_24
+from aosa_fast.data.manifest import SUFFIXES
+from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, data_help
 from aosa_fast.errors import InputError
-
-KINDS = (
-    "rendered[:SEED][:key=value...], planted[:SEED], ucf101:ROOT, ucf101-24:ROOT, kinetics:ROOT, manifest:FILE, or a "
-    "file or folder"
-)
-
-_WITH_LISTS = {"ucf101": open_ucf101, "ucf101-24": open_ucf101_24, "kinetics": open_kinetics}
+from aosa_fast.registry import foreign_code, import_object
 
 
 def open_dataset(
@@ -33,11 +22,10 @@ def open_dataset(
     """Open a data set; no clip is read yet.
 
     Args:
-        data: "ucf101:ROOT", "ucf101-24:ROOT", "kinetics:ROOT", "manifest:FILE", "rendered[:SEED][:key=value...]",
-            "planted[:SEED]", the path of a csv or Parquet manifest, or of a folder of clips or of one such folder per
-            class.
-        annotations: the lists, json, csv or pickle that belong to the first three.
-        split: part of the first three and of the rendered set.
+        data: as `aosa_fast.data.list_datasets` names it; `aosa-fast list data` says more. Or the path of a csv or
+            Parquet manifest, or of a folder of clips or of one such folder per class.
+        annotations: the lists, json, csv or pickle that belong to ucf101, ucf101-24 and kinetics.
+        split: part of these three and of the rendered set.
 
     Returns:
         The data set; see `aosa_fast.data.ucf101`, `ucf101_24`, `kinetics`, `manifest`, `rendered`, `planted` and
@@ -48,29 +36,37 @@ def open_dataset(
     """
     text = os.fspath(data)
     with reading(text, "must be a data set that can be read"):
-        return _open(text, annotations, split)
+        return _open(text, {"annotations": None if annotations is None else Path(annotations), "split": split})
 
 
-def _open(text: str, annotations: str | os.PathLike[str] | None, split: str | None) -> Dataset:
+def _open(text: str, given: dict[str, str | Path | None]) -> Dataset:
     kind, _, rest = text.partition(":")
-    lists = None if annotations is None else Path(annotations)
-    if kind in _WITH_LISTS and not os.path.exists(text):
-        if not rest:
-            raise InputError(f"data must be {kind}:ROOT, ROOT the folder of its videos; got {text}")
-        return _WITH_LISTS[kind](Path(rest), lists, split)
-    if lists is not None:
-        raise InputError(f"annotations must be left out for data={text}; got {lists}")
-    if kind == "rendered" and not os.path.exists(text):
-        return open_rendered(rest, split)
-    if split is not None:
-        raise InputError(f"split must be left out for data={text}; got {split}")
-    if kind == "planted" and not os.path.exists(text):
-        return open_planted(rest)
-    if kind == "manifest" and not os.path.exists(text):
-        return open_manifest(Path(rest))
     path = Path(text)
-    if text and path.is_dir():
-        return open_folder(path)
-    if path.suffix.lower() in SUFFIXES:
-        return open_manifest(path)
-    raise InputError(f"data must be {KINDS}; got {text}" + ("" if os.path.exists(text) else ", which does not exist"))
+    if kind not in KINDS or kind == FOLDER or os.path.exists(text):
+        named = bool(text) and (path.is_dir() or path.suffix.lower() in SUFFIXES)
+        kind, rest = (FOLDER if path.is_dir() else MANIFEST) if named else "", text
+    record = KINDS[kind] if kind else None
+    for name, value in given.items():
+        if value is not None and (record is None or name not in record.takes):
+            raise InputError(f"{name} must be left out for data={text}; got {value}")
+    if record is None:
+        missing = "" if os.path.exists(text) else f", which does not exist{KINDS.hint(text.partition(':')[0])}"
+        raise InputError(f"data must be {data_help()}; got {text}{missing}")
+    if record.root and not rest:
+        raise InputError(f"data must be {record.spec}, {record.root}; got {text}")
+    place = Path(rest) if record.is_path else rest
+    found: Dataset = import_object(record.open)(place, **{name: given[name] for name in record.takes})
+    return found
+
+
+def open_python(place: str) -> Dataset:
+    """What the function of "python:PACKAGE.MODULE:FUNCTION" returns.
+
+    Raises:
+        InputError: it cannot be imported, fails, or returns something else than a `Dataset`.
+    """
+    with foreign_code(f"data=python:{place}", "an importable function without arguments that works"):
+        made = import_object(place)()
+    if not isinstance(made, Dataset):
+        raise InputError(f"data=python:{place} must return a Dataset; got {type(made).__name__}")
+    return made

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aosa_fast.data.dataset import Clip, Dataset, Sample
-from aosa_fast.data.sampling import check_counts
+from aosa_fast.data.dataset import Clip, Dataset, Sample, check_counts
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.errors import InputError
 

@@ -71,7 +71,7 @@ class ExportedNetwork(nn.Module):
         return torch.cat(rows)
 
 
-def load_exported(path: str) -> Classifier:
+def load_exported(path: str, rest: str = "") -> Classifier:
     """Loads a program, with its preprocessing from the JSON file beside it, FILE.json, where there is one.
 
     Args:

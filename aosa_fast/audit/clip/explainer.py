@@ -21,7 +21,6 @@ from aosa_fast.audit.store.dense import quantise
 from aosa_fast.audit.store.schema import MEASURES
 from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row, plain_text
 from aosa_fast.audit.workers.worker import is_broken_device
-from aosa_fast.cli.run_explain import load_on
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset, Sample
 from aosa_fast.errors import InputError, ModelError, ModelWarning
@@ -33,6 +32,7 @@ from aosa_fast.inference.precision import model_device
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
+from aosa_fast.models.loading import load_on
 from aosa_fast.pipeline import explain
 from aosa_fast.version import __version__
 
