@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aosa_fast.audit.settings import AuditSettings, Hello, Setup
+from aosa_fast.audit.settings import AuditSettings, Ready, Setup
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
@@ -110,7 +110,7 @@ class AuditResult:
 class Engine(Protocol):
     """Who does the clips: processes of this machine, or a Ray cluster."""
 
-    def start(self) -> Hello:
+    def start(self) -> Ready:
         """Loads the model. Raises an InputError if it cannot be loaded."""
 
     def run(self, samples: Iterable[Sample], attempts: Attempts) -> Iterator[list[Row]]:
@@ -140,18 +140,18 @@ def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
     engine = _engine(request, dataset)
     with ExitStack() as stack:
         stack.callback(engine.close)
-        hello = engine.start()
-        unknown_labels(dataset, hello.labels, hello.class_names)  # warns of them
-        identity = describe_run(request, dataset, hello)
+        ready = engine.start()
+        unknown_labels(dataset, ready.labels, ready.class_names)  # warns of them
+        identity = describe_run(request, dataset, ready)
         run = stack.enter_context(
-            open_run(request.out, identity, describe_facts(request, dataset, hello), request.shard)
+            open_run(request.out, identity, describe_facts(request, dataset, ready), request.shard)
         )
         attempts = stack.enter_context(Attempts(request.out, request.shard))
         if request.retry:
             for suspect in attempts.suspects():
                 attempts.forgive(suspect)
             drop_failed(request.out, request.shard)
-        dense = _open_dense(request, hello, stack)
+        dense = _open_dense(request, ready, stack)
         parts = stack.enter_context(
             PartWriter(
                 request.out,
@@ -194,19 +194,19 @@ def choose_clips(request: AuditRequest) -> Dataset:
     return dataset.select(request.per_class, request.limit, request.settings.seed)
 
 
-def describe_run(request: AuditRequest, dataset: Dataset, hello: Hello) -> dict[str, Any]:
+def describe_run(request: AuditRequest, dataset: Dataset, ready: Ready) -> dict[str, Any]:
     """What the rows depend on, in plain types; a folder holds one such run only."""
     return {
         "data": dataset.name,
         "model": request.model,
-        "weights": hello.weights,
-        "preprocessing": hello.preprocessing.as_dict(),
-        "settings": request.settings.identity(hello.config),
+        "weights": ready.weights,
+        "preprocessing": ready.preprocessing.as_dict(),
+        "settings": request.settings.identity(ready.config),
         "version": __version__,
     }
 
 
-def describe_facts(request: AuditRequest, dataset: Dataset, hello: Hello) -> dict[str, Any]:
+def describe_facts(request: AuditRequest, dataset: Dataset, ready: Ready) -> dict[str, Any]:
     """What else is worth keeping: how to open the data again, names, versions, and how the run was started."""
     return {
         "data": request.data,
@@ -216,10 +216,10 @@ def describe_facts(request: AuditRequest, dataset: Dataset, hello: Hello) -> dic
         "per_class": request.per_class,
         "clips": len(dataset),
         "missing": dataset.missing,
-        "class_names": None if hello.class_names is None else list(hello.class_names),
-        "device": hello.device,
+        "class_names": None if ready.class_names is None else list(ready.class_names),
+        "device": ready.device,
         "engine": request.engine,
-        "versions": hello.versions,
+        "versions": ready.versions,
         "command": request.command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -270,13 +270,13 @@ def _complete(row: Row, dataset: Dataset, dense: DenseWriter | None) -> Row:
     return row
 
 
-def _open_dense(request: AuditRequest, hello: Hello, stack: ExitStack) -> DenseWriter | None:
+def _open_dense(request: AuditRequest, ready: Ready, stack: ExitStack) -> DenseWriter | None:
     """The store of whole maps, if they are wanted."""
     if not request.settings.dense:
         return None
     from aosa_fast.audit.store.dense import DenseWriter
 
-    shape = (hello.preprocessing.frames, *hello.preprocessing.crop)
+    shape = (ready.preprocessing.frames, *ready.preprocessing.crop)
     return stack.enter_context(DenseWriter(request.out, request.shard, shape))
 
 

@@ -105,8 +105,8 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Hello:
-    """What a process that explains says once its model is loaded.
+class Ready:
+    """The ready message of a process that explains: what it says once its model is loaded.
 
     Attributes:
         preprocessing: from frames to the model's input.

@@ -263,7 +263,7 @@ def test_labels_of_the_data_are_found_by_name_in_another_order(rendered: list[Pr
     turned = tuple(reversed([name.upper().replace(" ", "_") for name in CLASS_NAMES]))
     clips = [labelled(rendered[i], len(CLASS_NAMES) - 1 - i) for i in (0, 3)]
     explainer = Explainer(setup(names=turned, used=(5, 2), target="true"))
-    assert explainer.hello.labels == {5: 0, 2: 3}
+    assert explainer.ready.labels == {5: 0, 2: 3}
     rows = explainer.explain(clips)
     assert [row["data_label"] for row in rows] == [5, 2]
     assert [row["label"] for row in rows] == [row["target"] for row in rows] == [0, 3]
@@ -286,8 +286,8 @@ def test_without_names_labels_are_the_models_indices(monkeypatch: pytest.MonkeyP
     explainer = with_model(monkeypatch, Small(), names=None, target="both")
     clips = [coloured("a", 250, 60, label=0), coloured("b", 250, 60, label=1), coloured("c", 250, 60, label=7)]
     rows = explainer.explain(clips)
-    assert explainer.hello.labels == {0: 0, 1: 1}
-    assert explainer.hello.class_names is None
+    assert explainer.ready.labels == {0: 0, 1: 1}
+    assert explainer.ready.class_names is None
     assert [row["label"] for row in rows] == [0, 1, None]  # there is no class 7
     assert [row["data_label"] for row in rows] == [0, 1, 7]
     assert [row["agreement"] is None for row in rows] == [False, False, True]
@@ -492,18 +492,18 @@ def test_summary_keeps_no_maps_and_dense_adds_them_whole(rendered: list[Prepared
 
 
 def test_hello_says_what_the_rows_depend_on(rendered: list[Prepared]) -> None:
-    hello = Explainer(setup(config=Config(score="logit", check=9, partners=2), seed=11)).hello
-    assert hello.preprocessing == PREPROCESSING
-    assert hello.class_names == CLASS_NAMES
-    assert hello.labels == {i: i for i in range(6)}
-    assert (hello.config.stride, hello.config.box, hello.config.partners) == (5, 9, 2)
-    assert (hello.config.check, hello.config.seed) == (0, 11)
-    assert hello.device == "cpu"
-    assert hello.weights is not None
-    assert len(hello.weights) == 16
-    assert set(hello.versions) == {"aosa_fast", "torch", "numpy", "opencv", "python"}
-    assert all(type(version) is str for version in hello.versions.values())
-    set_by_hand = Explainer(setup(stride=7, box=(3, 12))).hello.config
+    ready = Explainer(setup(config=Config(score="logit", check=9, partners=2), seed=11)).ready
+    assert ready.preprocessing == PREPROCESSING
+    assert ready.class_names == CLASS_NAMES
+    assert ready.labels == {i: i for i in range(6)}
+    assert (ready.config.stride, ready.config.box, ready.config.partners) == (5, 9, 2)
+    assert (ready.config.check, ready.config.seed) == (0, 11)
+    assert ready.device == "cpu"
+    assert ready.weights is not None
+    assert len(ready.weights) == 16
+    assert set(ready.versions) == {"aosa_fast", "torch", "numpy", "opencv", "python"}
+    assert all(type(version) is str for version in ready.versions.values())
+    set_by_hand = Explainer(setup(stride=7, box=(3, 12))).ready.config
     assert (set_by_hand.stride, set_by_hand.box) == (7, (3, 12))
 
 

@@ -24,10 +24,10 @@ import audit_models
 from aosa_fast.audit.settings import AuditSettings, Setup
 from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.audit.workers.channel import BrokenChannelError, Inbox, Kind, Outbox, pack, unpack
-from aosa_fast.audit.workers.child import pick_words
-from aosa_fast.audit.workers.crew import Crew
+from aosa_fast.audit.workers.child import summarize_stderr
 from aosa_fast.audit.workers.groups import Groups
 from aosa_fast.audit.workers.pool import Pool
+from aosa_fast.audit.workers.supervisor import Supervisor
 from aosa_fast.data import Dataset, Sample, open_dataset
 from aosa_fast.errors import InputError
 from audit_processes import attempts, by_id, samples, until
@@ -131,10 +131,10 @@ class TestUndisturbed:
         for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
             monkeypatch.delenv(name, raising=False)
         pool = make_pool(threads=3)
-        hello = pool.start()
-        assert hello.device == "device0"
-        assert hello.versions["OMP_NUM_THREADS"] == "3"
-        assert hello.versions["OMP_WAIT_POLICY"] == "passive"
+        ready = pool.start()
+        assert ready.device == "device0"
+        assert ready.versions["OMP_NUM_THREADS"] == "3"
+        assert ready.versions["OMP_WAIT_POLICY"] == "passive"
         assert by_id(pool.run(samples("a"), attempts))["a"]["read_threads"] == "1"
 
     def test_samples_are_taken_only_as_there_is_room(self, make_pool: MakePool, attempts: Attempts) -> None:
@@ -452,15 +452,15 @@ class TestFromOutside:
         assert [row["attempts"] for row in rows] == [1] * 6
 
     def test_the_clock_of_time_limits_goes_only_while_the_driver_listens(self) -> None:
-        crew = Crew(lambda child, kind, body: None, lambda child, reason: None)
+        supervisor = Supervisor(lambda child, kind, body: None, lambda child, reason: None)
         end = time.monotonic() + 0.7
         while time.monotonic() < end:
-            crew.listen()
-        assert crew.clock >= 0.4
-        listened = crew.clock
+            supervisor.listen()
+        assert supervisor.clock >= 0.4
+        listened = supervisor.clock
         time.sleep(1.5)
-        crew.listen()
-        assert crew.clock <= listened + 1.0
+        supervisor.listen()
+        assert supervisor.clock <= listened + 1.0
 
     @pytest.mark.parametrize("model", ["", "load-hang"])
     def test_ctrl_c_ends_the_processes(self, make_pool: MakePool, attempts: Attempts, model: str) -> None:
@@ -597,6 +597,9 @@ class TestChannel:
             list(Inbox(pipe[0]).receive())
 
 
+PLACE = "container.py:12 decode < <frozen runpy>:88 _run_code"
+
+
 def test_last_words_name_a_crash_and_its_place_or_are_the_last_lines() -> None:
     crash = textwrap.dedent(
         """\
@@ -613,12 +616,12 @@ def test_last_words_name_a_crash_and_its_place_or_are_the_last_lines() -> None:
         Extension modules: numpy._core (total: 1)
         """
     )
-    assert pick_words(crash) == ("Segmentation fault < container.py:12 decode < <frozen runpy>:88 _run_code", False)
+    assert summarize_stderr(crash) == (f"Segmentation fault < {PLACE}", False)
     late = crash.replace("Fatal Python error: Segmentation fault", "Timeout (0:00:07)!").replace("Current t", "T")
-    assert pick_words(late) == ("Timeout (0:00:07)! < container.py:12 decode < <frozen runpy>:88 _run_code", True)
-    assert pick_words("\n".join(map(str, range(9)))) == ("4 | 5 | 6 | 7 | 8", False)
-    assert pick_words("x" * 999) == ("x" * 500, False)
-    assert pick_words("") == ("", False)
+    assert summarize_stderr(late) == (f"Timeout (0:00:07)! < {PLACE}", True)
+    assert summarize_stderr("\n".join(map(str, range(9)))) == ("4 | 5 | 6 | 7 | 8", False)
+    assert summarize_stderr("x" * 999) == ("x" * 500, False)
+    assert summarize_stderr("") == ("", False)
 
 
 def test_the_real_processes_explain_rendered_clips(attempts: Attempts) -> None:
@@ -626,8 +629,8 @@ def test_the_real_processes_explain_rendered_clips(attempts: Attempts) -> None:
     labels = tuple(range(len(dataset.class_names or ())))
     setup = Setup("demo", AuditSettings(batch=4), dataset.class_names, labels, dataset.name, threads=1)
     with Pool(setup, dataset, devices=["cpu"], readers=1) as pool:
-        hello = pool.start()
-        assert hello.class_names == dataset.class_names
+        ready = pool.start()
+        assert ready.class_names == dataset.class_names
         groups = list(pool.run(dataset.samples, attempts))
     assert [[row["id"] for row in group] for group in groups] == [
         [sample.id for sample in dataset.samples[:4]],

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.settings import AuditSettings, Hello, Setup
+from aosa_fast.audit.settings import AuditSettings, Ready, Setup
 from aosa_fast.audit.tasks import OK, Row, describe_sample
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset, Sample
@@ -77,7 +77,7 @@ class Explainer:
         self.wait, self.fuse = float(options.get("wait", 0)), options.get("fuse")
         versions = {name: os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONPATH")}
         weights = Path(options["weights"]).read_text() if "weights" in options else None
-        self.hello = Hello(options.get("size", "10"), None, {}, weights, Config(), setup.device, versions)
+        self.ready = Ready(options.get("size", "10"), None, {}, weights, Config(), setup.device, versions)
 
     def explain(self, clips: list[Clip]) -> list[Row]:
         rows: list[Row] = []

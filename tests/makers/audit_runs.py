@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aosa_fast.audit import driver
-from aosa_fast.audit.settings import AuditSettings, Hello, Setup
+from aosa_fast.audit.settings import AuditSettings, Ready, Setup
 from aosa_fast.audit.tasks import Row, describe_sample
 from aosa_fast.audit.workers.pool import Pool
 from aosa_fast.data import Dataset, Sample
@@ -41,7 +41,7 @@ class Explainer:
         if setup.model == "none":
             raise InputError("model must be one of ...; got none")
         config = setup.settings.config
-        self.hello = Hello(
+        self.ready = Ready(
             PREPROCESSING, ("a", "b"), {0: 0, 1: 1}, f"weights of {setup.model}", config, "cpu", {"torch": "0"}
         )
 

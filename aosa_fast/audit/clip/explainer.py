@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast.audit.clip.measures import agreement, measure
-from aosa_fast.audit.settings import Hello, Setup
+from aosa_fast.audit.settings import Ready, Setup
 from aosa_fast.audit.store.compact import pack_map
 from aosa_fast.audit.store.dense import quantise
 from aosa_fast.audit.store.schema import MEASURES
@@ -59,7 +59,7 @@ class Explainer:
         self._names = tuple(map(plain_text, self._classifier.class_names or ())) or None
         self._labels = _match(setup, self._classifier)
         self._config = _config(setup, self._classifier)
-        self._hello = Hello(
+        self._ready = Ready(
             preprocessing=self._classifier.preprocessing,
             class_names=self._names,
             labels=self._labels,
@@ -76,9 +76,9 @@ class Explainer:
         )
 
     @property
-    def hello(self) -> Hello:
+    def ready(self) -> Ready:
         """What the other processes need to know of the model."""
-        return self._hello
+        return self._ready
 
     def explain(self, clips: Sequence[Prepared]) -> list[Row]:
         """A row for each clip, in their order; the columns are those of `aosa_fast.audit.store.schema`.

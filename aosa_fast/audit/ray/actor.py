@@ -19,7 +19,7 @@ from aosa_fast.errors import InputError
 if TYPE_CHECKING:
     import pyarrow
 
-    from aosa_fast.audit.settings import Hello
+    from aosa_fast.audit.settings import Ready
     from aosa_fast.audit.workers.pool import Pool
     from aosa_fast.data import Sample
 
@@ -50,7 +50,7 @@ class Greeter:
         """Whether it runs."""
         return True
 
-    def greet(self, work: Work) -> tuple[Hello | None, str]:
+    def greet(self, work: Work) -> tuple[Ready | None, str]:
         """What the process that explains says of the model, or why it cannot be loaded."""
         try:
             with work.make_pool() as pool:

@@ -25,7 +25,7 @@ from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
     from aosa_fast.audit.driver import AuditRequest
-    from aosa_fast.audit.settings import Hello, Setup
+    from aosa_fast.audit.settings import Ready, Setup
     from aosa_fast.audit.tasks import Row
     from aosa_fast.audit.workers.attempts import Attempts
     from aosa_fast.data import Dataset, Sample
@@ -69,9 +69,9 @@ class RayEngine:
         self._hands: Any = None
         self._work: Work | None = None
         self._share: Share | None = None
-        self._hello: Hello | None = None
+        self._ready: Ready | None = None
 
-    def start(self) -> Hello:
+    def start(self) -> Ready:
         """Connects to the cluster, and loads the model there once.
 
         Returns:
@@ -80,14 +80,14 @@ class RayEngine:
         Raises:
             InputError: no cluster, no room on it for the actors, or the model cannot be loaded there.
         """
-        if self._hello is None:
+        if self._ready is None:
             try:
                 self._cluster = Cluster(self._request.address)
-                self._hello = self._greet()
+                self._ready = self._greet()
             except BaseException:
                 self.close()
                 raise
-        return self._hello
+        return self._ready
 
     def run(self, samples: Iterable[Sample], attempts: Attempts) -> Iterator[list[Row]]:
         """Reads and explains samples.
@@ -129,14 +129,14 @@ class RayEngine:
     def close(self) -> None:
         """Ends the actors, and the cluster if it was started here; a second call does nothing."""
         cluster, self._cluster = self._cluster, None
-        hands, self._hands, self._hello = self._hands, None, None
+        hands, self._hands, self._ready = self._hands, None, None
         if cluster is not None:
             if hands is not None:
                 with suppress(Exception):
                     cluster.ray.kill(hands)
             cluster.close()
 
-    def _greet(self) -> Hello:
+    def _greet(self) -> Ready:
         assert self._cluster is not None
         ray, request = self._cluster.ray, self._request
         gpu = request.device == "cuda" or request.gpus > 0 or (request.device == "auto" and self._cluster.gpus > 0)
@@ -161,16 +161,16 @@ class RayEngine:
                 raise InputError(
                     f"the Ray cluster must have {needs} free for an actor within {PLACE_SECONDS:g} s; it has {has}"
                 )
-            hello, refusal = ray.get(greeter.greet.remote(self._work))
+            ready, refusal = ray.get(greeter.greet.remote(self._work))
         except ray.exceptions.RayError as error:
             raise InputError(f"the Ray cluster must be able to load the model; {describe(error)}") from None
         finally:
             with suppress(Exception):
                 ray.kill(greeter)
-        if hello is None:
+        if ready is None:
             raise InputError(refusal)
-        self._work = replace(self._work, weights=hello.weights)
-        return hello
+        self._work = replace(self._work, weights=ready.weights)
+        return ready
 
     def _stream(self, groups: list[Group], tasks: Iterator[int]) -> Generator[Answer, None, None]:
         assert self._cluster is not None

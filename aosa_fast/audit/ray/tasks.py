@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aosa_fast.audit.settings import Setup
 from aosa_fast.audit.tasks import Row
-from aosa_fast.audit.workers.attempts import Attempts
+from aosa_fast.audit.workers.attempts import Suspects
 from aosa_fast.audit.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -85,28 +85,22 @@ class Answer:
     refusal: str = ""
 
 
-class Deaths(Attempts):
+class Deaths(Suspects):
     """The record of deaths of one task, without a file: the driver writes down what comes with the answers."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         """Begins with what is known of earlier runs."""
-        self._records = {}
+        super().__init__(lambda line, sync: self._news.append(line))
         self._news: list[dict[str, Any]] = []
         for group in groups:
             for id, count, stage, reason in group.deaths:
                 for _ in range(count):
-                    self._count([id], stage, reason)
+                    self.take({"died": [id], "stage": stage, "reason": reason})
 
     def news(self) -> tuple[dict[str, Any], ...]:
         """What was recorded since this was last asked."""
         news, self._news = self._news, []
         return tuple(news)
-
-    def close(self) -> None:
-        """Does nothing."""
-
-    def _write(self, line: dict[str, Any], *, sync: bool) -> None:
-        self._news.append(line)
 
 
 def dump(value: Any) -> bytes:

@@ -34,7 +34,7 @@ class Kind(IntEnum):
     SETUP = 1  # to a process: pickled (factory, its arguments, time limit of a clip in seconds)
     SAMPLE = 2  # to a reader: a pickled Sample
     BATCH = 3  # to an explainer: the bodies of several PREPARED, by `pack`
-    READY = 4  # from a process: its tasks may come; pickled Hello of an explainer, None of a reader
+    READY = 4  # from a process: its tasks may come; a pickled `Ready` of an explainer, None of a reader
     REFUSED = 5  # it cannot begin; text
     BEGIN = 6  # it begins the task that came first of those it has
     PREPARED = 7  # the task is done: a Prepared by `dump_arrays`, which the driver passes on as it is

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from aosa_fast.audit.workers.groups import PooledClip
 
 START_SECONDS = 900.0  # to import, and to load a model, maybe from a busy file server
-_MERCY = 0.5  # seconds in which a process that took too long may say where it was
+_GRACE = 0.5  # seconds of grace, in which a process that took too long may say where it was
 _REAP = 2.0  # seconds to wait for the end of a process that was killed; a read from a dead server can outlast it
-_WORDS = 1 << 20  # bytes of a process' standard error that are kept
+_KEPT = 1 << 20  # bytes of a process' standard error that are kept
 _LINES, _FRAMES, _LENGTH = 5, 5, 500  # lines of it, or of where it was, and characters, in a reason
 _FRAME = re.compile(r'File ".*?([^/"]*)", line (\d+) in (.*)')
 _FATAL, _TOO_LONG = "Fatal Python error: ", "Timeout ("  # how faulthandler begins
@@ -39,8 +39,8 @@ class Child:
         role: "read" or "explain".
         ready: whether it has said that its tasks may come.
         begun: whether it is at the first of its tasks.
-        on_trial: whether it must first do a task that another process has done.
-        tasks: the clips of each task in its hands, in the order in which it does them; no clip in that of a trial.
+        probing: whether it must first do a task that another process has done.
+        tasks: the clips of each task that it has, in the order in which it does them; no clip in that of a probe.
         device: what an explainer was started for.
         pid: of the process, and of the group of what it starts.
         reads, writes: this process' ends of its pipes.
@@ -49,7 +49,14 @@ class Child:
     """
 
     def __init__(
-        self, role: str, setup: bytes, environment: dict[str, str], limit: float, clock: float, device: str = ""
+        self,
+        role: str,
+        setup: bytes,
+        environment: dict[str, str],
+        limit: float,
+        clock: float,
+        device: str = "",
+        probing: bool = False,
     ) -> None:
         """Starts it.
 
@@ -58,29 +65,30 @@ class Child:
             setup: body of its first message.
             environment: what differs from this process' environment.
             limit: seconds that a task may take per clip.
-            clock: as in `watch`.
+            clock: as in `check_timeout`.
             device: for the caller.
+            probing: whether its first task is one that another process has done.
 
         Raises:
             InputError: the system refuses another process.
         """
-        self.role, self.limit, self.device = role, limit, device
-        self.ready = self.begun = self.on_trial = False
+        self.role, self.limit, self.device, self.probing = role, limit, device, probing
+        self.ready = self.begun = False
         self.tasks: deque[list[PooledClip]] = deque()
-        self._verdict: str | None = None  # why it was killed from here
+        self._failure: str | None = None  # why it was killed from here
         self._kill_at: float | None = None
         self._moved, self._since = 0, clock
         command = [sys.executable, "-P", "-m", "aosa_fast.audit.workers.worker", role]
         try:
-            self._words = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
             # Appending, so that either side can cut it back to nothing without a hole.
-            fcntl.fcntl(self._words, fcntl.F_SETFL, os.O_APPEND | fcntl.fcntl(self._words, fcntl.F_GETFL))
+            fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND | fcntl.fcntl(self._stderr, fcntl.F_GETFL))
             self._process = subprocess.Popen(
                 command,
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._words,
+                stderr=self._stderr,
                 env={**os.environ, **environment, "PYTHONPATH": _search_path()},
                 start_new_session=True,  # Ctrl-C is not for it, and what a decoder starts ends with it
             )
@@ -96,7 +104,7 @@ class Child:
         self.inbox, self.outbox = Inbox(self.reads), Outbox(self.writes)
         self.outbox.add(Kind.SETUP, [setup])
 
-    def give(self, kind: Kind, parts: Sequence[Bytes], clips: list[PooledClip], clock: float) -> None:
+    def assign(self, kind: Kind, parts: Sequence[Bytes], clips: list[PooledClip], clock: float) -> None:
         """Hands it a task, which is sent as far as it takes it."""
         if not self.tasks:
             self._since = clock
@@ -104,7 +112,25 @@ class Child:
         self.outbox.add(kind, parts)
         self.outbox.send()
 
-    def watch(self, clock: float) -> None:
+    def mark_ready(self) -> None:
+        """Its tasks may come."""
+        self.ready = True
+
+    def begin(self) -> None:
+        """It begins the first of its tasks."""
+        self.begun = True
+
+    def finish(self) -> list[PooledClip]:
+        """It has done, or failed at, the first of its tasks, whose clips are returned."""
+        self.begun = self.probing = False
+        return self.tasks.popleft()
+
+    def unfinished(self) -> tuple[list[PooledClip], list[list[PooledClip]]]:
+        """The clips of the task at which it was when it ended, and those of the tasks that it had not begun."""
+        tasks = list(self.tasks)
+        return (tasks[0], tasks[1:]) if self.begun else ([], tasks)
+
+    def check_timeout(self, clock: float) -> None:
         """Ends it if it has not been heard of for longer than its task may take.
 
         It gets a moment to write down where it was.
@@ -118,18 +144,18 @@ class Child:
             if clock > self._kill_at:
                 self.kill()
         elif (self.tasks or not self.ready) and clock - self._since > self._allowed:
-            self.condemn(_time_limit(self._allowed))
-            self._kill_at = clock + _MERCY
+            self.mark_failed(_time_limit(self._allowed))
+            self._kill_at = clock + _GRACE
             self._signal(signal.SIGABRT)
 
     @property
     def takes_tasks(self) -> bool:
         """Whether it may be given one."""
-        return self.ready and self._verdict is None
+        return self.ready and self._failure is None
 
-    def condemn(self, verdict: str) -> None:
-        """Notes why it is to be ended, for its reason."""
-        self._verdict = self._verdict or verdict
+    def mark_failed(self, reason: str) -> None:
+        """Notes why it is to be ended; the first reason counts."""
+        self._failure = self._failure or reason
 
     def has_ended(self) -> bool:
         """Whether the process is gone; what it had sent can still be received."""
@@ -137,25 +163,25 @@ class Child:
 
     def trim(self) -> None:
         """Keeps what it writes to its standard error from filling the disk."""
-        if os.fstat(self._words.fileno()).st_size > _WORDS:
-            os.ftruncate(self._words.fileno(), 0)
+        if os.fstat(self._stderr.fileno()).st_size > _KEPT:
+            os.ftruncate(self._stderr.fileno(), 0)
 
     def kill(self) -> None:
-        """Ends it and all that it started."""
+        """Kills it and all that it started."""
         self._signal(signal.SIGKILL)
 
-    def bury(self) -> str:
-        """Ends it if it still runs, gives back what it used, and says what it died of, in one line."""
-        if self._verdict is None and not self._ends_within(_MERCY):
-            self.condemn("stopped answering")
+    def reap(self) -> str:
+        """Kills it if it still runs, gives back what it used, and says what it died of, in one line."""
+        if self._failure is None and not self._ends_within(_GRACE):
+            self.mark_failed("stopped answering")
         self.kill()
         self._ends_within(_REAP)
-        words, itself = self._last_words()
-        reason = self._verdict or (_time_limit(self._allowed) if itself else _cause(self._process.returncode))
-        for pipe in (self._process.stdin, self._process.stdout, self._words):
+        said, itself = self._stderr_tail()
+        reason = self._failure or (_time_limit(self._allowed) if itself else _cause(self._process.returncode))
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             assert pipe is not None
             pipe.close()
-        return reason + (f": {words}" if words else "")
+        return reason + (f": {said}" if said else "")
 
     def _ends_within(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
@@ -173,14 +199,14 @@ class Child:
     def _allowed(self) -> float:
         return self.limit * max(len(self.tasks[0]), 1) if self.ready and self.tasks else START_SECONDS
 
-    def _last_words(self) -> tuple[str, bool]:
+    def _stderr_tail(self) -> tuple[str, bool]:
         """What it said last, and whether it ended itself for having taken too long."""
-        size = os.fstat(self._words.fileno()).st_size
+        size = os.fstat(self._stderr.fileno()).st_size
         start = max(size - 64 * 1024, 0)
-        return pick_words(os.pread(self._words.fileno(), size - start, start).decode("utf-8", "replace"))
+        return summarize_stderr(os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace"))
 
 
-def pick_words(text: str) -> tuple[str, bool]:
+def summarize_stderr(text: str) -> tuple[str, bool]:
     """What a process said last, in one line of 500 characters at most: of a crash what and where it was.
 
     Returns:

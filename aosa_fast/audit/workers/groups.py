@@ -17,7 +17,7 @@ from aosa_fast.audit.tasks import Row, failed_row
 from aosa_fast.audit.workers.attempts import QUARANTINE
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.workers.attempts import Attempts
+    from aosa_fast.audit.workers.attempts import Suspects
     from aosa_fast.data import Sample
 
 
@@ -50,7 +50,7 @@ class Group:
 
     __slots__ = ("clips", "sent")
 
-    def __init__(self, samples: Sequence[Sample], attempts: Attempts) -> None:
+    def __init__(self, samples: Sequence[Sample], attempts: Suspects) -> None:
         self.clips = [PooledClip(sample, self, attempts.deaths(sample.id) > 0) for sample in samples]
         self.sent = False
 
@@ -63,7 +63,7 @@ class Groups:
         to_explain: batches that wait for an explainer.
     """
 
-    def __init__(self, samples: Iterable[Sample], attempts: Attempts, *, size: int, most: int) -> None:
+    def __init__(self, samples: Iterable[Sample], attempts: Suspects, *, size: int, most: int) -> None:
         """Takes no sample yet.
 
         Args:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from aosa_fast.audit.workers.channel import BrokenChannelError, Bytes, Kind, pack
 from aosa_fast.audit.workers.child import Child
-from aosa_fast.audit.workers.crew import Crew
 from aosa_fast.audit.workers.groups import Groups
+from aosa_fast.audit.workers.supervisor import Supervisor
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.settings import Hello, Setup
+    from aosa_fast.audit.settings import Ready, Setup
     from aosa_fast.audit.tasks import Row
-    from aosa_fast.audit.workers.attempts import Attempts
+    from aosa_fast.audit.workers.attempts import Suspects
     from aosa_fast.audit.workers.groups import PooledClip
     from aosa_fast.data import Dataset, Sample
 
@@ -47,8 +47,8 @@ class Pool:
     A process that dies, or takes longer for a task than it may, is replaced. The clips in the hands of a dead one are
     tried once more, each alone; a clip over which a second process dies gets a row with the status "quarantined".
 
-    Where `settings.max_restarts` die one after the other, with no task done in between, the next one is put on trial
-    with a clip that was done before: if it does that, the clips were to blame, a folder of files with the same defect
+    Where `settings.max_restarts` die one after the other, with no task done in between, the next one is probed with a
+    clip that was done before: if it does that, the clips were to blame, a folder of files with the same defect
     perhaps; if it dies, or none was done before, it is the machine, and the run ends.
     """
 
@@ -81,14 +81,14 @@ class Pool:
             raise InputError("devices must name at least one; got none")
         self._setup, self._dataset, self._factories = setup, replace(dataset, samples=()), factories
         self._devices, self._readers = tuple(devices), readers * len(devices) or _cores()
-        self._crew = Crew(self._heard, self._ended)
+        self._supervisor = Supervisor(self._handle, self._replace)
         self._groups: Groups | None = None
-        self._hello: Hello | None = None
+        self._ready: Ready | None = None
         self._worked: set[str] = set()  # roles of which a process has begun to work
         self._deaths = dict.fromkeys(FACTORIES, 0)  # in a row, without a task done in between
-        self._proofs: dict[str, list[Bytes]] = {}  # by role: body of a task that can be done
+        self._probes: dict[str, list[Bytes]] = {}  # by role: body of a task that can be done
 
-    def start(self) -> Hello:
+    def start(self) -> Ready:
         """Starts the processes that explain, waits until their model is loaded, then starts those that read.
 
         Returns:
@@ -98,21 +98,21 @@ class Pool:
             InputError: the model cannot be loaded, with the reason that the process gives.
         """
         try:
-            if not self._crew.children:
+            if not self._supervisor.children:
                 self._deaths = dict.fromkeys(FACTORIES, 0)
                 for device in self._devices:
                     self._add(EXPLAIN, device)
-                while not all(child.ready for child in self._crew.children):
-                    self._crew.listen()
+                while not all(child.ready for child in self._supervisor.children):
+                    self._supervisor.listen()
                 for _ in range(self._readers):
                     self._add(READ)
         except BaseException:
             self.close()
             raise
-        assert self._hello is not None
-        return self._hello
+        assert self._ready is not None
+        return self._ready
 
-    def run(self, samples: Iterable[Sample], attempts: Attempts) -> Iterator[list[Row]]:
+    def run(self, samples: Iterable[Sample], attempts: Suspects) -> Iterator[list[Row]]:
         """Reads and explains samples.
 
         They are explained together in groups of `settings.batch` that follow each other, whatever comes first, so
@@ -138,14 +138,14 @@ class Pool:
         try:
             while True:
                 groups.fill()
-                self._hand_out(groups)  # first, so that there is work while the caller has rows to write
+                self._assign_tasks(groups)  # first, so that there is work while the caller has rows to write
                 rows = groups.take_rows()
                 if rows is not None:
                     yield rows
                     continue
                 if groups.finished:
                     break
-                self._crew.listen()
+                self._supervisor.listen()
         except BaseException:  # an error, Ctrl-C, or a caller who wants no more
             self.close()
             raise
@@ -154,7 +154,7 @@ class Pool:
 
     def close(self) -> None:
         """Ends all processes at once; a second call does nothing."""
-        self._crew.close()
+        self._supervisor.close()
 
     def __enter__(self) -> Pool:
         return self
@@ -164,94 +164,92 @@ class Pool:
     ) -> None:
         self.close()
 
-    def _add(self, role: str, device: str = "") -> None:
+    def _add(self, role: str, device: str = "", *, probing: bool = False) -> None:
         settings = self._setup.settings
         arguments: tuple[Any, ...]
         if role == READ:
-            assert self._hello is not None
-            arguments, threads = (self._dataset, self._hello.preprocessing, settings), 1
+            assert self._ready is not None
+            arguments, threads = (self._dataset, self._ready.preprocessing, settings), 1
         else:
             arguments, threads = (replace(self._setup, device=device),), self._setup.threads
         environment = {name: os.environ.get(name, value) for name, value in _WAITING.items()}
         if threads:
             environment.update(dict.fromkeys(_THREADS, str(threads)))
         setup = _dump((self._factories[role], arguments, settings.clip_seconds))
-        self._crew.children.append(Child(role, setup, environment, settings.clip_seconds, self._crew.clock, device))
+        limit, clock = settings.clip_seconds, self._supervisor.clock
+        self._supervisor.children.append(Child(role, setup, environment, limit, clock, device, probing))
 
-    def _hand_out(self, groups: Groups) -> None:
+    def _assign_tasks(self, groups: Groups) -> None:
         """Gives every reader that has nothing a sample, and every explainer a batch more than it is at."""
-        able = [child for child in self._crew.children if child.takes_tasks]
+        able = [child for child in self._supervisor.children if child.takes_tasks]
         for child in able:
-            if child.on_trial:
+            if child.probing:
                 if not child.tasks:
-                    child.give(_TASKS[child.role], self._proofs[child.role], [], self._crew.clock)
+                    child.assign(_TASKS[child.role], self._probes[child.role], [], self._supervisor.clock)
             elif child.role == READ and not child.tasks and groups.to_read:
                 clip = groups.to_read.popleft()
-                child.give(Kind.SAMPLE, [_dump(clip.sample)], [clip], self._crew.clock)
-        explainers = [child for child in able if child.role == EXPLAIN and not child.on_trial]
+                child.assign(Kind.SAMPLE, [_dump(clip.sample)], [clip], self._supervisor.clock)
+        explainers = [child for child in able if child.role == EXPLAIN and not child.probing]
         while groups.to_explain and explainers:
             child = min(explainers, key=lambda child: len(child.tasks))
             if len(child.tasks) >= _AHEAD:
                 return
             clips = groups.to_explain.popleft()
-            child.give(Kind.BATCH, _batch(clips), clips, self._crew.clock)
+            child.assign(Kind.BATCH, _batch(clips), clips, self._supervisor.clock)
 
-    def _heard(self, child: Child, kind: Kind, body: memoryview) -> None:
+    def _handle(self, child: Child, kind: Kind, body: memoryview) -> None:
         if kind is Kind.READY:
-            self._greet(child, _load(body))
+            self._mark_ready(child, _load(body))
         elif kind is Kind.REFUSED:
             if child.role not in self._worked:
                 raise InputError(bytes(body).decode())
-            child.condemn(bytes(body).decode())
+            child.mark_failed(bytes(body).decode())
         elif not child.tasks or self._groups is None:
             raise BrokenChannelError(f"{kind.name} without a task")
         elif kind is Kind.BEGIN:
-            child.begun = True
+            child.begin()
         else:
-            clips = child.tasks[0]
-            rows = _load(body) if kind is Kind.ROWS else []  # while the clips are still in its hands
-            child.tasks.popleft()
-            child.begun = child.on_trial = False
+            rows = _load(body) if kind is Kind.ROWS else []  # before the task counts as done
+            clips = child.finish()
             self._deaths[child.role] = 0
             if clips and kind is Kind.PREPARED:
-                self._proofs[READ] = [_dump(clips[0].sample)]
+                self._probes[READ] = [_dump(clips[0].sample)]
                 self._groups.prepared(clips[0], body)
             elif clips and kind is Kind.ROWS:
-                self._proofs[EXPLAIN] = _batch(clips[:1])
+                self._probes[EXPLAIN] = _batch(clips[:1])
                 self._groups.explained(clips, rows)
             elif clips:
                 self._groups.failed(clips, child.role, bytes(body).decode())
 
-    def _greet(self, child: Child, hello: Hello | None) -> None:
-        if hello is not None:
-            if self._hello is None:
-                self._hello = hello
-            elif hello.weights != self._hello.weights:
+    def _mark_ready(self, child: Child, ready: Ready | None) -> None:
+        if ready is not None:
+            if self._ready is None:
+                self._ready = ready
+            elif ready.weights != self._ready.weights:
                 raise InputError(
                     f"model={self._setup.model} must stay the same during an audit; "
-                    f"its weights were {self._hello.weights} and are {hello.weights}"
+                    f"its weights were {self._ready.weights} and are {ready.weights}"
                 )
-        child.ready = True
+        child.mark_ready()
         self._worked.add(child.role)
 
-    def _ended(self, child: Child, reason: str) -> None:
+    def _replace(self, child: Child, reason: str) -> None:
         """Puts another process in the place of one that is gone, and takes care of what it had in its hands."""
-        tasks = list(child.tasks)
+        current, waiting = child.unfinished()
         if self._groups is not None:
-            for clips in reversed(tasks[1:] if child.begun else tasks):
+            for clips in reversed(waiting):
                 if clips:
                     self._groups.give_back(clips, child.role)
-            if child.begun and tasks[0]:
-                self._groups.died(tasks[0], child.role, reason)
+            if current:
+                self._groups.died(current, child.role, reason)
         self._deaths[child.role] += 1
         dying = self._deaths[child.role] > self._setup.settings.max_restarts
-        if dying and (child.on_trial or child.role not in self._proofs):
+        if dying and (child.probing or child.role not in self._probes):
             raise InputError(
                 f"processes must be able to {child.role} clips; "
                 f"{self._deaths[child.role]} died one after the other, the last one: {reason}"
             )
-        self._add(child.role, child.device)
-        self._crew.children[-1].on_trial = dying
+        self._add(child.role, child.device, probing=dying)
 
 
 def _cores() -> int:

@@ -50,7 +50,7 @@ def main(role: str) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the driver to act on; one sent to all would blame a clip
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _leave_it)
+            signal.signal(getattr(signal, name), _ignore_signal)
             signal.siginterrupt(getattr(signal, name), False)
     tasks: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_take, args=(tasks_from, tasks), daemon=True).start()
@@ -59,8 +59,7 @@ def main(role: str) -> None:
         factory, arguments, limit = pickle.loads(setup)
         module, _, name = factory.partition(":")
         worker = getattr(importlib.import_module(module), name)(*arguments)
-        hello = worker.hello if role == "explain" else None
-        ready = pickle.dumps(hello, pickle.HIGHEST_PROTOCOL)
+        ready = pickle.dumps(worker.ready if role == "explain" else None, pickle.HIGHEST_PROTOCOL)
     except BaseException as error:  # noqa: BLE001 - all that keeps it from working is told to the driver
         text = describe(error)
         if not isinstance(error, InputError):
@@ -136,8 +135,8 @@ def _take(pipe: int, tasks: SimpleQueue[Task]) -> None:
         os._exit(0)
 
 
-def _leave_it(number: int, frame: object) -> None:
-    """Takes a signal without a change; unlike one that is ignored, programs started from here do get it."""
+def _ignore_signal(number: int, frame: object) -> None:
+    """Takes a signal without a change; unlike with SIG_IGN, programs started from here do get it."""
 
 
 def _encode(text: str) -> bytes:

@@ -16,8 +16,8 @@ _TICK = 0.2  # seconds between looks at the processes
 _LONGEST_STEP = 1.0  # seconds that count at most between two looks; the rest, the driver was away and heard nobody
 
 
-class Crew:
-    """Processes that were started.
+class Supervisor:
+    """Listens to the processes that were started, and reaps those that end.
 
     Attributes:
         children: those that, as far as is known, live.
@@ -59,7 +59,7 @@ class Crew:
         self._looked = now
         for child in tuple(self.children):
             child.trim()
-            child.watch(self.clock)
+            child.check_timeout(self.clock)
             if child.has_ended():  # seen here where a program that it started keeps its pipe open
                 self._hear(child)
                 if child in self.children:
@@ -69,17 +69,17 @@ class Crew:
         """Ends all processes at once."""
         children, self.children = self.children, []
         for child in children:
-            child.condemn("closed")
+            child.mark_failed("closed")
             child.kill()
         for child in children:
-            child.bury()
+            child.reap()
 
     def _hear(self, child: Child) -> None:
         try:
             for kind, body in child.inbox.receive():
                 self._heard(child, kind, body)
         except BrokenChannelError as error:
-            child.condemn(f"sent {error}")
+            child.mark_failed(f"sent {error}")
             self._end(child)
             return
         if child.inbox.ended:
@@ -87,4 +87,4 @@ class Crew:
 
     def _end(self, child: Child) -> None:
         self.children.remove(child)
-        self._ended(child, child.bury())
+        self._ended(child, child.reap())
