@@ -1,15 +1,18 @@
-"""Parquet files, opened such that a process may end at any time."""
+"""Parquet files, opened such that a process may end at any time, and read whatever version wrote them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aosa_fast.boundary import open_file
+from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 
@@ -35,3 +38,30 @@ def open_parquet(path: str | os.PathLike[str], **options: Any) -> Iterator[pq.Pa
     open_file(path).close()  # its errors say more
     with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file, **options) as parquet:
         yield parquet
+
+
+def read_columns(path: Path, parquet: pq.ParquetFile, schema: pa.Schema, required: Sequence[str] = ()) -> pa.Table:
+    """The columns of a schema, whatever the file has: null where it lacks one, and nothing of what else it has.
+
+    So files are read that an older version wrote, before a column came, and those of a newer one.
+
+    Raises:
+        InputError: a required column is missing or has nulls, or one has another type.
+        pyarrow.ArrowException: the file is damaged.
+    """
+    import pyarrow as pa
+
+    there = {field.name: field.type for field in parquet.schema_arrow}
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if name in required and name not in there:
+            raise InputError(f"{path}: must have a column {name}; it has none")
+        if not there.get(name, kind).equals(kind):
+            raise InputError(f"{path}: must have {kind} in its column {name}; got {there[name]}")
+    table = parquet.read([name for name in schema.names if name in there])
+    table.validate(full=True)  # else text that is no UTF-8 would be found out by whoever reads it
+    for name in required:
+        if table[name].null_count:
+            raise InputError(f"{path}: must have {name} in each row; one is missing")
+    rows = parquet.metadata.num_rows
+    columns = [table[field.name] if field.name in there else pa.nulls(rows, field.type) for field in schema]
+    return pa.table(columns, schema=schema)

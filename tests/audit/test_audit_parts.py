@@ -16,6 +16,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from aosa_fast.audit.findings.clips import from_table
+from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.store import parts, run_folder
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed, iter_rows, read_rows
 from aosa_fast.audit.store.schema import SCHEMA
@@ -623,13 +625,17 @@ def spoil(path: Path, how: str) -> str:
     if how == "another format":
         pq.write_table(table.replace_schema_metadata({"aosa_fast_audit": "2"}), path)
         return "must be a part of an audit of format 1; got 2"
-    if how == "a column less":
-        pq.write_table(table.drop_columns(["score"]), path)
-        return "must have the columns of format 1; it has others"
+    if how == "another type":
+        place = table.column_names.index("score")
+        pq.write_table(table.set_column(place, "score", table["score"].cast(pa.string())), path)
+        return "must have double in its column score; got string"
+    if how == "no column id":
+        pq.write_table(table.drop_columns(["id"]), path)
+        return "must have a column id; it has none"
     if how == "no id":
         column = pa.array([None] * len(table), pa.string())
         pq.write_table(table.set_column(0, "id", column), path)
-        return "must have an id and a status in each row; one is missing"
+        return "must have id in each row; one is missing"
     if how == "text that is none":
         ends = pa.py_buffer(np.array([0, 1], np.int32))
         column = pa.StringArray.from_buffers(1, ends, pa.py_buffer(b"\xff"))
@@ -641,10 +647,10 @@ def spoil(path: Path, how: str) -> str:
 
 
 FILES = ["text", "folder", "link to nothing", "one byte"]
-TABLES = ["another table", "another format", "a column less", "no id", "text that is none"]
+TABLES = ["another table", "another format", "no column id", "no id", "text that is none"]
 
 
-@pytest.mark.parametrize("how", [*FILES, *TABLES, "another name"])
+@pytest.mark.parametrize("how", [*FILES, *TABLES, "another type", "another name"])
 def test_a_file_that_is_no_part_is_one_line_that_names_it(tmp_path: Path, how: str) -> None:
     noise = np.random.default_rng(0).bytes(900)  # zstd stores it as it is
     write(tmp_path, [fake_row("a")])
@@ -653,13 +659,27 @@ def test_a_file_that_is_no_part_is_one_line_that_names_it(tmp_path: Path, how: s
     rule = spoil(path, how)
     name = path.with_name("copy.parquet") if how == "another name" else path
     readers = [lambda: read_rows(tmp_path), lambda: list(iter_rows(tmp_path))]
-    if how != "one byte":  # which the others do not look at
+    if how not in ("one byte", "another type"):  # which the others do not look at
         readers += [lambda: done_ids(tmp_path), lambda: PartWriter(tmp_path, ONE), lambda: read_rows(tmp_path, ["id"])]
     for read in readers:
         with pytest.raises(InputError) as caught:
             read()
         assert str(caught.value).startswith(f"{name}: {rule}")
         assert "\n" not in str(caught.value)
+
+
+def test_parts_of_another_version_are_read_with_the_columns_that_they_have(tmp_path: Path) -> None:
+    write(tmp_path, [fake_row("a"), fake_row("b", status="error", error="bad")])
+    path = tmp_path / "clips" / "part-1of1-000000.parquet"
+    table = pq.read_table(path).drop_columns(["spread", "agreement", "grid_around"])
+    pq.write_table(table.append_column("later", pa.array([1, 2])), path)
+    write(tmp_path, [fake_row("c")])
+    assert [value is None for value in read_rows(tmp_path)["spread"].to_pylist()] == [True, True, False]
+    assert read_rows(tmp_path, ["agreement"]).num_rows == 3
+    assert [row["spread"] for row in find_rows(tmp_path, ["a"], ["id", "spread"])] == [None]
+    assert drop_failed(tmp_path, ONE) == 1
+    assert pq.read_table(path)["later"].to_pylist() == [1]
+    assert from_table(read_rows(tmp_path)).has_map.tolist() == [True, True]
 
 
 def test_a_clip_with_two_rows_is_refused_with_its_id_and_both_files(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aosa_fast.audit.store.schema import MEASURES
+from aosa_fast.audit.measures import MEASURES
 
 CLASS_NAMES = ("sit", "stand", "walk", "run", "jump")
 

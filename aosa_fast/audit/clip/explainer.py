@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from aosa_fast.audit.clip.measures import agreement, measure
+from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.settings import Ready, Setup
 from aosa_fast.audit.store.compact import pack_map
 from aosa_fast.audit.store.dense import quantise
-from aosa_fast.audit.store.schema import MEASURES
 from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row, plain_text
 from aosa_fast.audit.workers.worker import is_broken_device
 from aosa_fast.config import Config

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.store.parts import read_rows
-from aosa_fast.audit.store.schema import GRID, MEASURES, WINDOW
+from aosa_fast.audit.store.schema import GRID, WINDOW
 from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 

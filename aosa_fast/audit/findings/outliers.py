@@ -7,17 +7,9 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.types import OUTLIER, UNEXPLAINED, Finding
+from aosa_fast.audit.measures import MEASURES
 
-_COMPARED = {
-    "share_border": "share on the border",
-    "share_moving": "share on what moves",
-    "share_static": "share on pixels that never change",
-    "best_frame_share": "share of the best frame",
-    "effective_area": "effective area",
-    "centroid_x": "place of the map, from left to right",
-    "centroid_y": "place of the map, from top to bottom",
-    "spread": "spread of the map",
-}
+_COMPARED = {measure.name: measure.outlier for measure in MEASURES.values() if measure.outlier}
 _LEAST_CLIPS = 12
 _FAR = 6.0  # robust standard deviations
 _LEAST_STEP = 0.02  # a robust standard deviation is at least this: measures are shares of 1

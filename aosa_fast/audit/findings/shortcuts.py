@@ -27,37 +27,25 @@ _LEAST_RING = 8  # of the 28 cells along the sides: a mark in a corner lights up
 _MOST_CLIPS = 50
 
 
-@dataclass(frozen=True, eq=False)
-class Profiles:
+def profiles(clips: Clips, *, less_motion: bool = True) -> dict[str, Floats]:
     """Where the map of each clip lies that its motion does not.
 
-    Attributes:
-        frame: (n, 64) by place in the frame: share of the map less share of the moving pixels.
-        border: (n, 1) the same of all cells along the frame's sides together.
-        time: (n, 8) the same by part of the clip.
-        motion: (n, 81) by offset from the moving object: share of the map, on pixels that do not move.
-        once: (n, 1) the largest share of one frame, whichever it is.
+    Returns:
+        "frame": (n, 64) by place in the frame: share of the map less share of the moving pixels. "border": (n, 1) the
+        same of all cells along the frame's sides together. "time": (n, 8) the same by part of the clip. "motion":
+        (n, 81) by offset from the moving object: share of the map, on pixels that do not move. "once": (n, 1) the
+        largest share of one frame, whichever it is. Without `less_motion` plain shares, from which nothing is taken.
     """
-
-    frame: Floats
-    border: Floats
-    time: Floats
-    motion: Floats
-    once: Floats
-
-    @classmethod
-    def of(cls, clips: Clips, *, less_motion: bool = True) -> Profiles:
-        """The profiles of all clips; without `less_motion` plain shares, from which nothing is taken away."""
-        count = len(clips)
-        excess = clips.grids["grid"] - clips.grids["grid_moving"] if less_motion else clips.grids["grid"]
-        frame = excess.sum(1)
-        return cls(
-            frame=frame.reshape(count, -1),
-            border=frame[:, ring()].sum(1, keepdims=True),
-            time=excess.sum((2, 3)),
-            motion=clips.grids["grid_around"].reshape(count, -1),
-            once=np.nan_to_num(clips["best_frame_share"])[:, None],
-        )
+    count = len(clips)
+    excess = clips.grids["grid"] - clips.grids["grid_moving"] if less_motion else clips.grids["grid"]
+    frame = excess.sum(1)
+    return {
+        "frame": frame.reshape(count, -1),
+        "border": frame[:, ring()].sum(1, keepdims=True),
+        "time": excess.sum((2, 3)),
+        "motion": clips.grids["grid_around"].reshape(count, -1),
+        "once": np.nan_to_num(clips["best_frame_share"])[:, None],
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +83,15 @@ def find_shortcuts(clips: Clips, *, permutations: int = 999, seed: int = 0) -> l
     """
     use = clips.has_map
     labels = clips.target[use]
-    profiles, plain = Profiles.of(clips), Profiles.of(clips, less_motion=False)
+    excess, plain = profiles(clips), profiles(clips, less_motion=False)
     tests: dict[str, Test] = {}
     for name in LEAST_EFFECT:
-        test = compare_classes(getattr(profiles, name)[use], labels, permutations=permutations, seed=seed)
+        test = compare_classes(excess[name][use], labels, permutations=permutations, seed=seed)
         if test is None:
             continue
         # Maps follow the motion in part only. Where it keeps away from, a map has more than the motion even if it has
         # no more there than the maps of other classes: the smaller of the two excesses counts.
-        shares = getattr(plain, name)[use]
+        shares = plain[name][use]
         above = median_excess(np.stack([shares[labels == c].mean(0) for c in test.classes]))
         # One test among several: Bonferroni on top of the correction for classes and cells.
         p_values = np.minimum(test.p_values * len(LEAST_EFFECT), 1)
@@ -114,7 +102,7 @@ def find_shortcuts(clips: Clips, *, permutations: int = 999, seed: int = 0) -> l
     for number, label in enumerate(tests["frame"].classes):
         regions = {name: region for name, test in tests.items() if (region := _region(name, test, number))}
         for region in _choose(regions):
-            findings.append(_describe(clips, region, int(label)))
+            findings.append(_finding(clips, region, int(label), plain[region.profile]))
     return sorted(findings, key=lambda finding: -finding.effect)
 
 
@@ -157,10 +145,10 @@ def _is_ring(region: _Region) -> bool:
     return bool(region.cells[edge].sum() >= _LEAST_RING and region.excess[edge].sum() >= 0.75 * region.effect)
 
 
-def _describe(clips: Clips, region: _Region, label: int) -> Finding:
+def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Finding:
     name = clips.names[label]
     own = (clips.target == label) & clips.has_map
-    shares = _shares(clips, region)
+    shares = plain[:, region.cells].sum(1)
     others = clips.has_map & ~own
     usual = float(np.median([shares[others & (clips.target == c)].mean() for c in np.unique(clips.target[others])]))
     showing = own & (shares >= usual + 0.5 * region.effect)
@@ -185,20 +173,6 @@ def _describe(clips: Clips, region: _Region, label: int) -> Finding:
         boxes=() if frame is None else tuple((int(r), int(c)) for r, c in np.argwhere(frame)),
         frames=tuple(map(int, np.flatnonzero(region.cells))) if region.profile == "time" else (),
     )
-
-
-def _shares(clips: Clips, region: _Region) -> Floats:
-    """(n,) share of each clip's map in the region."""
-    grid = clips.grids["grid"]
-    if region.profile == "frame":
-        return np.asarray(grid.sum(1).reshape(len(clips), -1)[:, region.cells].sum(1))
-    if region.profile == "time":
-        return np.asarray(grid.sum((2, 3))[:, region.cells].sum(1))
-    if region.profile == "border":
-        return np.asarray(grid.sum(1)[:, ring()].sum(1))
-    if region.profile == "motion":
-        return np.asarray(clips.grids["grid_around"].reshape(len(clips), -1)[:, region.cells].sum(1))
-    return np.nan_to_num(clips["best_frame_share"])
 
 
 def _where(clips: Clips, region: _Region, own: NDArray[np.bool_], detail: dict[str, float]) -> tuple[str, str]:

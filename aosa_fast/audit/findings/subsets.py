@@ -11,7 +11,7 @@ from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.clusters import Cluster
 from aosa_fast.audit.findings.permutation import median_of_others
 from aosa_fast.audit.findings.places import AROUND, offset_name, place_name
-from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Profiles
+from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Floats, profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.store.schema import GRID, WINDOW
 
@@ -36,23 +36,21 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
     Raises:
         InputError: scikit-learn, with which scipy comes, is missing.
     """
-    profiles, plain = Profiles.of(clips), Profiles.of(clips, less_motion=False)
+    both = profiles(clips), profiles(clips, less_motion=False)
     classes, members = np.unique(clips.target, return_inverse=True)
     if len(classes) < 2:
         return []
     # Once for all clusters: a mean of every class for every cluster is most of the work where there are many classes.
     usual = {
-        aligned: [median_of_others(_class_means(part, members, len(classes))) for part in parts]
-        for aligned, parts in (("frame", (profiles.frame, plain.frame)), ("motion", (profiles.motion, plain.motion)))
+        aligned: [median_of_others(_class_means(part[aligned], members, len(classes))) for part in both]
+        for aligned in ("frame", "motion")
     }
     tested = sum(map(len, clusters.values()))
     findings = []
     for label, own in clusters.items():
         for cluster in own:
             mine = int(np.searchsorted(classes, label))
-            found = _examine(
-                clips, (profiles, plain), [part[mine] for part in usual[cluster.aligned]], label, cluster, tested
-            )
+            found = _examine(clips, both, [part[mine] for part in usual[cluster.aligned]], label, cluster, tested)
             if found is not None:
                 findings.append(found)
                 break  # the larger cluster speaks for the class
@@ -61,7 +59,7 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
 
 def _examine(
     clips: Clips,
-    profiles: tuple[Profiles, Profiles],
+    both: tuple[dict[str, Floats], dict[str, Floats]],
     usual: Sequence[NDArray[np.floating]],
     label: int,
     cluster: Cluster,
@@ -72,7 +70,7 @@ def _examine(
     if len(cluster.members) < _LEAST_CLIPS or cluster.share > _MOST_SHARE:
         return None
     # Above the motion, and above other classes' maps: as in `find_shortcuts`, the smaller of the two counts.
-    values, plain = (own.frame if cluster.aligned == "frame" else own.motion for own in profiles)
+    values, plain = (own[cluster.aligned] for own in both)
     excess = np.minimum(
         *(part[cluster.members].mean(0) - median for part, median in zip((values, plain), usual, strict=True))
     )

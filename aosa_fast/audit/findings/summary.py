@@ -16,9 +16,9 @@ from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
+from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.store.parts import read_rows
 from aosa_fast.audit.store.run_folder import read_run, read_shards
-from aosa_fast.audit.store.schema import MEASURES
 from aosa_fast.data import describe_unknown
 from aosa_fast.errors import ModelWarning
 

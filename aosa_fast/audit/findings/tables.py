@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aosa_fast.audit.findings.types import AuditSummary
-from aosa_fast.audit.store.schema import MEASURES
+from aosa_fast.audit.measures import MEASURES
 from aosa_fast.video import atomic_path
 
 _TEXTS = pa.list_(pa.string())

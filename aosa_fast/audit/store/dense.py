@@ -35,7 +35,7 @@ from aosa_fast.files import disk_error, make_folder, sync_folder, write_file
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
-FORMAT = 1
+STORE_VERSION = 1
 PER_FILE = 100  # files of `values` that one of the other arrays' files goes with: theirs are small
 _TEMPORARY = ".tmp"
 _RULE = "must be a store of maps that this package wrote"
@@ -238,7 +238,7 @@ def _fill(group: Any, shape: tuple[int, int, int], shard_clips: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr 3.0 warns that version 3 of the format did not have texts yet
         group.create_array("id", dtype=str, **common)
-    group.attrs.update({"aosa_fast_audit": FORMAT, "clips": 0})
+    group.attrs.update({"aosa_fast_audit": STORE_VERSION, "clips": 0})
 
 
 def _durable(path: Path) -> Any:

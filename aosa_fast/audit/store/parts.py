@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aosa_fast.audit.store.run_folder import CLIPS, shard_name
-from aosa_fast.audit.store.schema import FORMAT, SCHEMA
+from aosa_fast.audit.store.schema import SCHEMA, SCHEMA_VERSION
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row
 from aosa_fast.boundary import reading
-from aosa_fast.data.parquet import open_parquet
+from aosa_fast.data.parquet import open_parquet, read_columns
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, list_folder, make_folder, sync_folder, write_file
 
@@ -202,7 +202,9 @@ def drop_failed(folder: Path, shard: tuple[int, int]) -> int:
         count = pc.sum(failed).as_py()
         if not count:
             continue
-        kept = _open(path).filter(pc.invert(failed))
+        with _part(path) as part:
+            # With the columns that it has: a newer version's are not ours to drop.
+            kept = (SCHEMA.empty_table() if part is None else part.read()).filter(pc.invert(failed))
         try:
             if kept.num_rows:
                 _write_part(folder, path, kept)
@@ -301,26 +303,30 @@ def _schema(columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _open(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """These columns of a part. Raises InputError where it is none, or broken."""
-    with reading(path, "must be Parquet in one piece"):
+    """These columns of a part, null where it is older than a column. Raises InputError where it is none, or broken."""
+    with _part(path) as part:
+        if part is None:
+            return schema.empty_table()
+        return read_columns(path, part, schema, [name for name in ("id", "status") if name in schema.names])
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[pq.ParquetFile | None]:
+    """A part; None where it is gone since the folder was listed: the last of its rows was dropped."""
+    with ExitStack() as stack:
+        stack.enter_context(reading(path, "must be Parquet in one piece"))
         try:
-            with open_parquet(path, page_checksum_verification=True) as part:
-                found = part.schema_arrow
-                version = (found.metadata or {}).get(_KEY)
-                if version != str(FORMAT).encode():
-                    got = "none" if version is None else version.decode("utf-8", "replace")
-                    raise InputError(f"{path}: must be a part of an audit of format {FORMAT}; got {got}")
-                if not found.equals(SCHEMA):
-                    raise InputError(f"{path}: must have the columns of format {FORMAT}; it has others")
-                table = part.read(schema.names)
+            part = stack.enter_context(open_parquet(path, page_checksum_verification=True))
         except FileNotFoundError:
             if os.path.lexists(path):
                 raise
-            return schema.empty_table()  # since the folder was listed, the last of its rows was dropped
-        table.validate(full=True)  # else text that is no UTF-8 would be found out by whoever reads it
-        if any(table[name].null_count for name in ("id", "status") if name in table.column_names):
-            raise InputError(f"{path}: must have an id and a status in each row; one is missing")
-        return pa.table(table.select(schema.names).columns, schema=schema)
+            yield None
+            return
+        version = (part.schema_arrow.metadata or {}).get(_KEY)
+        if version != str(SCHEMA_VERSION).encode():
+            got = "none" if version is None else version.decode("utf-8", "replace")
+            raise InputError(f"{path}: must be a part of an audit of format {SCHEMA_VERSION}; got {got}")
+        yield part
 
 
 def _check_unique(paths: Sequence[Path], ids: Sequence[pa.ChunkedArray]) -> None:

@@ -22,7 +22,7 @@ from aosa_fast.files import (
     write_new,
 )
 
-FORMAT = 1
+RUN_VERSION = 1
 RUN = "run.json"
 SHARDS = "shards"
 CLIPS = "clips"
@@ -58,7 +58,7 @@ class RunFolder:
         """
         path = _finish_path(self.folder, self.shard)
         try:
-            _write_json(path, {"format": FORMAT, "shard": list(self.shard), "facts": facts})
+            _write_json(path, {"format": RUN_VERSION, "shard": list(self.shard), "facts": facts})
             sync_folder(path.parent)
         except OSError as error:
             raise disk_error(self.folder, error) from None
@@ -101,7 +101,7 @@ def open_run(folder: Path, identity: dict[str, Any], facts: dict[str, Any], shar
         raise InputError(f"shard must be one of at most {MOST_SHARDS}; got {number}/{count}")
     # Through JSON, so that a tuple and the list that it becomes in the file are the same.
     now = json.loads(json.dumps({**identity, "shards": count}, allow_nan=False))
-    run = {"format": FORMAT, "identity": now, "facts": facts}
+    run = {"format": RUN_VERSION, "identity": now, "facts": facts}
     try:
         has_clips = bool(list_folder(folder / CLIPS, ".parquet"))  # before the next line: clips come after run.json
         if (folder / RUN).exists():
@@ -212,9 +212,9 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     value = read_json(path, "must be JSON")
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") != RUN_VERSION:
         got = value.get("format") if isinstance(value, dict) else value
-        raise InputError(f"{path}: must be of format {FORMAT}; got {_show(got)}")
+        raise InputError(f"{path}: must be of format {RUN_VERSION}; got {_show(got)}")
     return value
 
 

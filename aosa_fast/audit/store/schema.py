@@ -1,4 +1,4 @@
-"""The columns of an audit's rows, one row per clip, as Parquet keeps them (format 1).
+"""The columns of an audit's rows, one row per clip, as Parquet keeps them (version 1 of the schema).
 
 Shares are of the positive part of the map, 0 to 1; null where the map has none, or where a measure has no meaning.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT = 1
+from aosa_fast.audit.measures import MEASURES
+
+SCHEMA_VERSION = 1  # of the columns that all rows have; a column may be added without another one
 GRID = (8, 8, 8)  # cells along time, height and width of the grids that classes are compared on
 WINDOW = 9  # cells a side of the grid round the moving object, each an eighth of the frame
 
@@ -57,29 +59,6 @@ _CHECKS = [
     ("taylor_error", pa.float64()),  # on a sample of clips: mean error of first-order scores over the mean exact drop
     ("taylor_correlation", pa.float64()),
 ]
-# What the map lies on: the field that tubes integrate; with method=aosa the map itself. `area_x` is the share of the
-# voxels that x has; `share_x` / `area_x` is 1 for a flat map.
-MEASURES = (
-    "share_border",
-    "area_border",
-    "share_letterbox",
-    "area_letterbox",
-    "share_static",
-    "area_static",
-    "share_moving",
-    "area_moving",
-    "share_boxes",
-    "area_boxes",
-    "best_frame_share",
-    "effective_frames",
-    "effective_area",
-    "centroid_x",
-    "centroid_y",
-    "centroid_t",
-    "spread",
-    "camera_motion",
-    "agreement",
-)
 _GRIDS = [
     ("grid", _NUMBERS),  # 8 x 8 x 8, time first: share of the positive map in each cell; sums to 1
     ("grid_moving", _NUMBERS),  # the same of the moving pixels
@@ -99,5 +78,5 @@ _TIMES = [(f"seconds_{name}", pa.float32()) for name in ("read", "flow", "motion
 
 SCHEMA = pa.schema(
     [*_CLIP, *_ANSWER, *_CHECKS, *((name, pa.float64()) for name in MEASURES), *_GRIDS, *_MAP, *_TIMES],
-    metadata={"aosa_fast_audit": str(FORMAT)},
+    metadata={"aosa_fast_audit": str(SCHEMA_VERSION)},
 )
