@@ -18,7 +18,7 @@ REGISTRIES = {
     "methods": "aosa_fast.methods.registry:METHODS",
     "models": "aosa_fast.models.registry:FAMILIES",
     "data": "aosa_fast.data.registry:KINDS",
-    "metrics": "aosa_fast.metrics.registry:METRICS",
+    "metrics": "aosa_fast.evaluation.metrics:METRICS",
 }
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 
 from aosa_fast.cli.interrupts import command_line, resumable
-from aosa_fast.cli.progress import show_progress
+from aosa_fast.cli.progress import Show, show_progress
 from aosa_fast.cli.run_explain import changed, check_folder, read_views
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation import DEFAULT_METHODS, Evaluation, Settings, evaluate, parse_entries, write_results
+from aosa_fast.evaluation import DEFAULT_METHODS, Settings, evaluate, parse_entries, write_results
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
-from aosa_fast.evaluation.reproduce import Column, reproduce, scaled, scaled_radius
+from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled, scaled_radius
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
 from aosa_fast.pipeline import explain
@@ -30,67 +33,11 @@ TIMED_CLIPS = 3
 COMPARED = ("grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path")
 EMBEDDED = ("demo", "demo-attention")
 
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """One call of `aosa-fast evaluate`; see its help."""
-
-    data: str
-    model: str
-    methods: list[str]
-    metrics: str
-    target: str
-    annotations: str | None
-    split: str | None
-    limit: int | None
-    per_class: int | None
-    seed: int
-    device: str
-    radius: float | None
-    block: int
-    retry: bool
-    out: Path
-    stride: int | None
-    box: str | None
-    config: Config
+if TYPE_CHECKING:
+    from aosa_fast.cli.evaluate import Compare, Evaluate, Reproduce
 
 
-@dataclass(frozen=True)
-class ReproduceRequest:
-    """One call of `aosa-fast reproduce`; see its help."""
-
-    table: str
-    data: str
-    models: list[str]
-    methods: list[str]
-    annotations: str | None
-    split: str | None
-    limit: int | None
-    per_class: int | None
-    seed: int
-    device: str
-    out: Path | None
-
-
-@dataclass(frozen=True)
-class CompareRequest:
-    """One call of `aosa-fast compare`; see its help."""
-
-    clip: Path
-    model: str
-    methods: list[str]
-    target: str
-    device: str
-    start: str
-    resize: str | None
-    columns: int
-    stride: int | None
-    box: str | None
-    out: Path
-    config: Config
-
-
-def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) -> Evaluation:
+def run_evaluate(request: Evaluate, console: Console, errors: Console) -> None:
     """Evaluates, and writes the rows, the table and the curves.
 
     Raises:
@@ -102,31 +49,21 @@ def run_evaluate(request: EvaluationRequest, console: Console, errors: Console) 
     check_folder(request.out)
     dataset = _dataset(request)
     classifier = load_on(request.model, request.device)
-    config = _scaled(request.config, classifier, request.stride, request.box)
-    radius = scaled_radius(classifier) if request.radius is None else request.radius
-    entries = parse_entries(split_names(request.methods) or DEFAULT_METHODS, config)
-    with (
-        resumable(errors, lambda: _kept(request.out)),
-        show_progress(errors, f"{dataset.name}, {len(dataset)} clips") as report,
-    ):
+    config = _scaled(request, classifier)
+    radius = scaled_radius(classifier) if request.radius_px is None else request.radius_px
+    entries = parse_entries(split_names(request.methods or []) or DEFAULT_METHODS, config)
+    with _working(errors, request.out, f"{dataset.name}, {len(dataset)} clips") as report:
         evaluation = evaluate(
-            dataset,
-            classifier,
-            entries,
-            request.out,
-            replace(settings, radius=radius),
-            model_name=request.model,
-            retry=request.retry,
-            report=report,
-        )
+            dataset, classifier, entries, request.out, replace(settings, radius=radius),
+            model_name=request.model, retry=request.retry, report=report,
+        )  # fmt: skip
     files = write_results(evaluation, request.out, command_line())
-    console.print(files["table"].read_text(encoding="utf-8"), highlight=False, markup=False, soft_wrap=True)
+    _print(console, files["table"].read_text(encoding="utf-8"))
     for name, path in files.items():
-        console.print(f"{name:<10} {path}", highlight=False, markup=False, soft_wrap=True)
-    return evaluation
+        _print(console, f"{name:<10} {path}")
 
 
-def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) -> Path:
+def run_reproduce(request: Reproduce, console: Console, errors: Console) -> None:
     """Runs a table of the paper, and writes it to table.md.
 
     Raises:
@@ -143,46 +80,35 @@ def run_reproduce(request: ReproduceRequest, console: Console, errors: Console) 
         request = replace(request, limit=TIMED_CLIPS)
     dataset = _dataset(request)
     columns = []
-    for place, text in enumerate(request.models or EMBEDDED):
+    for place, text in enumerate(request.model or EMBEDDED):
         heading, equals, spec = text.partition("=")
         if not equals or heading not in table.models:
             heading, spec = "", text
         paper = table.models.index(heading) if heading else min(place, len(table.models) - 1)
-        columns.append(Column(text, paper, load_on(spec, request.device), dataset))
-    with (
-        resumable(errors, lambda: _kept(out)),
-        show_progress(errors, f"table {name}, {len(dataset)} clips") as report,
-    ):
-        text = reproduce(
-            table,
-            columns,
-            out,
-            Settings(seed=request.seed),
-            methods=split_names(request.methods),
-            report=report,
-        )
+        columns.append(ModelOnData(text, paper, load_on(spec, request.device), dataset))
+    methods, settings = split_names(request.methods or []), Settings(seed=request.seed)
+    with _working(errors, out, f"table {name}, {len(dataset)} clips") as report:
+        text = reproduce(table, columns, out, settings, methods=methods, report=report)
     text += f"\n`{command_line()}`\n"
     path = out / "table.md"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"table      {path}", highlight=False, markup=False, soft_wrap=True)
-    return path
+    _print(console, text)
+    _print(console, f"table      {path}")
 
 
-def run_compare(request: CompareRequest, console: Console, errors: Console) -> Path:
+def run_compare(request: Compare, out: Path, console: Console, errors: Console) -> None:
     """Explains a clip with several methods, and writes one picture.
 
     Raises:
         InputError: as `run_evaluate`; the name of the picture does not end in .png or .jpg.
     """
-    if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"out must end in .png or .jpg; got {request.out}")
-    check_folder(request.out.parent, request.out.name)
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"out must end in .png or .jpg; got {out}")
+    check_folder(out.parent, out.name)
     classifier = changed(load_on(request.model, request.device), resize=request.resize)
     _, cropped, display = read_views(request.clip, classifier.preprocessing, request.start)
-    config = _scaled(request.config, classifier, request.stride, request.box)
-    entries = parse_entries(split_names(request.methods) or COMPARED, config)
+    entries = parse_entries(split_names(request.methods or []) or COMPARED, _scaled(request, classifier))
     pictures = torch.from_numpy(cropped[None])
     maps, name, probability = [], "", 0.0
     with show_progress(errors, request.clip.name) as report:
@@ -192,27 +118,34 @@ def run_compare(request: CompareRequest, console: Console, errors: Console) -> P
             name, probability = found.metadata["target"][0], found.metadata["probability"][0]
             maps.append((entry.name, found.saliency[0].numpy(), found.config.unit))
     title = f"why {name}?  (p = {probability:.3f}, {request.model})"
-    sheet = comparison_sheet(display, maps, title=title, columns=request.columns)
-    write_image(request.out, sheet)
-    console.print(f"explained  {name} (p = {probability:.3f})", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"picture    {request.out}", highlight=False, markup=False, soft_wrap=True)
-    return request.out
+    write_image(out, comparison_sheet(display, maps, title=title, columns=request.columns))
+    _print(console, f"explained  {name} (p = {probability:.3f})")
+    _print(console, f"picture    {out}")
 
 
-def _dataset(request: EvaluationRequest | ReproduceRequest) -> Dataset:
+@contextmanager
+def _working(errors: Console, out: Path, title: str) -> Iterator[Show]:
+    """Around what a later run goes on from: shows how far it is, and says what is kept where it is interrupted."""
+    with resumable(errors, lambda: _kept(out)), show_progress(errors, title) as report:
+        yield report
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _dataset(request: Evaluate | Reproduce) -> Dataset:
     dataset = open_dataset(request.data, annotations=request.annotations, split=request.split)
     # All clips too in the drawn order, of which any smaller number is the beginning: clips can be added later.
     limit = len(dataset) if request.limit is None and request.per_class is None else request.limit
     return dataset.select(request.per_class, limit, request.seed)
 
 
-def _scaled(config: Config, classifier: Classifier, stride: int | None, box: str | None) -> Config:
+def _scaled(request: Evaluate | Compare, classifier: Classifier) -> Config:
     """The paper's anchors and boxes, as large against the model's input as they are against the paper's."""
-    return replace(
-        config,
-        stride=scaled(STRIDE, classifier) if stride is None else stride,
-        box=scaled(BOX, classifier) if box is None else read_box(box),
-    )
+    stride = scaled(STRIDE, classifier) if request.stride is None else request.stride
+    box = scaled(BOX, classifier) if request.box is None else read_box(request.box)
+    return replace(request.config, stride=stride, box=box)
 
 
 def _kept(out: Path) -> str:

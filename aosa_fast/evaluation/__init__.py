@@ -1,19 +1,36 @@
-"""Evaluating explanations: methods, metrics and data together (paper IV)."""
+"""Evaluating explanations: methods, metrics and data together (paper IV).
+
+Names are imported when first used: the list of the metrics does without torch.
+"""
 
 from __future__ import annotations
 
-from aosa_fast.evaluation.entries import DEFAULT_METHODS, Entry, parse_entries
-from aosa_fast.evaluation.evaluate import Evaluation, evaluate
-from aosa_fast.evaluation.measure import METRICS, Settings
-from aosa_fast.evaluation.results import write_results
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aosa_fast.evaluation.entries import DEFAULT_METHODS, Entry, parse_entries
+    from aosa_fast.evaluation.measure import Settings
+    from aosa_fast.evaluation.metrics import METRICS
+    from aosa_fast.evaluation.results import write_results
+    from aosa_fast.evaluation.run import Evaluation, evaluate
 
 __all__ = [
-    "DEFAULT_METHODS",
-    "METRICS",
-    "Entry",
-    "Evaluation",
-    "Settings",
-    "evaluate",
-    "parse_entries",
-    "write_results",
-]
+    "DEFAULT_METHODS", "METRICS", "Entry", "Evaluation", "Settings", "evaluate", "parse_entries", "write_results",
+]  # fmt: skip
+
+_HOMES = {
+    **dict.fromkeys(("DEFAULT_METHODS", "Entry", "parse_entries"), "entries"),
+    **dict.fromkeys(("Evaluation", "evaluate"), "run"),
+    "METRICS": "metrics",
+    "Settings": "measure",
+    "write_results": "results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

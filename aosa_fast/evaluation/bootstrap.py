@@ -1,4 +1,7 @@
-"""How sure a mean over clips is: percentile bootstrap (Efron, 1979), clips drawn with replacement."""
+"""How sure a mean over clips is: percentile bootstrap (Efron, 1979), clips drawn with replacement.
+
+Not by `scipy.stats.bootstrap`: SciPy is no dependency, it draws other numbers, and it knows no rate of class by class.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from aosa_fast.errors import InputError
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-LEVEL = 0.95
+LEVEL = 0.95  # of all resamples, the share whose statistic lies within the interval
 
 # Of one sign by chance alone: 2 / 2**5 = 6 % of all sets of 5 clips, and then every resample excludes 0.
 _FEWEST_FOR_A_CLAIM = 6
@@ -76,125 +79,65 @@ class Estimate:
         return self.text()
 
 
-def interval(
-    values: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Estimate:
-    """The mean over clips, weighted or not.
-
-    Args:
-        values: (n,) real, one per clip; NaN for a clip without one, which is left out.
-        weights: (n,) real, at least 0, drawn together with the values; clips of weight 0 are left out.
-        resamples: how often clips are drawn.
-        seed: of the draws; equal arguments give equal estimates.
-        level: share of the means of all resamples that lies within the interval.
-
-    Raises:
-        InputError: shapes that differ, infinite values, negative weights, other numbers out of range.
-    """
+def interval(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The mean over clips of values (n,), NaN for a clip without one; else as `rate_interval`."""
     values = _vector(values, "values")
-    weights = np.ones(len(values)) if weights is None else _vector(weights, "weights", len(values))
-    return ratio_interval(values * weights, weights, resamples=resamples, seed=seed, level=level)
+    return rate_interval(values, np.ones(len(values)), resamples=resamples, seed=seed)
 
 
-def ratio_interval(
-    numerator: ArrayLike,
-    denominator: ArrayLike,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Estimate:
-    """A micro rate, sum(numerator) / sum(denominator) over clips: all frames count the same, but clips are drawn whole.
-
-    Args:
-        numerator: (n,) real, for example hits per clip.
-        denominator: (n,) real, at least 0, for example frames per clip; clips with 0, or NaN in either, are left out.
-        resamples, seed, level: see `interval`.
-
-    Raises:
-        InputError: see `interval`.
-    """
-    table = _table(numerator, denominator)
-    return _estimate(_resample(table, _rate, resamples, seed), _rate(table.sum(0)), len(table), level)
-
-
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
-) -> Estimate:
-    """The mean of a - b over the clips that have both: far surer than the difference of two means.
-
-    Args:
-        a: (n,) real, one per clip.
-        b: (n,) real, of the same clips in the same order.
-        resamples, seed, level: see `interval`.
-
-    Raises:
-        InputError: see `interval`.
-    """
-    first = _vector(a, "a")
-    return interval(first - _vector(b, "b", len(first)), resamples=resamples, seed=seed, level=level)
-
-
-def macro_interval(
+def rate_interval(
     hits: ArrayLike,
     frames: ArrayLike,
-    labels: Sequence[Any] | NDArray[Any],
+    labels: Sequence[Any] | NDArray[Any] | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Estimate:
-    """The mean over classes of each class's own rate, sum(hits) / sum(frames); clips are drawn within their class.
+    """A rate, sum(hits) / sum(frames) over clips: all frames count the same, but clips are drawn whole.
 
-    A class with one clip adds nothing to the width of the interval, which is then too narrow.
+    With labels it is the mean over classes of each class's own rate; clips are drawn within their class. A class with
+    one clip adds nothing to the width of the interval, which is then too narrow.
 
     Args:
         hits: (n,) real, per clip.
         frames: (n,) real, at least 0, per clip; clips with 0, or NaN in either, are left out.
         labels: (n,) numbers or texts.
-        resamples, seed, level: see `interval`.
+        resamples: how often clips are drawn.
+        seed: of the draws; equal arguments give equal estimates.
 
     Raises:
-        InputError: see `interval`.
+        InputError: shapes that differ, infinite values, negative frames, no resamples.
     """
-    table, classes = _table(hits, frames, keep_all=True), np.asarray(labels)
-    if classes.shape != (len(table),):
-        raise InputError(f"labels must have shape ({len(table)},), one per clip; got {classes.shape}")
-    counted = table[:, 1] > 0
-    parts = [table[counted & (classes == label)] for label in np.unique(classes[counted])]
-    if not parts:
-        return _estimate(np.zeros(0), math.nan, 0, level)
-    streams = np.random.SeedSequence(seed).spawn(len(parts))  # so that no two classes draw the same numbers
-    rates = sum(_resample(part, _rate, resamples, stream) for part, stream in zip(parts, streams, strict=True))
-    mean = float(np.mean([_rate(part.sum(0)) for part in parts]))
-    return _estimate(np.asarray(rates) / len(parts), mean, int(counted.sum()), level)
+    top = _vector(hits, "hits")
+    bottom = _vector(frames, "frames", len(top))
+    if (bottom < 0).any():
+        raise InputError(f"frames must be at least 0; got {np.nanmin(bottom)}")
+    counted = (bottom > 0) & ~np.isnan(top)
+    table = np.stack([top, bottom], axis=1)[counted]
+    parts, seeds = [table], [np.random.SeedSequence(seed)]
+    if labels is not None:
+        classes = np.asarray(labels)
+        if classes.shape != top.shape:
+            raise InputError(f"labels must have shape ({len(top)},), one per clip; got {classes.shape}")
+        classes = classes[counted]
+        parts = [table[classes == label] for label in np.unique(classes)] or parts
+        seeds = seeds[0].spawn(len(parts))  # so that no two classes draw the same numbers
+    rates = sum(_resample(part, _rate, resamples, own) for part, own in zip(parts, seeds, strict=True))
+    mean = float(np.mean([_rate(part.sum(0)) for part in parts])) if len(table) else math.nan
+    low, high = _ends(np.asarray(rates) / len(parts)) if len(table) > 1 else (mean, mean)
+    return Estimate(mean, float(low), float(high), len(table))
 
 
-def curve_intervals(
-    curves: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
-) -> tuple[Floats, Floats, Floats]:
-    """Mean of curves over clips, with an interval at each point of its own.
-
-    Args:
-        curves: (n, S) finite, n at least 1.
-        resamples, seed, level: see `interval`.
-
-    Returns:
-        The mean and the ends of the intervals, each (S,) float64.
+def curve_intervals(curves: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Mean of curves (n, S) over clips, and the ends of an interval at each point of its own, (S,) each.
 
     Raises:
-        InputError: another shape, values that are not finite; or see `interval`.
+        InputError: another shape, nothing in it, values that are not finite.
     """
     values = np.asarray(curves, np.float64)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all():
         raise InputError(f"curves must be finite and have shape (n, S), not empty; got {values.shape}")
-    means = _resample(values, lambda sums: sums / len(values), resamples, seed)
-    low, high = _ends(means, level)
+    low, high = _ends(_resample(values, lambda sums: sums / len(values), RESAMPLES, np.random.SeedSequence(0)))
     return values.mean(0), low, high
 
 
@@ -204,10 +147,7 @@ def _rate(sums: Floats) -> Any:
 
 
 def _resample(
-    table: Floats,
-    statistic: Callable[[Floats], Floats],
-    resamples: int,
-    seed: int | np.random.SeedSequence,
+    table: Floats, statistic: Callable[[Floats], Floats], resamples: int, seed: np.random.SeedSequence
 ) -> Floats:
     """The statistic of the column sums of as many tables whose rows are drawn from those of `table` (n, k)."""
     if resamples < 1:
@@ -225,28 +165,8 @@ def _resample(
     return np.concatenate(parts)
 
 
-def _estimate(resampled: Floats, mean: float, n: int, level: float) -> Estimate:
-    if n < 2:
-        return Estimate(float(mean), float(mean), float(mean), n)
-    low, high = _ends(resampled, level)
-    return Estimate(float(mean), float(low), float(high), n)
-
-
-def _ends(resampled: Floats, level: float) -> Any:
-    if not 0 < level < 1:
-        raise InputError(f"level must be above 0 and below 1; got {level}")
-    return np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-
-
-def _table(numerator: ArrayLike, denominator: ArrayLike, *, keep_all: bool = False) -> Floats:
-    """(n, 2) both, without the clips that count nothing, or with zeros in their place."""
-    top = _vector(numerator, "numerator")
-    bottom = _vector(denominator, "denominator", len(top))
-    if (bottom < 0).any():
-        raise InputError(f"weights, frames and denominators must be at least 0; got {np.nanmin(bottom)}")
-    counted = (bottom > 0) & ~np.isnan(top)
-    table = np.where(counted[:, None], np.stack([top, bottom], axis=1), 0.0)
-    return table if keep_all else table[counted]
+def _ends(resampled: Floats) -> Any:
+    return np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
 
 
 def _vector(values: ArrayLike, name: str, length: int | None = None) -> Floats:

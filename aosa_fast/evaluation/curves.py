@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +11,14 @@ import numpy as np
 
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate, Floats, curve_intervals, interval
-from aosa_fast.evaluation.table import BASELINES, Row, rows_by_method
+from aosa_fast.evaluation.metrics import METRICS, Column, Row
+from aosa_fast.evaluation.table import is_baseline, rows_by_method
 from aosa_fast.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS = (
-    ("deletion_curve", "Deletion ↓", "voxels removed, most salient first (%)", -1),
-    ("insertion_curve", "Insertion into the blurred clip ↑", "voxels put back, most salient first (%)", 1),
-    ("insertion_fill_curve", "Insertion into the fill ↑", "voxels put back, most salient first (%)", 1),
-)
+_PANELS = [column for column in METRICS["deletion"].columns if column.kind == "reals"]
 # Okabe and Ito's palette, which colour-blind eyes can tell apart, without the yellow, which is faint on white.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.2, 1.2, 1.2)), (0, (1.1, 1.1)))
@@ -31,7 +27,9 @@ _LONGEST = 34  # characters of a method's name in the legend
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
+class Line:
+    """A method's mean curve over clips, (S,), the ends of its intervals, and the area under it."""
+
     method: str
     mean: Floats
     low: Floats
@@ -62,68 +60,62 @@ def plot_curves(rows: Sequence[Row], methods: Sequence[str], path: str | os.Path
         raise InputError("curves must have matplotlib; it is missing: pip install matplotlib") from None
     if not os.fspath(path).lower().endswith(".png"):
         raise InputError(f"{os.fspath(path)}: must end in .png")
-    found = [(panel, lines) for panel in _PANELS if (lines := _lines(rows, methods, *panel[::3]))]
+    found = [(panel, lines) for panel in _PANELS if (lines := mean_lines(rows, methods, panel))]
     if not found:
-        raise InputError(
-            f"rows must have curves of {', '.join(methods)}; got none of {', '.join(p[0] for p in _PANELS)}"
-        )
-    styles = _styles(methods)
-    entries = max(len(lines) for _, lines in found)
-    legend = 0.3 + 0.2 * entries  # inches, as all that follows
+        keys = ", ".join(panel.key for panel in _PANELS)
+        raise InputError(f"rows must have curves of {', '.join(methods)}; got none of {keys}")
+    styles = line_styles(methods)
+    legend = 0.3 + 0.2 * max(len(lines) for _, lines in found)  # inches, as all that follows
     figure = Figure(figsize=(0.45 + 4.3 * len(found), 4.1 + legend), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     low, high = _limits([line for _, lines in found for line in lines])
-    for i, ((_, title, label, _), lines) in enumerate(found):
+    for i, (panel, lines) in enumerate(found):
         width, height = figure.get_size_inches()
         axes = figure.add_axes(((0.7 + 4.3 * i) / width, (0.65 + legend) / height, 3.75 / width, 3.1 / height))
         _draw(axes, lines, styles)
-        axes.set(title=title, xlabel=label, xlim=(0, 100), ylim=(low, high))
+        axes.set(title=panel.heading, xlabel=panel.meaning, xlim=(0, 100), ylim=(low, high))
         if i == 0:
             axes.set_ylabel("score of the class, mean over clips")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _lines(rows: Sequence[Row], methods: Sequence[str], key: str, better: int) -> list[_Line]:
+def mean_lines(rows: Sequence[Row], methods: Sequence[str], column: Column) -> list[Line]:
     """The methods that have this curve, best area first, baselines last."""
     own = rows_by_method(rows)
-    lines: list[_Line] = []
+    lines: list[Line] = []
     for method in methods:
-        curves = [_curve(row, key) for row in own.get(method, {}).values()]
-        known = [curve for curve in curves if curve is not None]
-        if not known:
+        values = [row.get(column.key) for row in own.get(method, {}).values()]
+        # pandas reads a missing list as NaN.
+        curves = [np.asarray(value, np.float64) for value in values if isinstance(value, Sequence | np.ndarray)]
+        if not curves:
             continue
-        length = len(lines[0].mean) if lines else len(known[0])
-        for curve in known:
+        length = len(lines[0].mean) if lines else len(curves[0])
+        for curve in curves:
             if len(curve) != length or length < 2 or not np.isfinite(curve).all():
                 raise InputError(
-                    f"{key} must be finite, of one length for all clips, at least 2; got {len(curve)} and {length} "
-                    f"values for {method}"
+                    f"{column.key} must be finite, of one length for all clips, at least 2; got {len(curve)} and "
+                    f"{length} values for {method}"
                 )
-        table = np.stack(known)
+        table = np.stack(curves)
         areas = (table[:, 1:] + table[:, :-1]).mean(1) / 2
-        lines.append(_Line(method, *curve_intervals(table), interval(areas)))
-    return sorted(lines, key=lambda line: (_base(line.method) in BASELINES, -better * line.area.mean))
+        lines.append(Line(method, *curve_intervals(table), interval(areas)))
+    return sorted(lines, key=lambda line: (is_baseline(line.method), -column.better * line.area.mean))
 
 
-def _curve(row: Row, key: str) -> Floats | None:
-    value = row.get(key)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return np.asarray(value, np.float64).reshape(-1)
-
-
-def _styles(methods: Sequence[str]) -> dict[str, tuple[str, Any]]:
+def line_styles(methods: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dashes of each method, the same in all panels."""
-    ranked = [method for method in methods if _base(method) not in BASELINES]
+    ranked = [method for method in methods if not is_baseline(method)]
     styles = {
         method: (_COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)])
         for i, method in enumerate(ranked)
     }
-    return styles | {method: _GREYS[_base(method)] for method in methods if _base(method) in BASELINES}
+    return styles | {
+        method: _GREYS.get(method.partition(":")[0], _GREYS["random"]) for method in methods if is_baseline(method)
+    }
 
 
-def _limits(lines: Sequence[_Line]) -> tuple[float, float]:
+def _limits(lines: Sequence[Line]) -> tuple[float, float]:
     """One scale for all panels, from 0, since their areas are compared."""
     low = min(0.0, *(float(line.low.min()) for line in lines))
     high = max(1e-9, *(float(line.high.max()) for line in lines))
@@ -131,12 +123,12 @@ def _limits(lines: Sequence[_Line]) -> tuple[float, float]:
     return low - room * (low < 0), high + room
 
 
-def _draw(axes: Axes, lines: Sequence[_Line], styles: dict[str, tuple[str, Any]]) -> None:
+def _draw(axes: Axes, lines: Sequence[Line], styles: dict[str, tuple[str, Any]]) -> None:
     handles = []
     for line in lines:
         color, dashes = styles[line.method]
         at = np.linspace(0, 100, len(line.mean))
-        rank = 1 if _base(line.method) in BASELINES else 2
+        rank = 1 if is_baseline(line.method) else 2
         axes.fill_between(at, line.low, line.high, color=color, alpha=0.13, linewidth=0, zorder=rank)
         handles += axes.plot(at, line.mean, color=color, linestyle=dashes, linewidth=1.7, zorder=rank + 2)
     most = max(line.area.n for line in lines)
@@ -167,7 +159,3 @@ def _draw(axes: Axes, lines: Sequence[_Line], styles: dict[str, tuple[str, Any]]
 def _short(method: str) -> str:
     line = " ".join(method.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
-
-
-def _base(method: str) -> str:
-    return method.partition(":")[0]

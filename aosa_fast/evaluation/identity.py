@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,36 +23,42 @@ if TYPE_CHECKING:
     from aosa_fast.data import Dataset, Sample
 
 
-def match_classes(dataset: Dataset, classifier: Classifier, settings: Settings) -> dict[int, int]:
+def match_classes(
+    name: str, class_names: Sequence[str] | None, labels: Iterable[int], classifier: Classifier, *, all_known: bool
+) -> dict[int, int]:
     """The model's index of each class of the data that a clip has.
 
-    Labels without names are the model's own indices. Where the predictions are explained, classes that the model does
-    not know are left out; `aosa_fast.data.unknown_labels` says which.
+    Args:
+        name: of the data, for messages.
+        class_names: of the data, by label; without, labels are the model's own indices.
+        labels: that clips have.
+        classifier: the model.
+        all_known: whether named classes that the model does not know are refused, and not left out.
+
+    Raises:
+        InputError: classes that the model does not know, or whose names cannot be compared with its own.
     """
     from aosa_fast.data import match_labels
 
-    used = sorted({sample.label for sample in dataset.samples if sample.label is not None})
-    if not dataset.class_names:
-        if settings.target == "label" and all(sample.label is None for sample in dataset.samples):
-            raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
+    used = sorted(set(labels))
+    if not class_names:
         count = (len(classifier.class_names) if classifier.class_names else _class_count(classifier)) if used else 0
         return {label: label for label in used if 0 <= label < count}
     if classifier.class_names is None:
-        count, wanted = _class_count(classifier), len(dataset.class_names)
+        count, wanted = _class_count(classifier), len(class_names)
         if count == wanted:
             return {label: label for label in used}  # in the same order, as far as can be known
-        if settings.target == "pred":
+        if not all_known:
             return {}
         raise InputError(
-            f"model must have class names for {dataset.name}, which has {wanted} classes; it has {count} without names"
+            f"model must have class names for {name}, which has {wanted} classes; it has {count} without names"
         )
-    if settings.target == "label":
-        names = [dataset.class_names[label] for label in used]
-        return dict(zip(used, match_labels(names, classifier.class_names), strict=True))
+    if all_known:
+        return dict(zip(used, match_labels([class_names[i] for i in used], classifier.class_names), strict=True))
     matched = {}
     for label in used:
         with suppress(InputError):
-            matched[label] = match_labels([dataset.class_names[label]], classifier.class_names)[0]
+            matched[label] = match_labels([class_names[label]], classifier.class_names)[0]
     return matched
 
 
@@ -66,9 +73,8 @@ def _class_count(classifier: Classifier) -> int:
 
 def sample_hash(sample: Sample, label: int | None) -> str:
     """All that a row depends on beside the settings, but the file's content: its path, part, class and boxes."""
-    digest = hashlib.sha256(
-        repr((sample.path, label, sample.start, sample.end, sample.seed)).encode("utf-8", "replace")
-    )
+    facts = sample.path, label, sample.start, sample.end, sample.seed
+    digest = hashlib.sha256(repr(facts).encode("utf-8", "replace"))
     if sample.boxes is not None:
         for values in (sample.boxes.frames, sample.boxes.tracks, sample.boxes.corners):
             digest.update(values.tobytes())
@@ -77,14 +83,13 @@ def sample_hash(sample: Sample, label: int | None) -> str:
 
 def describe_run(dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str) -> dict[str, Any]:
     """What all values depend on, in plain types; a folder holds runs with the same of it only."""
-    facts = {**asdict(settings), "metrics": list(settings.metrics)}
     return {
         "format": 1,
         "data": dataset.name,
         "model": model_name or type(classifier.network).__name__,
         "weights": weights_hash(classifier.network),
         "preprocessing": classifier.preprocessing.as_dict(),
-        "settings": facts,
+        "settings": {**asdict(settings), "metrics": list(settings.metrics)},
         "version": __version__,
     }
 

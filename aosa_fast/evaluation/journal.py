@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from aosa_fast.errors import InputError
+from aosa_fast.evaluation.metrics import Row
 from aosa_fast.files import Record
 
-Row = dict[str, Any]
 FILE = "journal.jsonl"
 
 
@@ -19,11 +19,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        """Opens the record of an earlier run, or begins one.
-
-        Args:
-            folder: made if it is missing.
-            identity: what the values depend on; an earlier run must have had the same.
+        """Opens the record of an earlier run, which must have had the same identity, or begins one.
 
         Raises:
             InputError: the folder holds another run, is in use by one, or cannot be written.
@@ -31,9 +27,8 @@ class Journal:
         self._folder, self._identity = folder, identity
         self.blocks: dict[tuple[str, int], list[Row]] = {}
         self._configs: dict[str, str] = {}
-        self._record = Record(
-            folder, FILE, take=self._take, what="an evaluation", alone=f"another run writes to its {FILE}"
-        )
+        alone = f"another run writes to its {FILE}"
+        self._record = Record(folder, FILE, take=self._take, what="an evaluation", alone=alone)
         if self._record.empty:
             try:
                 self._record.add({"identity": identity})
@@ -42,11 +37,7 @@ class Journal:
                 raise
 
     def check(self, entry: str, config: str) -> None:
-        """Refuses an entry that is recorded with another config.
-
-        Raises:
-            InputError: as said.
-        """
+        """Raises InputError for an entry that is recorded with another config."""
         if self._configs.get(entry, config) != config:
             raise InputError(f"{self._folder}: must hold {entry} with the same options; it holds it with others")
 
@@ -66,18 +57,17 @@ class Journal:
 
     def _take(self, number: int, line: Any) -> None:
         if number == 1:
-            _compare(self._folder, dict(line["identity"]), self._identity)
+            self._compare(dict(line["identity"]))
         else:
             self._configs[line["entry"]] = line["config"]
             rows = [{**row, "clip": str(row["clip"]), "status": str(row["status"])} for row in line["rows"]]
             self.blocks[str(line["entry"]), int(line["block"])] = rows
 
-
-def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if "resize" in now.get("preprocessing", {}):  # which is younger than the format
-        before["preprocessing"] = {"resize": "short", **before.get("preprocessing", {})}
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            raise InputError(
-                f"{folder}: must hold the same {name}; it holds {before.get(name)}, and now is {now.get(name)}"
-            )
+    def _compare(self, before: dict[str, Any]) -> None:
+        now = self._identity
+        if "resize" in now.get("preprocessing", {}):  # which is younger than the format
+            before["preprocessing"] = {"resize": "short", **before.get("preprocessing", {})}
+        for name in {**before, **now}:
+            then, current = before.get(name), now.get(name)
+            if then != current:
+                raise InputError(f"{self._folder}: must hold the same {name}; it holds {then}, and now is {current}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from torch import nn
@@ -15,9 +15,9 @@ from aosa_fast.data import Dataset
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry, parse_entries
-from aosa_fast.evaluation.evaluate import Report, evaluate
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
+from aosa_fast.evaluation.run import Report, evaluate
 from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.files import refuse_link
@@ -26,11 +26,8 @@ from aosa_fast.models.anatomy import find_anatomy
 
 # Beyond the paper: its own rows would say little without a map that knows nothing, and AOSA-path is a row like others.
 ADDED = ("aosa-path", "random", "centre")
-RADIUS, OSA_STRIDE, SIDE = (
-    7.0,
-    8,
-    112,
-)  # of the pointing game's disk and of OSA, and the side they are meant for, pixels
+RADIUS, OSA_STRIDE = 7.0, 8  # of the pointing game's disk, and of OSA, pixels
+SIDE = 112  # of the input that they are meant for
 HALF = ":half-stride"
 _HEADINGS = {
     "deletion": "deletion", "insertion": "insertion", "overall": "over-all", "spt": "S-PT", "seconds": "seconds",
@@ -39,11 +36,11 @@ _HEADINGS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """A model on some data.
+class ModelOnData:
+    """A model on some data: a measured column.
 
     Attributes:
-        name: what the measured column is called.
+        name: what the column is called.
         paper: which of the table's models it stands for: its settings are used.
         classifier: the model.
         dataset: the clips.
@@ -53,19 +50,6 @@ class Column:
     paper: int
     classifier: Classifier
     dataset: Dataset
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A column of results.
-
-    Attributes:
-        cells: by method, an estimate for each quantity; None where there is none.
-        note: settings and clips.
-    """
-
-    cells: dict[str, list[Estimate | None]]
-    note: str
 
 
 def scaled(pixels: int, classifier: Classifier, side: int = SIDE) -> int:
@@ -78,25 +62,16 @@ def scaled_radius(classifier: Classifier) -> float:
     return RADIUS * min(classifier.preprocessing.crop) / SIDE
 
 
-def settings_of(table: Table, column: Column, settings: Settings) -> tuple[Config, Settings]:
-    """The paper's settings for a model, scaled to its input's side where that is another than the paper's."""
-    model, side = column.classifier, table.side[column.paper]
-    stride, box = (scaled(pixels[column.paper], model, side) for pixels in (table.stride, table.box))
-    config = Config(stride=stride, box=box, seed=settings.seed)
-    metrics = ("pointing",) if table.quantities == ("spt",) else ("deletion", "pointing")
-    return config, dataclasses.replace(settings, metrics=metrics, radius=scaled_radius(model))
-
-
 def reproduce(
     table: Table,
-    columns: Sequence[Column],
+    columns: Sequence[ModelOnData],
     out: Path,
     settings: Settings,
     *,
     methods: Sequence[str] = (),
     report: Report | None = None,
 ) -> str:
-    """Runs a table, and puts what came out beside the paper's numbers.
+    """Runs a table, and puts what came out beside the paper's numbers, as Markdown.
 
     Args:
         table: which.
@@ -106,47 +81,57 @@ def reproduce(
         methods: rows in place of the table's and `ADDED`.
         report: as for `evaluate`.
 
-    Returns:
-        Markdown.
-
     Raises:
         InputError: as `evaluate`; S-PT of data without boxes.
     """
-    rows = tuple(methods) or table.methods + tuple(name for name in ADDED if name not in table.methods)
-    timed = table.quantities == ("seconds",)
+    rows = list(methods) or list(dict.fromkeys((*table.values, *ADDED)))
+    metrics = ("pointing",) if table.quantities == ("spt",) else ("deletion", "pointing")
     quantities = table.quantities
     if "overall" in quantities or "insertion" in quantities:
         quantities = (*quantities, "overall_fill")
-    keys = ["spt_micro" if quantity == "spt" else quantity for quantity in quantities]
     names: list[str] = []
-    measured = []
+    cells, notes = [], []
     for column in columns:
-        config, own = settings_of(table, column, settings)
-        entries = _entries(rows, config, column)
+        # The paper's settings, scaled to the input's side where that is another than the paper's.
+        model, side = column.classifier, table.side[column.paper]
+        stride, box = (scaled(pixels[column.paper], model, side) for pixels in (table.stride, table.box))
+        entries = _entries(rows, Config(stride=stride, box=box, seed=settings.seed), column)
         names = [entry.name for entry in entries]
-        entries = [entry for entry in entries if _possible(entry, column)]
-        note = f"{column.name}: anchors every {config.stride} pixels, boxes of {config.box}, "
-        if timed:
-            seconds, note_of_times = time_methods(column.classifier, column.dataset, entries, report)
-            measured.append(Measured({name: [value] for name, value in seconds.items()}, note + note_of_times))
-            continue
-        _check_boxes(table, column)
-        folder = out / _folder(column.name)
-        refuse_link(folder, "folder")
-        found = evaluate(column.dataset, column.classifier, entries, folder, own, model_name=column.name, report=report)
-        cells = {
-            summary.method: [summary.estimates[key] if summary.estimates[key].n else None for key in keys]
-            for summary in summarise(found.rows, [entry.name for entry in entries], seed=own.seed)
-        }
-        clips = {row["clip"]: row["status"] for row in found.rows}
-        note += (
-            f"radius {own.radius:g} pixels; {len(clips)} clips, {sum(s == 'error' for s in clips.values())} left out"
-        )
-        measured.append(Measured(cells, f"{note}; seed {own.seed}"))
-    return _markdown(table, columns, names, quantities, measured)
+        entries = [entry for entry in entries if _is_possible(entry, column)]
+        if quantities == ("seconds",):
+            found, note = time_methods(model, column.dataset, entries, report)
+        else:
+            if metrics == ("pointing",):
+                _check_boxes(table, column)
+            own = dataclasses.replace(settings, metrics=metrics, radius=scaled_radius(model))
+            found, note = _measure(column, entries, quantities, out / _folder(column.name), own, report)
+        cells.append(found)
+        notes.append(f"{column.name}: anchors every {stride} pixels, boxes of {box}, {note}.")
+    return _markdown(table, columns, names, quantities, cells, notes)
 
 
-def _entries(rows: Sequence[str], config: Config, column: Column) -> list[Entry]:
+def _measure(
+    column: ModelOnData,
+    entries: list[Entry],
+    quantities: Sequence[str],
+    folder: Path,
+    settings: Settings,
+    report: Report | None,
+) -> tuple[dict[str, list[Estimate]], str]:
+    """By method, an estimate of each quantity; and a note on the clips."""
+    refuse_link(folder, "folder")
+    found = evaluate(
+        column.dataset, column.classifier, entries, folder, settings, model_name=column.name, report=report
+    )
+    summaries = summarise(found.rows, [entry.name for entry in entries], seed=settings.seed)
+    keys = ["spt_micro" if quantity == "spt" else quantity for quantity in quantities]
+    clips = {row["clip"]: row["status"] for row in found.rows}
+    left_out = sum(status == "error" for status in clips.values())
+    note = f"radius {settings.radius:g} pixels; {len(clips)} clips, {left_out} left out; seed {settings.seed}"
+    return {summary.method: [summary.estimates[key] for key in keys] for summary in summaries}, note
+
+
+def _entries(rows: Sequence[str], config: Config, column: ModelOnData) -> list[Entry]:
     """The rows as methods; OSA keeps the step that it has in all of the paper, and half-stride is Table V's s = 4."""
     osa_stride = scaled(OSA_STRIDE, column.classifier)
     made: list[Entry] = []
@@ -163,7 +148,7 @@ def _entries(rows: Sequence[str], config: Config, column: Column) -> list[Entry]
     return made
 
 
-def _possible(entry: Entry, column: Column) -> bool:
+def _is_possible(entry: Entry, column: ModelOnData) -> bool:
     """Attention Rollout is for transformers only: the paper has no number for its other model either."""
     if entry.config.method != "attention-rollout":
         return True
@@ -172,10 +157,8 @@ def _possible(entry: Entry, column: Column) -> bool:
     return anatomy is not None and anatomy.attention is not None
 
 
-def _check_boxes(table: Table, column: Column) -> None:
+def _check_boxes(table: Table, column: ModelOnData) -> None:
     """Finds out before hours of work whether the one thing that is asked for can be measured."""
-    if table.quantities != ("spt",):
-        return
     for sample in column.dataset.samples:
         try:
             boxes = column.dataset.read(sample, column.classifier.preprocessing).boxes
@@ -189,23 +172,21 @@ def _check_boxes(table: Table, column: Column) -> None:
 def _folder(name: str) -> str:
     """A folder's name for a model's, which may be a path of any length."""
     plain = "".join(c if c.isalnum() else "-" for c in name)
-    return (
-        plain if len(plain) < 60 and plain == name else f"{plain[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    )
+    return plain if len(plain) < 60 and plain == name else f"{plain[:50]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _markdown(
     table: Table,
-    columns: Sequence[Column],
+    columns: Sequence[ModelOnData],
     methods: Sequence[str],
     quantities: Sequence[str],
-    measured: Sequence[Measured],
+    measured: Sequence[Mapping[str, list[Estimate]]],
+    notes: list[str],
 ) -> str:
     paper = " / ".join(_HEADINGS[name] for name in table.quantities)
     mine = " / ".join(_HEADINGS[name] for name in quantities)
-    how = (
-        "median, and half of the range" if quantities == ("seconds",) else "mean ± half of the 95 % bootstrap interval"
-    )
+    timed = quantities == ("seconds",)
+    how = "median, and half of the range" if timed else "mean ± half of the 95 % bootstrap interval"
     heads = [f"paper: {model}, {table.data}" for model in table.models]
     heads += [f"measured: {column.name}, {column.dataset.name}" for column in columns]
     lines = [
@@ -216,14 +197,13 @@ def _markdown(
         "| method | " + " | ".join(heads) + " |",
         "| --- |" + " --- |" * len(heads),
     ]
-    most = max((cell.n for m in measured for cells in m.cells.values() for cell in cells if cell), default=0)
+    most = max((cell.n for column in measured for cells in column.values() for cell in cells), default=0)
     for name in methods:
-        known = table.values.get(name, ((None,) * len(table.quantities),) * len(table.models))
-        cells = [_numbers(values) for values in known] + [
-            _estimates(column.cells.get(name), most) for column in measured
-        ]
+        known = table.values.get(name, ((None,),) * len(table.models))
+        cells = [_numbers(values) for values in known]
+        cells += [_estimates(column.get(name, []), most) for column in measured]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    notes = [column.note + "." for column in measured] + ([table.note] if table.note else [])
+    notes += [table.note] if table.note else []
     if any("demo" in column.name or column.dataset.name.startswith("rendered") for column in columns):
         notes.append("Other networks and other data than the paper's: only the order of the methods can be compared.")
     if table.number == "VII":
@@ -235,9 +215,7 @@ def _numbers(values: Sequence[Number]) -> str:
     return "-" if all(value is None for value in values) else " / ".join(f"{value:.3f}" for value in values)
 
 
-def _estimates(cells: Sequence[Estimate | None] | None, most: int) -> str:
-    if cells is None:
-        return "-"
-    text = " / ".join("-" if cell is None else str(cell) for cell in cells)
-    count = max((cell.n for cell in cells if cell), default=0)
+def _estimates(cells: Sequence[Estimate], most: int) -> str:
+    count = max((cell.n for cell in cells), default=most)
+    text = " / ".join(map(str, cells)) or "-"
     return text if count == most else f"{text} (n = {count})"

@@ -5,37 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from aosa_fast.evaluation.bootstrap import interval
+from aosa_fast.evaluation.columns import PROTOCOL_SUFFIXES
 from aosa_fast.evaluation.curves import plot_curves
-from aosa_fast.evaluation.evaluate import Evaluation
-from aosa_fast.evaluation.journal import Row
-from aosa_fast.evaluation.measure import PROTOCOL_SUFFIXES
+from aosa_fast.evaluation.metrics import FACTS, METRICS, Metric, Row
+from aosa_fast.evaluation.run import Evaluation
 from aosa_fast.evaluation.table import markdown_table, paired_markdown, summarise
+from aosa_fast.files import atomic_path
 from aosa_fast.libraries import check_libraries
+from aosa_fast.methods.registry import METHODS
 from aosa_fast.metrics import PROTOCOLS
-from aosa_fast.video import atomic_path
 
-_TEXT = ("clip", "method", "path", "sample", "status", "error", "curve_score")
 _SHOWN = 10  # errors that are listed
-_WHOLE = ("label", "target", "prediction", "looped_frames", "damaged_packets", "spt_frames")
-_LISTS = ("deletion_curve", "insertion_curve", "insertion_fill_curve", "sanity_spearman", "sanity_ssim")
-_REAL = (
-    "probability", "seconds", "deletion", "insertion", "overall", "insertion_fill", "overall_fill", "spt_hits",
-    "energy", "energy_chance", "iou", "taylor_error", "taylor_correlation",
-)  # fmt: skip
 
 
-def write_results(evaluation: Evaluation, out: Path, command: str, *, curves: bool = True) -> dict[str, Path]:
+def write_results(evaluation: Evaluation, out: Path, command: str) -> dict[str, Path]:
     """Writes results.parquet, table.md and, with deletion among the metrics, curves.png.
 
     Args:
         evaluation: what was found.
         out: the folder, which exists.
         command: the command line that makes these results.
-        curves: whether to draw the curves.
 
     Returns:
         The files by name.
@@ -44,47 +36,41 @@ def write_results(evaluation: Evaluation, out: Path, command: str, *, curves: bo
         InputError: a library is missing, or the folder cannot be written.
     """
     files = {"rows": out / "results.parquet", "table": out / "table.md"}
-    write_rows(evaluation, files["rows"])
+    _write_rows(evaluation, files["rows"])
     with atomic_path(files["table"]) as temporary:
-        temporary.write_text(str(_text(describe(evaluation, command))), encoding="utf-8")
-    if curves and any(row.get("deletion_curve") for row in evaluation.rows):
+        temporary.write_text(str(_text(_markdown(evaluation, command))), encoding="utf-8")
+    if any(row.get("deletion_curve") for row in evaluation.rows):
         files["curves"] = out / "curves.png"
         plot_curves(evaluation.rows, [entry.name for entry in evaluation.entries], files["curves"])
     return files
 
 
-def write_rows(evaluation: Evaluation, path: Path) -> None:
-    """One row per clip and method; the file's metadata hold the identity of the run, the configs and the protocols.
-
-    Raises:
-        InputError: pyarrow is missing.
-    """
+def _write_rows(evaluation: Evaluation, path: Path) -> None:
+    """One row per clip and method; the file's metadata hold the identity of the run, the configs and the protocols."""
     check_libraries("pyarrow", extra="evaluate")
     import pyarrow
     import pyarrow.parquet
 
-    number = pyarrow.float64()
-    types = [
-        *((name, pyarrow.string()) for name in _TEXT),
-        *((name, pyarrow.int64()) for name in _WHOLE),
-        ("saturated", pyarrow.bool_()),
-        *((name, number) for name in _REAL),
-        *((name, pyarrow.list_(number)) for name in _LISTS),
-        ("sanity_stages", pyarrow.list_(pyarrow.string())),
-    ]
+    text, real = pyarrow.string(), pyarrow.float64()
+    kinds = {
+        "text": text, "whole": pyarrow.int64(), "truth": pyarrow.bool_(), "real": real,
+        "reals": pyarrow.list_(real), "texts": pyarrow.list_(text),
+    }  # fmt: skip
+    columns = [*FACTS, *(column for metric in METRICS.values() for column in metric.columns)]
+    types = [(column.key, kinds[kind]) for kind in kinds for column in columns if column.kind == kind]
     facts = {
         "aosa_fast": evaluation.identity,
         "configs": {entry.name: entry.config.as_dict() for entry in evaluation.entries},
         "protocols": {name: PROTOCOLS[name].as_dict() for name in PROTOCOL_SUFFIXES},
     }
     metadata = {name: json.dumps(value) for name, value in facts.items()}
-    rows = [{name: _text(value) if name in _TEXT else value for name, value in row.items()} for row in evaluation.rows]
+    rows = [{name: _text(value) for name, value in row.items()} for row in evaluation.rows]
     table = pyarrow.Table.from_pylist(rows, pyarrow.schema(types, metadata=metadata))
     with atomic_path(path) as temporary:
         pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
 
-def describe(evaluation: Evaluation, command: str) -> str:
+def _markdown(evaluation: Evaluation, command: str) -> str:
     """The tables with all that is needed to read them, as Markdown."""
     names = [entry.name for entry in evaluation.entries]
     rows, identity = evaluation.rows, evaluation.identity
@@ -99,11 +85,12 @@ def describe(evaluation: Evaluation, command: str) -> str:
         "the column says nothing.",
         markdown_table(summaries),
     ]
-    references = [name for name in names if name.split(":")[0] in ("aosa", "aosa-approx", "aosa-path")]
+    references = [name for name in names if (method := METHODS.get(name.split(":")[0])) and method.has_tubes]
     if references and any(row.get("overall_fill") is not None for row in rows):
         parts.append("## Paired differences")
         parts += [paired_markdown(rows, names, references, column=column) for column in ("overall_fill", "overall")]
-    parts += _other_tables(rows, names, seed)
+    for metric in METRICS.values():
+        parts += _own_table(metric, rows, names, seed) if metric.title else []
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -115,72 +102,58 @@ def _counts(evaluation: Evaluation) -> str:
     for row in rows:
         if row["status"] == "error":
             errors.setdefault(row["clip"], row["error"])
-    labelled = [row for row in good.values() if row["label"] is not None]
     explained = "the true class" if settings["target"] == "label" else "the predicted class"
-    lines = [f"- {len({row['clip'] for row in rows})} clips, seed {settings['seed']}; explained: {explained}"]
-    if labelled:
-        right = sum(row["prediction"] == row["label"] for row in labelled)
-        lines.append(
-            f"- the model is right on {right} of {len(labelled)} clips with a label that it knows "
-            f"({right / len(labelled):.1%})"
-        )
+    lines = [f"{len({row['clip'] for row in rows})} clips, seed {settings['seed']}; explained: {explained}"]
+    right = [row["prediction"] == row["label"] for row in good.values() if row["label"] is not None]
+    if right:
+        share = f"{sum(right)} of {len(right)} clips with a label that it knows ({sum(right) / len(right):.1%})"
+        lines.append(f"the model is right on {share}")
     if evaluation.unknown:
-        lines.append(f"- {evaluation.unknown}")
+        lines.append(evaluation.unknown)
     if errors:
         shown = "; ".join(f"{clip} ({error})" for clip, error in [*errors.items()][:_SHOWN])
         more = "; ..." if len(errors) > _SHOWN else ""
         kept = len(errors.keys() & good.keys())
         some = f", {kept} of them for some methods only" if kept else ""
-        lines.append(f"- {len(errors)} clips left out{some}: {shown}{more}")
+        lines.append(f"{len(errors)} clips left out{some}: {shown}{more}")
     if evaluation.missing:
-        lines.append(f"- {evaluation.missing} clips that the data's lists name are not there")
+        lines.append(f"{evaluation.missing} clips that the data's lists name are not there")
     first = evaluation.entries[0].config
-    lines.append(
-        f"- anchors every {first.stride} pixels, boxes of {'x'.join(map(str, first.box_size))}, {first.partners} "
+    lines += [
+        f"anchors every {first.stride} pixels, boxes of {'x'.join(map(str, first.box_size))}, {first.partners} "
         "partners, where the method's name does not say otherwise; radius of the pointing game "
-        f"{settings['radius']:g} pixels"
-    )
-    lines.append(
-        f"- weights {identity['weights']}, aosa_fast {identity['version']}, blocks of {settings['block']} clips; times "
-        "as they came while this ran, `aosa-fast reproduce V` times methods one by one"
-    )
-    return "\n".join(lines)
+        f"{settings['radius']:g} pixels",
+        f"weights {identity['weights']}, aosa_fast {identity['version']}, blocks of {settings['block']} clips; times "
+        "as they came while this ran, `aosa-fast reproduce V` times methods one by one",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def _text(value: str | None) -> str | None:
-    """Without what UTF-8 cannot hold: names of files may be any bytes."""
-    return value if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
+def _text(value: Any) -> Any:
+    """A text without what UTF-8 cannot hold, for names of files may be any bytes; other values as they are."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
-def _other_tables(rows: Sequence[Row], names: Sequence[str], seed: int) -> list[str]:
-    parts = []
-    taylor = [name for name in names if any(r.get("taylor_error") is not None for r in rows if r["method"] == name)]
-    if taylor:
-        lines = ["| method | mean error / mean exact drop | correlation |", "| --- | --- | --- |"]
-        for name in taylor:
-            own = [row for row in rows if row["method"] == name]
-            lines.append(f"| {name} | {_mean(own, 'taylor_error', seed)} | {_mean(own, 'taylor_correlation', seed)} |")
-        parts += ["## First-order scores of tubes against exact ones", "\n".join(lines)]
-    sane = [row for row in rows if row.get("sanity_stages")]
-    if sane:
-        stages = sane[0]["sanity_stages"]
-        lines = ["| method | " + " | ".join(stages) + " |", "| --- |" + " --- |" * len(stages)]
-        for name in names:
-            own = [row for row in sane if row["method"] == name]
-            if own:
-                cells = [
-                    " / ".join(_mean(own, name, seed, stage) for name in ("sanity_spearman", "sanity_ssim"))
-                    for stage in range(len(stages))
-                ]
-                lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        parts += [
-            "## Sanity check: Spearman / SSIM against the map of the trained model, layers randomised from the last on",
-            "\n".join(lines),
-        ]
-    return parts
+def _own_table(metric: Metric, rows: Sequence[Row], names: Sequence[str], seed: int) -> list[str]:
+    """The title and the table of a metric that has one of its own; nothing where no row has any of it."""
+    shown = [column for column in metric.columns if column.kind in ("real", "reals")]
+    stages = next((column.key for column in metric.columns if column.kind == "texts"), None)
+    known = [row for row in rows if any(row.get(column.key) is not None for column in shown)]
+    if not known:
+        return []
+    heads = known[0][stages] if stages else [column.heading for column in shown]
+    lines = [f"| method | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    for name in names:
+        own = [row for row in known if row["method"] == name]
+        if stages:
+            cells = [[[row[column.key][i] for row in own] for column in shown] for i in range(len(heads))]
+        else:
+            cells = [[[row.get(column.key) for row in own]] for column in shown]
+        if own:
+            texts = (" / ".join(_mean(values, seed) for values in cell) for cell in cells)
+            lines.append(f"| {name} | {' | '.join(texts)} |")
+    return [f"## {metric.title}", "\n".join(lines)]
 
 
-def _mean(rows: Sequence[Row], name: str, seed: int, stage: int | None = None) -> str:
-    """Mean and interval of a column, or of a stage of a column of lists."""
-    values = [row[name] if stage is None else row[name][stage] for row in rows if row.get(name) is not None]
-    return str(interval(np.array([value for value in values if value is not None], float), seed=seed))
+def _mean(values: Sequence[float | None], seed: int) -> str:
+    return str(interval([value for value in values if value is not None], seed=seed))

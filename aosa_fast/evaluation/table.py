@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation.bootstrap import RESAMPLES, Estimate, Floats, macro_interval, ratio_interval
+from aosa_fast.evaluation.bootstrap import Estimate, Floats, rate_interval
+from aosa_fast.evaluation.metrics import FACTS, METRICS, Column, Row
+from aosa_fast.methods.registry import METHODS
 
-Row = Mapping[str, Any]
-
-BASELINES = ("random", "centre")
 """Methods that know nothing of the model: last in every table, and never the best."""
 
 # A method that ran on fewer of the clips than this share is not compared: its clips may have been easier.
 _SHARE_TO_COMPARE = 0.9
 
-
-@dataclass(frozen=True)
-class Column:
-    """A quantity of the tables.
-
-    Attributes:
-        key: its name in `Summary.estimates`.
-        title: its heading, with an arrow to the better side.
-        better: 1 where larger is better, -1 where smaller is, 0 for neither.
-        decimals: None gives the mean three digits.
-        kind: "mean" over clips, "micro" (hits over frames, all clips together) or "macro" (mean of the classes' rates).
-    """
-
-    key: str
-    title: str
-    better: int
-    decimals: int | None = 3
-    kind: str = "mean"
-
-
-COLUMNS = (
-    Column("deletion", "Deletion ↓", -1),
-    Column("insertion", "Insertion (blur) ↑", 1),
-    Column("overall", "Over-all (blur) ↑", 1),
-    Column("insertion_fill", "Insertion (fill) ↑", 1),
-    Column("overall_fill", "Over-all (fill) ↑", 1),
-    Column("spt_micro", "S-PT (micro) ↑", 1, kind="micro"),
-    Column("spt_macro", "S-PT (macro) ↑", 1, kind="macro"),
-    Column("energy", "Energy ↑", 1),
-    Column("energy_chance", "Energy by chance", 0),
-    Column("iou", "IoU ↑", 1),
-    Column("seconds", "s/clip ↓", -1, decimals=None),
-)
-_BY_KEY = {column.key: column for column in COLUMNS}
-_USUAL = tuple(column.key for column in COLUMNS if column.key != "energy_chance")
+_SHARED = [column for metric in METRICS.values() if not metric.title for column in metric.columns]
+COLUMNS = {column.key: column for column in (*_SHARED, *FACTS) if column.heading and column.kind != "reals"}
+"""What the main table can hold, by key and in its order."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +41,15 @@ class Summary:
     estimates: dict[str, Estimate]
 
 
-def summarise(
-    rows: Sequence[Row], methods: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES
-) -> list[Summary]:
-    """Means over clips with their intervals.
+def summarise(rows: Sequence[Row], methods: Sequence[str], *, seed: int = 0) -> list[Summary]:
+    """Means over clips with their intervals, per method, in the order of `methods`.
 
     Args:
-        rows: `clip`, `method`, and what was measured: the keys of `COLUMNS`, `spt_hits` and `spt_frames` for S-PT,
-            `label` for its macro rate. Any of them may be missing, None or NaN. Rows whose `status` is neither "ok"
-            nor None count as missing. Of two rows of one clip and method, the later holds. Their order is no matter.
-        methods: the methods to summarise, in the order of the result.
+        rows: `clip`, `method`, and what was measured: see `evaluation.metrics`; any of it may be missing, None or NaN.
+            Rows whose `status` is neither "ok" nor None count as missing. Of two rows of one clip and method, the later
+            holds. Their order is no matter.
+        methods: the methods to summarise.
         seed: of the bootstrap.
-        resamples: see `bootstrap.interval`.
 
     Raises:
         InputError: rows without clip or method, values that are no numbers, or infinite.
@@ -94,36 +58,23 @@ def summarise(
     summaries = []
     for method in methods:
         n = len(data.by_method.get(method, {}))
-        estimates = {
-            column.key: data.estimate(column, *data.numbers(column, method), seed, resamples) for column in COLUMNS
-        }
+        estimates = {key: data.estimate(column, *data.numbers(column, method), seed) for key, column in COLUMNS.items()}
         summaries.append(Summary(method, n, len(data.clips) - n, estimates))
     return summaries
 
 
-def markdown_table(summaries: Sequence[Summary], columns: Sequence[str] | None = None) -> str:
+def markdown_table(summaries: Sequence[Summary]) -> str:
     """A table in GitHub's Markdown: the best of each column in bold, the second best underlined.
 
     Methods compare by the printed digits; of several best ones all are bold, and none is underlined. `random` and
     `centre` come last and are never marked, nor is a method with under 90 % of the clips of the fullest one. Columns
     without any value are left out; a line names those that not all clips have a value for.
-
-    Args:
-        summaries: see `summarise`.
-        columns: keys of `COLUMNS`, in this order; None for all but `energy_chance`.
-
-    Raises:
-        InputError: an unknown column.
     """
-    ordered = sorted(summaries, key=lambda summary: _baseline(summary.method))
-    shown = [_column(key) for key in (_USUAL if columns is None else columns)]
-    shown = [column for column in shown if any(summary.estimates[column.key].n for summary in ordered)]
-    cells = [[summary.method, _count(summary)] for summary in ordered]
-    for column in shown:
-        marks = _marks(column, ordered)
-        for line, summary, mark in zip(cells, ordered, marks, strict=True):
-            line.append(mark.format(_text(column, summary.estimates[column.key])))
-    table = _grid(["method", "n", *(column.title for column in shown)], cells)
+    ordered = sorted(summaries, key=lambda summary: is_baseline(summary.method))
+    shown = [column for key, column in COLUMNS.items() if any(summary.estimates[key].n for summary in ordered)]
+    names = [summary.method for summary in ordered]
+    parts = [names, [_count(summary) for summary in ordered], *(_cells(column, ordered) for column in shown)]
+    table = _grid(["method", "n", *(column.heading for column in shown)], list(zip(*parts, strict=True)))
     most = {column: max(summary.estimates[column.key].n for summary in ordered) for column in shown}
     fewer = [f"{_name(column)} {n}" for column, n in most.items() if n < max(summary.n for summary in ordered)]
     return table + (f"\nOn the clips that have it only: {', '.join(fewer)}.\n" if fewer else "")
@@ -136,7 +87,6 @@ def paired_markdown(
     column: str = "overall_fill",
     *,
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> str:
     """Differences of methods on the clips that both have: the row's method less the column's.
 
@@ -146,63 +96,41 @@ def paired_markdown(
         references: its columns.
         column: a key of `COLUMNS`.
         seed: of the bootstrap.
-        resamples: see `bootstrap.interval`.
 
     Returns:
         A table in GitHub's Markdown, bold where the interval excludes 0 (which is never said of fewer than 6 clips),
         and a line that explains it. A cell names its number of clips where it is not that of the fullest cell.
 
     Raises:
-        InputError: an unknown column; or see `summarise`.
+        InputError: see `summarise`.
     """
-    data, what = _Data(rows), _column(column)
+    data, what = _Data(rows), COLUMNS[column]
     found = {}
     for method in methods:
         for reference in references:
             (mine, count), (other, other_count) = data.numbers(what, method), data.numbers(what, reference)
             # A clip whose frames with boxes differ was not measured alike.
             common = np.where(count == other_count, count, np.nan)
-            found[method, reference] = data.estimate(what, mine - other, common, seed, resamples)
+            found[method, reference] = data.estimate(what, mine - other, common, seed)
     most = max((e.n for (method, reference), e in found.items() if method != reference), default=0)
-    lines = []
-    for method in sorted(methods, key=_baseline):
-        line = [method]
-        for reference in references:
-            estimate = found[method, reference]
-            text = "" if method == reference else estimate.text(what.decimals, sign=True)
-            text = f"**{text}**" if text and estimate.excludes_zero else text
-            line.append(f"{text} (n = {estimate.n})" if text and 0 < estimate.n < most else text)
-        lines.append(line)
+
+    def cell(method: str, reference: str) -> str:
+        estimate = found[method, reference]
+        if method == reference:
+            return ""
+        text = estimate.text(what.decimals, sign=True)
+        text = f"**{text}**" if estimate.excludes_zero else text
+        return f"{text} (n = {estimate.n})" if 0 < estimate.n < most else text
+
+    lines = [[method, *(cell(method, reference) for reference in references)] for method in methods]
     note = f"{_name(what)}: the row's method less the column's, on {most} clips; bold: the 95 % interval excludes 0."
-    return _grid(["method", *references], lines) + f"\n{note}\n"
+    return _grid(["method", *references], sorted(lines, key=lambda line: is_baseline(line[0]))) + f"\n{note}\n"
 
 
-class _Data:
-    """Rows by method and clip, and their numbers in the order of the clips' names."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.by_method = rows_by_method(rows)
-        self.clips = sorted({str(row["clip"]) for row in rows})
-        labels = {clip: row.get("label") for own in self.by_method.values() for clip, row in own.items()}
-        self._labels = np.array([_text_or_empty(labels.get(clip)) for clip in self.clips], dtype=str)
-
-    def numbers(self, column: Column, method: str) -> tuple[Floats, Floats]:
-        """What is summed up and how often it counts, (clips,) each; NaN where there is none."""
-        own = self.by_method.get(method, {})
-        if column.kind == "mean":
-            values = [_number(own[clip], column.key) if clip in own else math.nan for clip in self.clips]
-            return np.array(values), np.ones(len(values))
-        hits, frames = (
-            np.array([_number(own[clip], key) if clip in own else math.nan for clip in self.clips])
-            for key in ("spt_hits", "spt_frames")
-        )
-        return hits, frames
-
-    def estimate(self, column: Column, values: Floats, counts: Floats, seed: int, resamples: int) -> Estimate:
-        if column.kind == "macro":
-            values = np.where(self._labels == "", np.nan, values)
-            return macro_interval(values, counts, self._labels, seed=seed, resamples=resamples)
-        return ratio_interval(values, counts, seed=seed, resamples=resamples)
+def is_baseline(name: str) -> bool:
+    """Whether the method of an entry knows nothing of the model."""
+    method = METHODS.get(name.partition(":")[0])
+    return method is not None and not method.knows_model
 
 
 def rows_by_method(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
@@ -223,6 +151,30 @@ def rows_by_method(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     return found
 
 
+class _Data:
+    """Rows by method and clip, and their numbers in the order of the clips' names."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.by_method = rows_by_method(rows)
+        self.clips = sorted({str(row["clip"]) for row in rows})
+        labels = {clip: row.get("label") for own in self.by_method.values() for clip, row in own.items()}
+        self._labels = np.array([_text_or_empty(labels.get(clip)) for clip in self.clips], dtype=str)
+
+    def numbers(self, column: Column, method: str) -> tuple[Floats, Floats]:
+        """What is summed up and how often it counts, (clips,) each; NaN where there is none."""
+        own = self.by_method.get(method, {})
+        keys = (column.key,) if column.kind == "real" else column.parts
+        values, *counts = (
+            np.array([_number(own[clip], key) if clip in own else math.nan for clip in self.clips]) for key in keys
+        )
+        return values, counts[0] if counts else np.ones(len(values))
+
+    def estimate(self, column: Column, values: Floats, counts: Floats, seed: int) -> Estimate:
+        if column.kind != "macro":
+            return rate_interval(values, counts, seed=seed)
+        return rate_interval(np.where(self._labels == "", np.nan, values), counts, self._labels, seed=seed)
+
+
 def _number(row: Row, key: str) -> float:
     value = row.get(key)
     try:
@@ -239,45 +191,34 @@ def _text_or_empty(label: Any) -> str:
     return "" if missing else str(label)
 
 
-def _column(key: str) -> Column:
-    if key not in _BY_KEY:
-        raise InputError(f"column must be one of {', '.join(_BY_KEY)}; got {key}")
-    return _BY_KEY[key]
-
-
 def _name(column: Column) -> str:
-    return column.title.rstrip(" ↑↓")
-
-
-def _text(column: Column, estimate: Estimate) -> str:
-    decimals = column.decimals
-    if decimals is None and estimate.n and estimate.mean:
-        decimals = min(max(2 - math.floor(math.log10(abs(estimate.mean))), 0), 6)
-    return estimate.text(decimals)
-
-
-def _baseline(method: str) -> bool:
-    return method.partition(":")[0] in BASELINES
+    return column.heading.rstrip(" ↑↓")
 
 
 def _count(summary: Summary) -> str:
     return f"{summary.n} of {summary.n + summary.missing}" if summary.missing else str(summary.n)
 
 
-def _marks(column: Column, summaries: Sequence[Summary]) -> list[str]:
-    """A format for each cell of a column."""
+def _cells(column: Column, summaries: Sequence[Summary]) -> list[str]:
+    """A column's cells, the best ones marked."""
     estimates = [summary.estimates[column.key] for summary in summaries]
     least = _SHARE_TO_COMPARE * max(estimate.n for estimate in estimates)
-    values: list[float | None] = []
+    values, texts = [], []
     for summary, estimate in zip(summaries, estimates, strict=True):
-        compared = column.better and estimate.n and estimate.n >= least and not _baseline(summary.method)
+        compared = column.better and estimate.n and estimate.n >= least and not is_baseline(summary.method)
         digits = ".3g" if column.decimals is None else f".{column.decimals}f"
         values.append(float(format(estimate.mean, digits)) * column.better if compared else None)
+        decimals = column.decimals
+        if decimals is None and estimate.n and estimate.mean:
+            decimals = min(max(2 - math.floor(math.log10(abs(estimate.mean))), 0), 6)
+        texts.append(estimate.text(decimals))
     ranks = sorted({value for value in values if value is not None}, reverse=True)
     if len(ranks) < 2:  # one method, or all alike
-        return ["{}"] * len(values)
-    second = ranks[1] if values.count(ranks[0]) == 1 else None
-    return ["**{}**" if v == ranks[0] else "<u>{}</u>" if v is not None and v == second else "{}" for v in values]
+        return texts
+    marks: dict[float | None, str] = {ranks[0]: "**{}**"}
+    if values.count(ranks[0]) == 1:
+        marks[ranks[1]] = "<u>{}</u>"
+    return [marks.get(value, "{}").format(text) for value, text in zip(values, texts, strict=True)]
 
 
 def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

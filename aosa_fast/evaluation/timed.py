@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from aosa_fast.data import Dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry
-from aosa_fast.evaluation.evaluate import Report
+from aosa_fast.evaluation.run import Report
 from aosa_fast.inference.precision import model_device
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
@@ -24,18 +25,14 @@ _TIMED_STEPS = 40
 
 def time_methods(
     classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], report: Report | None = None
-) -> tuple[dict[str, Estimate | None], str]:
-    """Times every method on the same clips, one clip at a time; the first run of each is not counted.
+) -> tuple[dict[str, list[Estimate]], str]:
+    """Times every method on the same clips, all in memory, one at a time; the first run of each is not counted.
 
-    Args:
-        classifier: the model.
-        dataset: the clips; all of them are held in memory.
-        entries: the methods; with `clips`, on so many of the clips.
-        report: called before each method.
+    An entry's `clips` says on how many of the clips; `report` is called before each method.
 
     Returns:
-        By name, the median of the clips' seconds, with the shortest and the longest as its ends; and a note for the
-        reader.
+        By name, the median of the clips' seconds, with the shortest and the longest as its ends, in a list; and a note
+        for the reader.
 
     Raises:
         InputError: none of the clips can be read, or a method cannot explain the model.
@@ -48,11 +45,11 @@ def time_methods(
             refused.append(str(error))
     if not clips:
         raise InputError(refused[0] if refused else f"{dataset.name}: must have at least one clip; got none")
-    seconds: dict[str, Estimate | None] = {}
+    seconds: dict[str, list[Estimate]] = {}
     for number, entry in enumerate(entries):
         if report:
             report(number, len(entries), entry.name)
-        seconds[entry.name] = _time(classifier, clips[: entry.clips], entry.config)
+        seconds[entry.name] = [_time(classifier, clips[: entry.clips], entry.config)]
     device = model_device(classifier.network, torch.device("cpu"))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return seconds, f"on {where}, {len(clips)} clips one at a time; STEP from {_TIMED_STEPS} of its iterations"
@@ -68,6 +65,5 @@ def _time(classifier: Classifier, clips: Sequence[torch.Tensor], config: Config)
         start = time.perf_counter()
         explain(classifier, clip, config=config)  # the results come back, so a GPU is done
         times.append((time.perf_counter() - start) * factor)
-    times = sorted(times[1:])
-    middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2
-    return Estimate(middle, times[0], times[-1], len(times))
+    del times[0]
+    return Estimate(statistics.median(times), min(times), max(times), len(times))

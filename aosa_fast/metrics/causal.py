@@ -71,13 +71,7 @@ def causal_metrics(
 
 
 def overall(
-    model: Model,
-    video: Tensor,  # (B, C, T, H, W)
-    saliency: Map,  # (B, T, H, W)
-    target: Target,
-    *,
-    protocol: str | Protocol = "aosa-28",
-    **options: Any,
+    model: Model, video: Tensor, saliency: Map, target: Target, *, protocol: str | Protocol = "aosa-28", **options: Any
 ) -> Overall:
     """Insertion less deletion, with both curves. As `causal_metrics`."""
     protocol = find_protocol(protocol)
@@ -85,13 +79,7 @@ def overall(
 
 
 def deletion(
-    model: Model,
-    video: Tensor,  # (B, C, T, H, W)
-    saliency: Map,  # (B, T, H, W)
-    target: Target,
-    *,
-    protocol: str | Protocol = "aosa-28",
-    **options: Any,
+    model: Model, video: Tensor, saliency: Map, target: Target, *, protocol: str | Protocol = "aosa-28", **options: Any
 ) -> Curve:
     """The most salient voxels are deleted first: a good map's curve falls fast. As `causal_metrics`."""
     protocol = find_protocol(protocol)
@@ -100,13 +88,7 @@ def deletion(
 
 
 def insertion(
-    model: Model,
-    video: Tensor,  # (B, C, T, H, W)
-    saliency: Map,  # (B, T, H, W)
-    target: Target,
-    *,
-    protocol: str | Protocol = "aosa-28",
-    **options: Any,
+    model: Model, video: Tensor, saliency: Map, target: Target, *, protocol: str | Protocol = "aosa-28", **options: Any
 ) -> Curve:
     """The most salient voxels are put back first: a good map's curve rises fast. As `causal_metrics`."""
     protocol = find_protocol(protocol)
@@ -180,14 +162,12 @@ class _Job:
     seen: Behaviour
 
     def deletion(self, protocol: Protocol) -> Curve:
-        changed = protocol.voxels_changed(self.ranks[0].numel())
-        rest = self._scores(protocol, self.video, self.video.new_zeros(()), changed[1:])
+        rest = self._scores(protocol, self.video, self.video.new_zeros(()), self._changed(protocol)[1:])
         return self._curve(protocol, "deletion", torch.cat([self._whole(protocol), rest], 1))
 
     def insertion(self, protocol: Protocol) -> Curve:
-        changed = protocol.voxels_changed(self.ranks[0].numel())
         start = blur(self.video) if protocol.insertion == "blur" else self.video.new_zeros(())
-        rest = self._scores(protocol, start, self.video, changed[:-1])
+        rest = self._scores(protocol, start, self.video, self._changed(protocol)[:-1])
         return self._curve(protocol, "insertion", torch.cat([rest, self._whole(protocol)], 1))
 
     def describe(self, protocol: Protocol, curve: str) -> dict[str, Any]:
@@ -203,21 +183,19 @@ class _Job:
             "voxels": self.ranks[0].numel(),
         }
 
+    def _changed(self, protocol: Protocol) -> list[int]:
+        return protocol.voxels_changed(self.ranks[0].numel())
+
     def _whole(self, protocol: Protocol) -> Tensor:
         """(B, 1): both curves hold the whole clip, which the model has already seen."""
         check_score(self.model, self.seen, protocol.score)
         return self.target.pick(class_scores(self.logits, protocol.score)).unsqueeze(1)
 
     def _curve(self, protocol: Protocol, name: str, scores: Tensor) -> Curve:
-        count = self.ranks[0].numel()
-        fractions = torch.tensor(protocol.voxels_changed(count), dtype=torch.float64, device="cpu") / count
+        fractions = torch.tensor(self._changed(protocol), dtype=torch.float64, device="cpu") / self.ranks[0].numel()
         area = (scores.double().sum(1) - scores[:, [0, -1]].double().mean(1)) / protocol.steps
-        return Curve(
-            fractions.float().to(self.home),
-            scores.to(self.home),
-            area.float().to(self.home),
-            self.describe(protocol, name),
-        )
+        home, metadata = self.home, self.describe(protocol, name)
+        return Curve(fractions.float().to(home), scores.to(home), area.float().to(home), metadata)
 
     def _scores(self, protocol: Protocol, before: Tensor, after: Tensor, changed: list[int]) -> Tensor:
         """(B, len(changed)) float32: of `before`, with so many of its voxels as in `after`.
@@ -239,13 +217,9 @@ class _Job:
             batch = buffer[: end - begin]
             clips = [row // len(changed) for row in range(begin, end)]
             for place, clip in enumerate(clips):
-                hidden = self.ranks[clip] < changed[(begin + place) % len(changed)]
-                torch.where(
-                    hidden,
-                    after[clip] if after.ndim else after,
-                    before[clip] if before.ndim else before,
-                    out=batch[place],
-                )
+                is_changed = self.ranks[clip] < changed[(begin + place) % len(changed)]
+                own = (side[clip] if side.ndim else side for side in (after, before))
+                torch.where(is_changed, *own, out=batch[place])
             parts.append(self.target.take(clips).pick(class_scores(call_model(self.model, batch), protocol.score)))
 
         with torch.no_grad():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.errors import InputError
-from aosa_fast.metrics.similarity import Map, read_map
+from aosa_fast.metrics.similarity import Map, per_clip, read_map
 
 Maps = Map | Sequence[Map]
 Boxes = Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any] | None]
@@ -77,7 +77,7 @@ def spatial_pointing(
         chances.append(float(near.double().mean(1).sum()))
     micro, macro = pool_pointing(hits, frames, labels)
     return Pointing(
-        hits=torch.tensor(hits, dtype=torch.float64, device="cpu"),
+        hits=per_clip(hits),
         frames=torch.tensor(frames, device="cpu"),
         micro=micro,
         macro=macro,
@@ -109,33 +109,25 @@ def pool_pointing(
     micro = sum(hits) / sum(frames) if sum(frames) else math.nan
     if names is None:
         return float(micro), None
-    classes: dict[Hashable, tuple[float, int]] = {}
+    classes: dict[Hashable, list[tuple[float, int]]] = {}
     for name, hit, count in zip(names, hits, frames, strict=True):
-        before = classes.get(name, (0.0, 0))
-        classes[name] = before[0] + hit, before[1] + count
-    rates = [hit / count for hit, count in classes.values() if count]
+        classes.setdefault(name, []).append((hit, count))
+    sums = [[sum(values) for values in zip(*own, strict=True)] for own in classes.values()]
+    rates = [hit / count for hit, count in sums if count]
     return float(micro), float(np.mean(rates)) if rates else math.nan
 
 
 def energy_pointing(saliency: Maps, boxes: Boxes) -> Tensor:
     """The share of a clip's positive saliency that lies in its boxes; compare with `box_share`.
 
-    Args:
-        saliency: as for `spatial_pointing`.
-        boxes: likewise.
+    Arguments and errors as `spatial_pointing`.
 
     Returns:
         (B,) float64 in main memory, pooled over the clip's frames with a box; NaN without any box, or any positive
         saliency in these frames.
-
-    Raises:
-        InputError: as `spatial_pointing`.
     """
-    shares = []
-    for values, inside in _annotated(saliency, boxes):
-        positive = values.clamp(min=0)
-        shares.append(_ratio(float(positive[inside].sum()), float(positive.sum())))
-    return torch.tensor(shares, dtype=torch.float64, device="cpu")
+    positive = ((values.clamp(min=0), inside) for values, inside in _annotated(saliency, boxes))
+    return per_clip(_ratio(float(values[inside].sum()), float(values.sum())) for values, inside in positive)
 
 
 def box_share(saliency: Maps, boxes: Boxes) -> Tensor:
@@ -143,17 +135,14 @@ def box_share(saliency: Maps, boxes: Boxes) -> Tensor:
 
     Arguments and errors as `energy_pointing`; NaN without any box.
     """
-    shares = [_ratio(int(inside.sum()), inside.numel()) for _, inside in _annotated(saliency, boxes)]
-    return torch.tensor(shares, dtype=torch.float64, device="cpu")
+    return per_clip(_ratio(int(inside.sum()), inside.numel()) for _, inside in _annotated(saliency, boxes))
 
 
 def box_iou(saliency: Maps, boxes: Boxes) -> Tensor:
-    """Intersection over union of the boxes and as many of the most salient voxels, in frames with a box.
+    """(B,) float64: intersection over union of the boxes and as many of the most salient voxels, in frames with a box.
 
-    Of equally salient voxels the first in (T, H, W) order is taken first. Arguments and errors as `energy_pointing`.
-
-    Returns:
-        (B,) float64 in main memory; NaN without any box.
+    Of equally salient voxels the first in (T, H, W) order is taken first. Arguments and errors as `energy_pointing`;
+    NaN without any box.
     """
     overlaps = []
     for values, inside in _annotated(saliency, boxes):
@@ -161,7 +150,7 @@ def box_iou(saliency: Maps, boxes: Boxes) -> Tensor:
         chosen = values.flatten().sort(descending=True, stable=True).indices[:count]
         both = int(inside.flatten()[chosen].sum())
         overlaps.append(_ratio(both, 2 * count - both))
-    return torch.tensor(overlaps, dtype=torch.float64, device="cpu")
+    return per_clip(overlaps)
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -181,8 +170,7 @@ def _annotated(saliency: Maps, boxes: Boxes) -> list[tuple[Tensor, Tensor]]:
 def _region(boxes: Tensor, values: Tensor, radius: float) -> Tensor:
     """(T, H, W) bool: the pixels that are at most so far from the part of a box (T, M, 4) that is in the frame."""
     height, width = values.shape[1:]
-    x = torch.arange(width, device=values.device)
-    y = torch.arange(height, device=values.device)
+    x, y = (torch.arange(size, device=values.device) for size in (width, height))
     region = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
     for box in boxes.unbind(1):
         x0, y0, x1, y1 = (edge.unsqueeze(1) for edge in box.unbind(1))  # (T, 1)
@@ -196,31 +184,25 @@ def _region(boxes: Tensor, values: Tensor, radius: float) -> Tensor:
 
 def _clips(saliency: Maps, boxes: Boxes) -> list[tuple[Tensor, Tensor]]:
     """Per clip, its map (T, H, W) float64 and its boxes (T, M, 4) int64, on the map's device."""
-    if isinstance(saliency, Tensor | np.ndarray):
-        maps = list(read_map(saliency))
-    else:
-        parts = [read_map(part) for part in saliency]
-        if any(len(part) != 1 for part in parts):
-            raise InputError("saliency in a list must be one (T, H, W) per clip")
-        maps = [part[0] for part in parts]
-    if isinstance(boxes, Tensor | np.ndarray):
-        listed: list[Any] = list(boxes) if boxes.ndim == 4 else [boxes]
-    else:
-        listed = list(boxes)
-    if len(listed) != len(maps):
-        raise InputError(f"boxes must be given for each of the {len(maps)} clips; got {len(listed)}")
-    return [(values, _rectangles(own, values)) for values, own in zip(maps, listed, strict=True)]
+    maps = [read_map(part) for part in ([saliency] if isinstance(saliency, Tensor | np.ndarray) else saliency)]
+    if not isinstance(saliency, Tensor | np.ndarray) and any(len(part) != 1 for part in maps):
+        raise InputError("saliency in a list must be one (T, H, W) per clip")
+    clips = [values for part in maps for values in part]
+    one = isinstance(boxes, Tensor | np.ndarray) and boxes.ndim != 4
+    listed: list[Any] = [boxes] if one else list(boxes)
+    if len(listed) != len(clips):
+        raise InputError(f"boxes must be given for each of the {len(clips)} clips; got {len(listed)}")
+    return [(values, _rectangles(own, values)) for values, own in zip(clips, listed, strict=True)]
 
 
 def _rectangles(boxes: Tensor | NDArray[Any] | None, values: Tensor) -> Tensor:
     frames = len(values)
     if boxes is None:
         return torch.zeros(frames, 0, 4, dtype=torch.int64, device=values.device)
-    whole = (
-        not (boxes.is_floating_point() or boxes.is_complex() or boxes.dtype == torch.bool)
-        if isinstance(boxes, Tensor)
-        else isinstance(boxes, np.ndarray) and boxes.dtype.kind in "iu"
-    )
+    if isinstance(boxes, Tensor):
+        whole = not (boxes.is_floating_point() or boxes.is_complex() or boxes.dtype == torch.bool)
+    else:
+        whole = isinstance(boxes, np.ndarray) and boxes.dtype.kind in "iu"
     if not whole:
         raise InputError(f"boxes must be whole numbers; got {getattr(boxes, 'dtype', type(boxes).__name__)}")
     if boxes.ndim != 3 or boxes.shape[0] != frames or boxes.shape[2] != 4:

@@ -118,18 +118,9 @@ def sanity_check(
             raise InputError(f"explain must return (B, T, H, W) like the video; got {tuple(saliency.shape)}")
         trained = results[0].saliency if results else saliency
         logits = clean_logits(network, clips, batches).cpu()
-        results.append(
-            SanityStage(
-                stage=name,
-                spearman=spearman(trained, saliency),
-                spearman_absolute=spearman(trained.abs(), saliency.abs()),
-                ssim=ssim(trained, saliency),
-                logits=logits,
-                probability=ResolvedTarget(resolved.index).pick(logits.softmax(-1)),
-                saliency=saliency,
-                metadata=metadata,
-            )
-        )
+        likeness = spearman(trained, saliency), spearman(trained.abs(), saliency.abs()), ssim(trained, saliency)
+        probability = ResolvedTarget(resolved.index).pick(logits.softmax(-1))
+        results.append(SanityStage(name, *likeness, logits, probability, saliency, metadata))
     return results
 
 

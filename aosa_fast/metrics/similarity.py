@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,7 @@ SSIM_WINDOW = 7  # pixels, or the largest odd number that fits the frame
 
 
 def read_map(saliency: Map, name: str = "saliency") -> Tensor:
-    """A map from anywhere, as (B, T, H, W) float64, on its own device.
-
-    Args:
-        saliency: (B, T, H, W), or (T, H, W) for one clip; a tensor or an array of any real dtype.
-        name: of the argument, for the message.
+    """A map from anywhere, (B, T, H, W) or (T, H, W) of any real dtype, as (B, T, H, W) float64 on its own device.
 
     Raises:
         InputError: another shape or kind of numbers, nothing in it, NaN or infinity.
@@ -46,35 +43,24 @@ def read_map(saliency: Map, name: str = "saliency") -> Tensor:
 
 
 def spearman(first: Map, second: Map) -> Tensor:
-    """Rank correlation of two maps, over all voxels of a clip; ties get their average rank.
-
-    Args:
-        first: (B, T, H, W), or (T, H, W) for one clip.
-        second: likewise, of the same shape.
+    """Rank correlation of two maps of one shape, over all voxels of a clip; ties get their average rank.
 
     Returns:
         (B,) float64 in main memory, from -1 to 1; NaN where one of the maps is constant.
 
     Raises:
-        InputError: maps of different shapes, or see `read_map`.
+        InputError: maps of different shapes, or as `read_map`.
     """
-    return torch.tensor([rank_correlation(a, b) for a, b in _pairs(first, second)], dtype=torch.float64, device="cpu")
+    return per_clip(rank_correlation(a, b) for a, b in _pairs(first, second))
 
 
 def ssim(first: Map, second: Map) -> Tensor:
-    """Structural similarity of two maps: the mean over frames (Wang et al., 2004; scikit-image's).
+    """Structural similarity of two maps: the mean over frames (Wang et al., 2004; scikit-image's). As `spearman`.
 
     Each map is first scaled to 0..1 over its clip. The window is uniform, 7 pixels or what fits the frame.
 
-    Args:
-        first: (B, T, H, W), or (T, H, W) for one clip.
-        second: likewise, of the same shape.
-
-    Returns:
-        (B,) float64 in main memory, from -1 to 1; NaN where one of the maps is constant.
-
     Raises:
-        InputError: no scikit-image, maps of different shapes or of frames under 3 pixels, or see `read_map`.
+        InputError: no scikit-image, frames under 3 pixels, or as `spearman`.
     """
     try:
         from skimage import metrics
@@ -93,7 +79,12 @@ def ssim(first: Map, second: Map) -> Tensor:
         a, b = ((part - part.min()) / np.ptp(part) for part in (a, b))
         frames = [structural_similarity(p, q, win_size=window, data_range=1.0) for p, q in zip(a, b, strict=True)]
         values.append(float(np.mean(frames)))
-    return torch.tensor(values, dtype=torch.float64, device="cpu")
+    return per_clip(values)
+
+
+def per_clip(values: Iterable[float]) -> Tensor:
+    """(B,) float64 in main memory."""
+    return torch.tensor(list(values), dtype=torch.float64, device="cpu")
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -19,7 +19,7 @@ from aosa_fast.methods.inputs import Values, upload
 from aosa_fast.methods.selfcheck import exact_check
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.metrics.causal import check_video
-from aosa_fast.metrics.similarity import correlation, rank_correlation
+from aosa_fast.metrics.similarity import correlation, per_clip, rank_correlation
 
 Scores = Tensor | NDArray[Any]
 
@@ -46,11 +46,7 @@ class TaylorError:
 
 
 def taylor_error(approximate: Scores, exact: Scores) -> TaylorError:
-    """Compares two kinds of scores of the same tubes.
-
-    Args:
-        approximate: (B, N), or (N,) for one clip; a tensor or an array of any real dtype.
-        exact: likewise, of the same shape.
+    """Compares two kinds of scores of the same tubes, (B, N), or (N,) for one clip, of any real dtype.
 
     Raises:
         InputError: different shapes, no tubes, or NaN or infinity.
@@ -63,12 +59,8 @@ def taylor_error(approximate: Scores, exact: Scores) -> TaylorError:
     return TaylorError(
         mean_absolute_error=torch.from_numpy(error),
         relative_error=torch.from_numpy(np.divide(error, size, out=np.full(len(size), np.nan), where=size > 0)),
-        pearson=torch.tensor(
-            [correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64, device="cpu"
-        ),
-        spearman=torch.tensor(
-            [rank_correlation(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64, device="cpu"
-        ),
+        pearson=per_clip(map(correlation, first, second)),
+        spearman=per_clip(map(rank_correlation, first, second)),
         sign_agreement=torch.from_numpy((np.sign(first) == np.sign(second)).mean(1)),
         tubes=first.shape[1],
     )
@@ -90,8 +82,7 @@ def taylor_error_of(
         video: (B, C, T, H, W) float32, the explained clips.
         explanation: of these clips, with tubes.
         tubes: how many, spread evenly over the ranking of each clip's scores; 0: all of them.
-        mean: of the normalisation, for fill="black" alone.
-        std: likewise.
+        mean, std: of the normalisation, for fill="black" alone.
 
     Raises:
         InputError: an explanation without tubes or of other clips, or as `aosa_fast.explain`.
@@ -112,10 +103,7 @@ def taylor_error_of(
         fill = make_fill(clips, config, mean, std)
         clean, target = explanation.clean_scores.to(device), explanation.target
         reports = exact_check(model, clips, fill, parts, scores.to(device), clean, target, config)
-    return taylor_error(
-        torch.tensor([report["approximate"] for report in reports], dtype=torch.float32, device="cpu"),
-        torch.tensor([report["exact"] for report in reports], dtype=torch.float32, device="cpu"),
-    )
+    return taylor_error(*(np.array([report[name] for report in reports]) for name in ("approximate", "exact")))
 
 
 def _read(name: str, scores: Scores) -> NDArray[np.float64]:

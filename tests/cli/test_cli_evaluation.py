@@ -213,7 +213,7 @@ def test_compare(aosa: Run, tmp_path: Path):
     ("arguments", "message"),
     [
         (("evaluate", "nowhere"), "nowhere"),
-        (("evaluate", "rendered", "--metrics", "speed"), "metrics must be among "),
+        (("evaluate", "rendered", "--metrics", "speed"), "metrics must be one of "),
         (("evaluate", "rendered", "--methods", "magic"), "method must be one of "),
         (("evaluate", "rendered", "--target", "best"), "target must be label or pred; got best"),
         (("evaluate", "rendered", "--radius-px", "inf"), "radius must be at least 0, and finite; got inf"),

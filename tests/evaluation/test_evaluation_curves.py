@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation import curves
 from aosa_fast.evaluation.bootstrap import interval
-from aosa_fast.evaluation.curves import _lines, _styles, plot_curves
+from aosa_fast.evaluation.curves import line_styles, mean_lines, plot_curves
+from aosa_fast.evaluation.metrics import METRICS
 
 METHODS = ("random", "grad-cam", "aosa", "centre")
+DELETION, BLURRED, FILLED = (column for column in METRICS["deletion"].columns if column.kind == "reals")
 AT = np.linspace(0, 1, 29)
 
 
@@ -47,7 +49,7 @@ def share(image: np.ndarray, color: str) -> float:
 
 def test_lines_are_means_over_clips_with_their_areas() -> None:
     rows = made()
-    lines = _lines(rows, METHODS, "deletion_curve", -1)
+    lines = mean_lines(rows, METHODS, DELETION)
     assert [line.method for line in lines] == ["aosa", "grad-cam", "centre", "random"]
     table = np.array([row["deletion_curve"] for row in rows if row["method"] == "aosa"])
     line = lines[0]
@@ -57,16 +59,16 @@ def test_lines_are_means_over_clips_with_their_areas() -> None:
     areas = [(sum(curve) - (curve[0] + curve[-1]) / 2) / 28 for curve in table]
     expected = interval(areas)
     assert (line.area.mean, line.area.low, line.area.n) == pytest.approx((expected.mean, expected.low, 9))
-    assert [line.method for line in _lines(rows, METHODS, "insertion_fill_curve", 1)][:2] == ["aosa", "grad-cam"]
-    assert [line.method for line in _lines(rows, METHODS, "insertion_fill_curve", -1)][:2] == ["grad-cam", "aosa"]
-    assert _lines(rows, METHODS, "insertion_curve", 1) == []
+    assert [line.method for line in mean_lines(rows, METHODS, FILLED)][:2] == ["aosa", "grad-cam"]
+    assert [line.method for line in mean_lines(rows, METHODS, replace(FILLED, better=-1))][:2] == ["grad-cam", "aosa"]
+    assert mean_lines(rows, METHODS, BLURRED) == []
 
 
 def test_failed_clips_and_missing_curves_are_left_out() -> None:
     rows = made()
     rows[2] |= {"status": "error", "deletion_curve": None}
     rows[6]["deletion_curve"] = float("nan")  # as pandas reads a missing list
-    by = {line.method: line for line in _lines(rows, METHODS, "deletion_curve", -1)}
+    by = {line.method: line for line in mean_lines(rows, METHODS, DELETION)}
     assert (by["aosa"].area.n, by["random"].area.n) == (7, 9)
 
 
@@ -74,7 +76,7 @@ def test_picture_has_every_colour_and_a_panel_per_kind_of_curve(tmp_path: Path) 
     rows = made()
     plot_curves(rows, METHODS, tmp_path / "new" / "two.png")
     two = picture(tmp_path / "new" / "two.png")
-    for color, _ in _styles(METHODS).values():
+    for color, _ in line_styles(METHODS).values():
         assert share(two, color) > 0.0005
     assert share(two, "#009e73") == 0
     assert (two[:8] == 255).all()
@@ -102,11 +104,11 @@ def test_pictures_are_equal_and_replace_each_other(tmp_path: Path) -> None:
 
 def test_fourteen_methods_differ_in_colour_or_dashes() -> None:
     methods = ["random", *(f"m{i}" for i in range(14)), "centre:x=1"]
-    styles = _styles(methods)
+    styles = line_styles(methods)
     assert len({str(style) for style in styles.values()}) == 16
     assert len({color for color, _ in styles.values()}) == 9
     assert styles["random"][1] != "-"
-    assert styles["m0"] == _styles(["m0", "centre"])["m0"]
+    assert styles["m0"] == line_styles(["m0", "centre"])["m0"]
 
 
 def test_names_and_values_from_anywhere(tmp_path: Path) -> None:
@@ -141,8 +143,3 @@ def test_bad_arguments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"curves must have matplotlib; it is missing: pip install matplotlib"):
         plot_curves(made(), METHODS, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
-
-
-def test_importing_the_module_does_not_load_matplotlib() -> None:
-    assert "Figure" not in vars(curves)
-    assert "FigureCanvasAgg" not in vars(curves)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation.bootstrap import interval, macro_interval, paired_difference, ratio_interval
+from aosa_fast.evaluation.bootstrap import interval, rate_interval
 from aosa_fast.evaluation.table import COLUMNS, Summary, markdown_table, paired_markdown, summarise
 
 
@@ -39,16 +39,15 @@ def grid(markdown: str) -> dict[str, dict[str, str]]:
 
 def test_each_column_is_its_estimate() -> None:
     rows = made({"a": 0.8, "b": 0.3})
-    summary = summarise(rows, ["b", "a"], seed=3, resamples=500)[1]
+    summary = summarise(rows, ["b", "a"], seed=3)[1]
     assert (summary.method, summary.n, summary.missing) == ("a", 12, 0)
     own = sorted((row for row in rows if row["method"] == "a"), key=lambda row: row["clip"])
-    how = {"seed": 3, "resamples": 500}
     for key in ("deletion", "insertion_fill", "overall_fill", "seconds"):
-        assert summary.estimates[key] == interval([row[key] for row in own], **how)
+        assert summary.estimates[key] == interval([row[key] for row in own], seed=3)
     boxed = [row for row in own if "spt_hits" in row]
     hits, frames = ([row[key] for row in boxed] for key in ("spt_hits", "spt_frames"))
-    assert summary.estimates["spt_micro"] == ratio_interval(hits, frames, **how)
-    assert summary.estimates["spt_macro"] == macro_interval(hits, frames, [row["label"] for row in boxed], **how)
+    assert summary.estimates["spt_micro"] == rate_interval(hits, frames, seed=3)
+    assert summary.estimates["spt_macro"] == rate_interval(hits, frames, [row["label"] for row in boxed], seed=3)
     assert summary.estimates["energy"].n == 8
     assert summary.estimates["energy"].mean == pytest.approx(0.8)
     assert summary.estimates["iou"].n == 0
@@ -142,15 +141,6 @@ def test_a_method_on_few_of_the_clips_is_not_the_best() -> None:
     assert found["a"]["Deletion ↓"].startswith("**")
 
 
-def test_chosen_columns_in_their_order() -> None:
-    summaries = summarise(made({"a": 0.5}), ["a"])
-    assert list(grid(markdown_table(summaries, ["energy_chance", "iou", "deletion"]))["a"]) == [
-        "method", "n", "Energy by chance", "Deletion ↓",
-    ]  # fmt: skip
-    with pytest.raises(InputError, match=r"column must be one of deletion, .*, seconds; got spt"):
-        markdown_table(summaries, ["spt"])
-
-
 def test_names_do_not_break_the_table() -> None:
     markdown = markdown_table(summarise([{"clip": "1", "method": "a|b\nc", "iou": 0.5}], ["a|b\nc"]))
     assert markdown.splitlines()[2].startswith(r"| a\|b c |")
@@ -166,7 +156,7 @@ def test_paired_differences_on_common_clips() -> None:
     assert [*found["a"]] == ["method", "b", "a"]
     by = {(row["clip"], row["method"]): row["overall_fill"] for row in rows}
     common = sorted(clip for clip, method in by if method == "b")
-    expected = paired_difference([by[c, "a"] for c in common], [by[c, "b"] for c in common], seed=1)
+    expected = interval([by[c, "a"] - by[c, "b"] for c in common], seed=1)
     assert found["a"]["b"] == f"**{expected.text(3, sign=True)}** (n = 18)"
     assert found["b"]["a"] == f"**-{expected.text(3)}** (n = 18)"
     assert float(found["random"]["a"].strip("*").split()[0]) == pytest.approx(-0.8, abs=0.01)
@@ -212,13 +202,8 @@ def test_bad_rows_are_named(case: str) -> None:
     assert message in str(caught.value)
 
 
-def test_unknown_column_of_pairs() -> None:
-    with pytest.raises(InputError, match=r"column must be one of .*; got overal$"):
-        paired_markdown(made({"a": 0.5}), ["a"], ["a"], "overal")
-
-
 def test_summaries_have_every_column() -> None:
     (summary,) = summarise([], ["a"])
     assert isinstance(summary, Summary)
-    assert [*summary.estimates] == [column.key for column in COLUMNS]
+    assert [*summary.estimates] == [*COLUMNS]
     assert grid(markdown_table([summary])) == {"a": {"method": "a", "n": "0"}}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import small_nets
 import torch
 from small_nets import make_video
 from torch import nn
@@ -12,11 +13,8 @@ from aosa_fast.metrics import taylor_error, taylor_error_of
 
 
 def make_net() -> nn.Sequential:
-    torch.manual_seed(0)
-    body = [nn.Conv3d(3, 8, 3, (1, 3, 3), 1), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 2, 2)), nn.Flatten()]
-    net = nn.Sequential(*body, nn.Dropout(), nn.Linear(32, 6))
-    net[-1].weight.data *= 10
-    return net
+    """In training mode, with a layer that shows it."""
+    return small_nets.make_net(scale=10).insert(4, nn.Dropout()).train()
 
 
 def test_numbers_by_hand():

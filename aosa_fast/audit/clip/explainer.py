@@ -22,10 +22,9 @@ from aosa_fast.audit.store.dense import quantise
 from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row, plain_text
 from aosa_fast.audit.workers.worker import is_broken_device
 from aosa_fast.config import Config
-from aosa_fast.data import Dataset, Sample
+from aosa_fast.data import Sample
 from aosa_fast.errors import InputError, ModelError, ModelWarning
 from aosa_fast.evaluation.identity import match_classes, weights_hash
-from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
@@ -270,9 +269,9 @@ def is_checked(clip_id: str, seed: int, share: float) -> bool:
 def _match(setup: Setup, classifier: Classifier) -> dict[int, int]:
     if setup.settings.shows_label and not setup.used_labels:
         raise InputError(f"{setup.data}: must have labels, or be audited with target=pred; it has none")
-    samples = tuple(Sample(str(label), None, label) for label in setup.used_labels)
-    dataset = Dataset(setup.data, setup.class_names, samples)
-    return match_classes(dataset, classifier, Settings(target="label" if setup.settings.shows_label else "pred"))
+    return match_classes(
+        setup.data, setup.class_names, setup.used_labels, classifier, all_known=setup.settings.shows_label
+    )
 
 
 def _config(setup: Setup, classifier: Classifier) -> Config:

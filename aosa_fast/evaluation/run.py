@@ -1,8 +1,9 @@
-"""Every method on every clip of a data set: rows, tables and curves, in a folder that a later run goes on from."""
+"""Every method on every clip of a data set: rows, in a folder that a later run goes on from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import Entry
 from aosa_fast.evaluation.identity import describe_run, match_classes, sample_hash
-from aosa_fast.evaluation.journal import Journal, Row
+from aosa_fast.evaluation.journal import Journal
 from aosa_fast.evaluation.measure import Item, Settings, measure
+from aosa_fast.evaluation.metrics import Row
 from aosa_fast.models import Classifier
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        rows: one per clip and method, in the order of the data and then of the methods; plain types.
+        rows: one per clip and method, in the order of the data and then of the methods.
         entries: the methods.
         identity: the data, model and settings that the values depend on.
         missing: clips that the data's lists name, and that are not there.
@@ -66,9 +68,6 @@ def evaluate(
         retry: whether blocks with clips that failed are made again; else their errors stay.
         report: called before each block of a method.
 
-    Returns:
-        All rows.
-
     Raises:
         InputError: labels that the model does not know, a folder that holds another evaluation, a method that cannot
             explain this model at all.
@@ -76,66 +75,64 @@ def evaluate(
     from aosa_fast.data import unknown_labels
 
     settings = settings or Settings()
-    labels = match_classes(dataset, classifier, settings)
+    used = {sample.label for sample in dataset.samples if sample.label is not None}
+    wanted = settings.target == "label"
+    if wanted and not used and not dataset.class_names:
+        raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
+    labels = match_classes(dataset.name, dataset.class_names, used, classifier, all_known=wanted)
     unknown = unknown_labels(dataset, labels, classifier.class_names)
     identity = describe_run(dataset, classifier, settings, model_name)
-    journal = Journal(out, identity)
-    try:
+    with closing(Journal(out, identity)) as journal:
         for entry in entries:
             journal.check(entry.name, entry.identity)
-        blocks = [dataset.samples[i : i + settings.block] for i in range(0, len(dataset.samples), settings.block)]
         work = _Work(dataset, classifier, settings, labels, journal, retry)
-        work.hashes.update({sample.id: sample_hash(sample, work.label(sample)) for sample in dataset.samples})
-        todo = [
-            [entry for entry in entries if work.missing(entry, number, block)] for number, block in enumerate(blocks)
-        ]
+        todo = [[entry for entry in entries if work.is_missing(entry, i)] for i in range(len(work.blocks))]
         done, count = 0, sum(map(len, todo))
         for number, missing in enumerate(todo):
-            items, errors = work.read(blocks[number]) if missing else ([], [])
+            items, errors = work.read(number) if missing else ([], [])
             for entry in missing:
                 if report:
                     report(done, count, f"{entry.name}, clip {number * settings.block + 1} of {len(dataset.samples)}")
                 work.run(entry, number, items, errors)
                 done += 1
-        rows = [row for entry in entries for row in work.rows(entry, blocks)]
-    finally:
-        journal.close()
+        rows = [row for entry in entries for row in work.rows(entry)]
     place = {sample.id: i for i, sample in enumerate(dataset.samples)}
-    return Evaluation(
-        sorted(rows, key=lambda row: place[row["clip"]]), list(entries), identity, dataset.missing, unknown
-    )
+    rows.sort(key=lambda row: place[row["clip"]])
+    return Evaluation(rows, list(entries), identity, dataset.missing, unknown)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Work:
     dataset: Dataset
     classifier: Classifier
     settings: Settings
-    labels: dict[int, int]
+    labels: dict[int, int]  # the model's index of each label that it knows
     journal: Journal
     retry: bool
-    hashes: dict[str, str] = field(default_factory=dict)  # of each clip, by its id
+    blocks: list[Sequence[Sample]] = field(init=False)
+    hashes: dict[str, str] = field(init=False)  # of each clip, by its id
 
-    def missing(self, entry: Entry, number: int, block: Sequence[Sample]) -> bool:
-        begin = number * self.settings.block
-        if entry.clips is not None and begin >= entry.clips:
+    def __post_init__(self) -> None:
+        samples, size = self.dataset.samples, self.settings.block
+        self.blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
+        self.hashes = {sample.id: sample_hash(sample, self._label(sample)) for sample in samples}
+
+    def is_missing(self, entry: Entry, number: int) -> bool:
+        """Whether a block is wanted of a method, and is not in the journal as it must be now."""
+        if entry.clips is not None and number * self.settings.block >= entry.clips:
             return False
         found = self.journal.blocks.get((entry.name, number))
         if found is None or (self.retry and any(row["status"] == "error" for row in found)):
             return True
         # The last block of a run with fewer clips was shorter, and a manifest may have been changed since: such blocks
         # are made again, whole.
-        return [row.get("sample") for row in found] != [self.hashes[sample.id] for sample in block]
+        return [row.get("sample") for row in found] != [self.hashes[sample.id] for sample in self.blocks[number]]
 
-    def label(self, sample: Sample) -> int | None:
-        """The model's index of a clip's class."""
-        return None if sample.label is None else self.labels.get(sample.label)
-
-    def read(self, block: Sequence[Sample]) -> tuple[list[Item], list[Row]]:
+    def read(self, number: int) -> tuple[list[Item], list[Row]]:
         """The clips of a block that can be read, and rows with the errors of the others."""
         items, errors = [], []
-        for sample in block:
-            label = self.label(sample)
+        for sample in self.blocks[number]:
+            label = self._label(sample)
             try:
                 if label is None and self.settings.target == "label":
                     given = "none" if sample.label is None else sample.label
@@ -152,15 +149,22 @@ class _Work:
             rows += measure(self.classifier, items, entry, self.settings) if items else []
         except InputError:
             alone = [self._alone(entry, item) for item in items]
-            worked = any(row["status"] == "ok" for row in (*alone, *self._recorded(entry)))
-            if not worked:
+            recorded = [row for (name, _), own in self.journal.blocks.items() if name == entry.name for row in own]
+            if all(row["status"] != "ok" for row in (*alone, *recorded)):
                 raise  # not the clips' fault, as far as is known: nothing has worked yet
             rows += alone
-        begin, end = number * self.settings.block, (number + 1) * self.settings.block
-        place = {sample.id: i for i, sample in enumerate(self.dataset.samples[begin:end])}
+        place = {sample.id: i for i, sample in enumerate(self.blocks[number])}
         rows.sort(key=lambda row: place[row["clip"]])
         rows = [{**row, "sample": self.hashes[row["clip"]]} for row in rows]
         self.journal.add(entry.name, entry.identity, number, rows)
+
+    def rows(self, entry: Entry) -> list[Row]:
+        """What the journal holds of a method's clips."""
+        numbers = [i for i in range(len(self.blocks)) if entry.clips is None or i * self.settings.block < entry.clips]
+        return [row for i in numbers for row in self.journal.blocks[entry.name, i]][: entry.clips]
+
+    def _label(self, sample: Sample) -> int | None:
+        return None if sample.label is None else self.labels.get(sample.label)
 
     def _alone(self, entry: Entry, item: Item) -> Row:
         try:
@@ -168,22 +172,7 @@ class _Work:
         except InputError as error:
             return {**_failed(item.sample, item.label, error), "method": entry.name}
 
-    def _recorded(self, entry: Entry) -> Iterator[Row]:
-        return (row for (name, _), rows in self.journal.blocks.items() if name == entry.name for row in rows)
-
-    def rows(self, entry: Entry, blocks: Sequence[Sequence[Sample]]) -> list[Row]:
-        chosen: list[Row] = []
-        for number in range(len(blocks)):
-            if entry.clips is None or number * self.settings.block < entry.clips:
-                chosen += self.journal.blocks[entry.name, number]
-        return chosen[: entry.clips]
-
 
 def _failed(sample: Sample, label: int | None, error: Exception) -> Row:
-    return {
-        "clip": sample.id,
-        "path": sample.path,
-        "label": label,
-        "status": "error",
-        "error": " ".join(str(error).split()),
-    }
+    text = " ".join(str(error).split())
+    return {"clip": sample.id, "path": sample.path, "label": label, "status": "error", "error": text}
