@@ -21,11 +21,11 @@ from aosa_fast.explanation import Explanation
 from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import Model, evaluating
 from aosa_fast.inference.precision import check_device, model_device, precision
-from aosa_fast.inference.timing import Timings
+from aosa_fast.inference.timing import Progress, Timings
 from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
 from aosa_fast.methods.inputs import Values, bring_clips, fit_pictures
-from aosa_fast.methods.job import Job, Progress, Result
+from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.selfcheck import warn_saturated
 from aosa_fast.methods.tubes import Tubes, make_tubes
 from aosa_fast.models.classifier import Classifier, Names, read_names
@@ -49,7 +49,7 @@ def explain(
     mean: Values | None = None,
     std: Values | None = None,
     class_names: Names | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Shows which voxels of a clip a video classifier's score rests on, by occlusion along the motion (AOSA).

@@ -29,6 +29,7 @@ from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
 from aosa_fast.evaluation.metrics import METRICS
 from aosa_fast.libraries import check_libraries, check_opencv
+from aosa_fast.registry import import_object
 
 _METHODS = (
     "Methods, by commas or repeated: NAME\\[@CLIPS][:FIELD=VALUE...], such as aosa:partners=0 or step@24; NAME as in "
@@ -112,9 +113,8 @@ class Evaluate:
         check_libraries("pyarrow", "matplotlib", *needed, extra="evaluate")
         check_opencv()
         check_specs(self.data, [self.model], extra="evaluate")
-        from aosa_fast.cli.run_evaluate import run_evaluate
 
-        run_evaluate(self, *consoles())
+        import_object("aosa_fast.cli.run_evaluate:run_evaluate")(self, *consoles())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +154,8 @@ class Reproduce:
         """Checks what is needed, and does it."""
         check_opencv()
         check_specs(self.data, self.model or [], extra="evaluate")
-        from aosa_fast.cli.run_evaluate import run_reproduce
 
-        run_reproduce(self, *consoles())
+        import_object("aosa_fast.cli.run_evaluate:run_reproduce")(self, *consoles())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +181,9 @@ class Compare:
 
     def run(self) -> None:
         """Does it."""
-        from aosa_fast.cli.run_evaluate import run_compare
 
         out = self.out or Path("out") / f"{file_names([self.clip.resolve().stem])[0]}.compare.png"
-        run_compare(self, out, *consoles())
+        import_object("aosa_fast.cli.run_evaluate:run_compare")(self, out, *consoles())
 
 
 def register(app: typer.Typer) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
-Show = Callable[..., None]  # (steps done, steps in all[, what is done now])
+from aosa_fast.inference.timing import Progress
+
 _EVERY = 30.0  # seconds between the lines
 
 
@@ -20,16 +22,22 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def show_progress(console: Console, title: str) -> Iterator[Show]:
+def show_progress(console: Console, title: str) -> Iterator[Progress]:
     """Gives a function that shows how far it is, called with (done, in all) and, if there is more to say, a text."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    ]
+    bar = Bar(*columns, console=console, disable=not console.is_terminal)
     # Not begun where nobody sees it: rich before 14.1 ends with an empty line all the same.
     with nullcontext() if bar.disable else bar:
         task = bar.add_task(title, total=None)
         said = time.monotonic()
 
-        def show(done: int, total: int, what: str = "") -> None:
+        def show(done: int, total: int, what: str = "", /) -> None:
             nonlocal said
             text = f"{title}: {what}" if what else title
             bar.update(task, completed=done, total=total, description=text)

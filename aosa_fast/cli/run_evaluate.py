@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from aosa_fast.cli.interrupts import command_line, resumable
-from aosa_fast.cli.progress import Show, show_progress
+from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.run_explain import changed, check_folder, read_views
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
@@ -22,6 +22,7 @@ from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled, scaled_radius
+from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
 from aosa_fast.pipeline import explain
@@ -124,7 +125,7 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
 
 
 @contextmanager
-def _working(errors: Console, out: Path, title: str) -> Iterator[Show]:
+def _working(errors: Console, out: Path, title: str) -> Iterator[Progress]:
     """Around what a later run goes on from: shows how far it is, and says what is kept where it is interrupted."""
     with resumable(errors, lambda: _kept(out)), show_progress(errors, title) as report:
         yield report

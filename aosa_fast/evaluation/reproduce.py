@@ -17,10 +17,11 @@ from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry, parse_entries
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
-from aosa_fast.evaluation.run import Report, evaluate
+from aosa_fast.evaluation.run import evaluate
 from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.files import refuse_link
+from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
 
@@ -69,7 +70,7 @@ def reproduce(
     settings: Settings,
     *,
     methods: Sequence[str] = (),
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> str:
     """Runs a table, and puts what came out beside the paper's numbers, as Markdown.
 
@@ -116,7 +117,7 @@ def _measure(
     quantities: Sequence[str],
     folder: Path,
     settings: Settings,
-    report: Report | None,
+    report: Progress | None,
 ) -> tuple[dict[str, list[Estimate]], str]:
     """By method, an estimate of each quantity; and a note on the clips."""
     refuse_link(folder, "folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,11 @@ from aosa_fast.evaluation.identity import describe_run, match_classes, sample_ha
 from aosa_fast.evaluation.journal import Journal
 from aosa_fast.evaluation.measure import Item, Settings, measure
 from aosa_fast.evaluation.metrics import Row
+from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 
 if TYPE_CHECKING:
     from aosa_fast.data import Dataset, Sample
-
-Report = Callable[[int, int, str], None]  # (blocks done, blocks in all, what is done now)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ def evaluate(
     *,
     model_name: str = "",
     retry: bool = False,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Evaluation:
     """Explains clips with several methods and measures the maps.
 

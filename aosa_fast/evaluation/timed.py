@@ -14,8 +14,8 @@ from aosa_fast.data import Dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry
-from aosa_fast.evaluation.run import Report
 from aosa_fast.inference.precision import model_device
+from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
 
@@ -24,7 +24,7 @@ _TIMED_STEPS = 40
 
 
 def time_methods(
-    classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], report: Report | None = None
+    classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], report: Progress | None = None
 ) -> tuple[dict[str, list[Estimate]], str]:
     """Times every method on the same clips, all in memory, one at a time; the first run of each is not counted.
 

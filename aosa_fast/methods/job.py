@@ -11,12 +11,10 @@ from torch import Tensor
 
 from aosa_fast.config import Config
 from aosa_fast.inference.call import Model
-from aosa_fast.inference.timing import Timings
+from aosa_fast.inference.timing import Progress, Timings
 from aosa_fast.methods.inputs import Values
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.targets import ResolvedTarget, Target, resolve_target, target_of_clips
-
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Job:
     mean: Values | None
     std: Values | None
     names: tuple[str, ...] | None
-    progress: Progress | None
+    progress: Progress | Callable[[int, int], None] | None
     timings: Timings
 
     def resolve(self, logits: Tensor, part: tuple[int, int] | None = None) -> list[ResolvedTarget]:

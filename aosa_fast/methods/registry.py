@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aosa_fast.methods.option import Option
 from aosa_fast.registry import Registry
-
-if TYPE_CHECKING:
-    from aosa_fast.config import Config
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Method:
     name: str
     help: str
     run: str
-    unit: str | Callable[[Config], str] = "drop of the {noun}"
+    unit: str | Callable[[Any], str] = "drop of the {noun}"
     occluders: str = ""
     fill: str = "mean"
     score: str = "prob"
@@ -58,7 +55,7 @@ class Method:
         return self.occluders == "tubes"
 
 
-def _step_unit(config: Config) -> str:
+def _step_unit(config: Any) -> str:
     several = ", summed over areas, over its largest value" if len(config.areas) > 1 else ""
     return f"share of the voxel that is kept{several}"
 
@@ -81,7 +78,7 @@ def list_methods() -> list[str]:
     return list(METHODS)
 
 
-def _captum_unit(config: Config) -> str:
+def _captum_unit(config: Any) -> str:
     name = config.method.partition(":")[2]
     known = {
         "Saliency": "|slope| of the {noun}, summed over channels",

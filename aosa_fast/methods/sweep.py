@@ -15,8 +15,6 @@ from aosa_fast.methods.fills import conditional_noise, content_hash
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.targets import class_scores
 
-Progress = Callable[[int, int], None]  # (tubes done, tubes in all)
-
 
 def occlusion_sweep(
     model: Model,
@@ -27,7 +25,7 @@ def occlusion_sweep(
     batches: BatchSize,
     *,
     anchors: Sequence[Sequence[int]] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Class scores of every clip with each of its tubes occluded.
 
