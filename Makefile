@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: demo test setup check format wheel bench clean test-versions
+.PHONY: demo test test-gpu setup check format wheel bench clean test-versions
 
 demo: setup
 	@echo "== explaining the embedded clip"
@@ -18,6 +18,10 @@ demo: setup
 test: setup
 	@echo "== running the tests"
 	@$(VENV)/bin/pytest
+
+# The Triton twins compiled and run on a GPU; elsewhere, and in `make test`, they run in Triton's interpreter.
+test-gpu: setup
+	@$(VENV)/bin/pytest --device cuda tests/kernels tests/test_explain_on_twins.py tests/test_devices.py
 
 setup: $(READY)
 
