@@ -9,10 +9,10 @@ Names are imported when first used, so that the command line answers at once.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aosa_fast.errors import InputError, VideoError
+from aosa_fast.lazy import lazy
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -41,26 +41,21 @@ __all__ = [
     "load_map",
 ]
 
-_HOMES = {
-    "AOSA": "attribution",
-    "AOSAApprox": "attribution",
-    "AOSAPath": "attribution",
-    "Config": "config",
-    "Difference": "targets",
-    "Explanation": "explanation",
-    "explain": "pipeline",
-    "list_methods": "methods.registry",
-    "list_models": "models.registry",
-    "load_map": "audit.store.compact",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'aosa_fast' has no attribute {name!r}")
-    value = getattr(import_module(f"aosa_fast.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "AOSA": "attribution",
+        "AOSAApprox": "attribution",
+        "AOSAPath": "attribution",
+        "Config": "config",
+        "Difference": "targets",
+        "Explanation": "explanation",
+        "explain": "pipeline",
+        "list_methods": "methods.registry",
+        "list_models": "models.registry",
+        "load_map": "audit.store.compact",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ import aosa_fast
 
 ROOT = Path(aosa_fast.__file__).parent
 FLOORS = [
-    {"version", "errors", "_C"},
+    {"version", "errors", "lazy", "_C"},
     {"boundary", "registry"},
     {"files", "libraries"},
     {"video", "kernels"},

@@ -9,8 +9,9 @@ Names are imported when first used: the processes of a run need a part of them e
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
     from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
@@ -30,21 +31,16 @@ __all__ = [
     "summarize",
 ]
 
-_HOMES = {
-    "AuditRequest": "driver",
-    "AuditResult": "driver",
-    "AuditSettings": "settings",
-    "audit": "driver",
-    "iter_rows": "store.parts",
-    "load_map": "store.compact",
-    "read_rows": "store.parts",
-    "summarize": "findings.summary",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "AuditRequest": "driver",
+        "AuditResult": "driver",
+        "AuditSettings": "settings",
+        "audit": "driver",
+        "iter_rows": "store.parts",
+        "load_map": "store.compact",
+        "read_rows": "store.parts",
+        "summarize": "findings.summary",
+    },
+)

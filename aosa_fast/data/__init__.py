@@ -5,8 +5,9 @@ Names are imported when first used: the command line lists the kinds of data at 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
     from aosa_fast.data.boxes import Boxes
@@ -27,22 +28,17 @@ __all__ = [
     "unknown_labels",
 ]
 
-_HOMES = {
-    "Boxes": "boxes",
-    "Clip": "dataset",
-    "Dataset": "dataset",
-    "Sample": "dataset",
-    "describe_unknown": "labels",
-    "list_datasets": "registry",
-    "match_labels": "labels",
-    "open_dataset": "opening",
-    "unknown_labels": "labels",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "Boxes": "boxes",
+        "Clip": "dataset",
+        "Dataset": "dataset",
+        "Sample": "dataset",
+        "describe_unknown": "labels",
+        "list_datasets": "registry",
+        "match_labels": "labels",
+        "open_dataset": "opening",
+        "unknown_labels": "labels",
+    },
+)

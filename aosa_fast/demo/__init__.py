@@ -6,12 +6,13 @@ The six classes differ only by the motion of one object, so the right explanatio
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
     from aosa_fast.demo.attention import DemoAttention, load_demo_attention
@@ -34,15 +35,6 @@ __all__ = [
 CLASS_NAMES: tuple[str, ...] = ("left", "right", "up", "down", "clockwise", "counter-clockwise")
 
 _HERE = Path(__file__).parent
-_LAZY = {
-    "DemoAttention": "attention",
-    "load_demo_attention": "attention",
-    "DemoNet": "network",
-    "load_demo_network": "network",
-    "to_input": "network",
-    "RenderedClip": "render",
-    "render_clip": "render",
-}
 
 
 def demo_clip_path() -> Path:
@@ -63,7 +55,15 @@ def demo_truth() -> dict[str, Any]:
     return truth
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "DemoAttention": "attention",
+        "load_demo_attention": "attention",
+        "DemoNet": "network",
+        "load_demo_network": "network",
+        "to_input": "network",
+        "RenderedClip": "render",
+        "render_clip": "render",
+    },
+)

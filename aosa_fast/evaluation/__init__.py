@@ -5,8 +5,9 @@ Names are imported when first used: the list of the metrics does without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
     from aosa_fast.evaluation.entries import DEFAULT_METHODS, Entry, parse_entries
@@ -19,18 +20,13 @@ __all__ = [
     "DEFAULT_METHODS", "METRICS", "Entry", "Evaluation", "Settings", "evaluate", "parse_entries", "write_results",
 ]  # fmt: skip
 
-_HOMES = {
-    **dict.fromkeys(("DEFAULT_METHODS", "Entry", "parse_entries"), "entries"),
-    **dict.fromkeys(("Evaluation", "evaluate"), "run"),
-    "METRICS": "metrics",
-    "Settings": "measure",
-    "write_results": "results",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        **dict.fromkeys(("DEFAULT_METHODS", "Entry", "parse_entries"), "entries"),
+        **dict.fromkeys(("Evaluation", "evaluate"), "run"),
+        "METRICS": "metrics",
+        "Settings": "measure",
+        "write_results": "results",
+    },
+)

@@ -21,8 +21,8 @@ Values = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
-class Clips:
-    """A batch of clips.
+class Inputs:
+    """What the model sees of a batch of clips, and what the flow and people do.
 
     Attributes:
         video: (B, C, T, H, W) float32, normalised, on the model's device.
@@ -42,7 +42,7 @@ def bring_clips(
     std: Values | None,
     config: Config,
     device: torch.device,
-) -> Clips:
+) -> Inputs:
     """Checks the arguments of `explain`, and makes the model's input of pictures, or pictures of the model's input.
 
     Raises:
@@ -61,7 +61,7 @@ def bring_clips(
         if frames is not None:
             raise InputError("frames must be left out where video holds the pictures")
         pictures = upload(video, device)
-        return Clips(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
+        return Inputs(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     clips = upload(video.clone() if video.is_inference() else video.detach(), device)
     if not torch.isfinite(clips).all():
@@ -74,7 +74,7 @@ def bring_clips(
         checked = compat.to_frames(clips, mean, std)
     else:
         checked = to_frames(clips, mean, std)
-    return Clips(clips, upload(checked, device), checked.cpu().numpy())
+    return Inputs(clips, upload(checked, device), checked.cpu().numpy())
 
 
 def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
