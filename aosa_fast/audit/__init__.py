@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+    from aosa_fast.audit.driver import AuditResult, audit
     from aosa_fast.audit.findings.summary import summarize
+    from aosa_fast.audit.request import AuditRequest
     from aosa_fast.audit.settings import AuditSettings
     from aosa_fast.audit.store.compact import load_map
     from aosa_fast.audit.store.parts import iter_rows, read_rows
@@ -34,7 +35,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "AuditRequest": "driver",
+        "AuditRequest": "request",
         "AuditResult": "driver",
         "AuditSettings": "settings",
         "audit": "driver",

@@ -6,78 +6,56 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aosa_fast.audit.driver import AuditRequest, Report, audit
+from aosa_fast.audit.driver import audit
 from aosa_fast.audit.findings.summary import summarize
-from aosa_fast.audit.findings.types import LABEL, SHORTCUT, AuditSummary, Finding
+from aosa_fast.audit.findings.types import (
+    BESIDE,
+    BORDER,
+    LABEL,
+    OVERLAY,
+    PLACE,
+    SHORTCUT,
+    TIME,
+    AuditSummary,
+    Finding,
+)
+from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import AuditSettings
 from aosa_fast.data import open_dataset
 from aosa_fast.data.planted import PlantedDataset, true_label
 from aosa_fast.demo.planted import CLASS_NAMES, CORNERS, SEEDS, Cue, make_plan
 from aosa_fast.files import refuse_link
+from aosa_fast.inference.timing import Progress
 
 # What a finding says of the place of each kind of cue.
-PLACES = {
-    "logo": ("static overlay", "place"),
-    "border": ("border",),
-    "flash": ("time",),
-    "object": ("beside the motion",),
-}
+PLACES = {"logo": (OVERLAY, PLACE), "border": (BORDER,), "flash": (TIME,), "object": (BESIDE,)}
 
 
 @dataclass(frozen=True)
 class Score:
-    """What an audit of planted clips found of what was planted.
+    """What an audit of planted clips found of what was planted."""
 
-    Attributes:
-        seed: of the plan.
-        model: the network, as in `aosa_fast.models.load`.
-        planted: classes with a cue that the network follows.
-        found: how many of them are named as shortcuts.
-        placed: how many of these with the right kind and place.
-        clean_named: classes named that have no cue, or whose cue the network does not follow.
-        wrong: clips with a wrong label.
-        suspected: clips that label findings name.
-        right: how many of these have a wrong label.
-        missed: what is not as planted, one line each.
-    """
-
-    seed: int
-    model: str
-    planted: int
-    found: int
-    placed: int
-    clean_named: int
-    wrong: int
-    suspected: int
-    right: int
-    missed: tuple[str, ...]
-
-    @property
-    def precision(self) -> float | None:
-        """Of the label findings."""
-        return self.right / self.suspected if self.suspected else None
-
-    @property
-    def recall(self) -> float | None:
-        """Of the label findings."""
-        return self.right / self.wrong if self.wrong else None
+    seed: int  # of the plan
+    model: str  # the network, as in `aosa_fast.models.load`
+    planted: int  # classes with a cue that the network follows
+    found: int  # how many of them are named as shortcuts
+    placed: int  # how many of these with the right kind and place
+    clean_named: int  # classes named that have no cue, or whose cue the network does not follow
+    wrong: int  # clips with a wrong label
+    suspected: int  # clips that label findings name
+    right: int  # how many of these have a wrong label
+    missed: tuple[str, ...]  # what is not as planted, one line each
 
 
 def run_demo(
-    out: Path,
-    clips: int,
-    *,
-    seeds: Sequence[int] = SEEDS,
-    networks: Sequence[str] = ("", "none"),
-    progress: Callable[[str], Report] | None = None,
+    out: Path, clips: int, *, seeds: Sequence[int] = SEEDS, progress: Callable[[str], Progress] | None = None
 ) -> list[Score]:
     """Audits the planted set of each seed with the network that was trained on its cues, and with one that was not.
 
     Args:
         out: a folder for each audit is made in it.
-        clips: of each audit.
+        clips: how many each audit has.
         seeds: of the plans.
-        networks: "" for the seed's own network, "none" for the one that learnt that cues say nothing.
         progress: gives what `audit` reports to, from the model's name.
 
     Returns:
@@ -85,27 +63,19 @@ def run_demo(
     """
     scores = []
     for seed in seeds:
-        for network in networks:
-            model = f"demo-planted:{network or seed}"
-            folder = out / f"{seed}-{network or 'shortcuts'}"
+        for network, name in ((str(seed), "shortcuts"), ("none", "none")):
+            model, folder = f"demo-planted:{network}", out / f"{seed}-{name}"
             refuse_link(folder, "folder")
-            request = AuditRequest(
-                data=f"planted:{seed}", model=model, out=folder, settings=AuditSettings(), limit=clips
-            )
+            request = AuditRequest(f"planted:{seed}", model, folder, AuditSettings(), limit=clips)
             audit(request, progress(model) if progress else None)
-            scores.append(score(summarize(folder), seed, model, clips, follows=not network))
+            scores.append(score(summarize(folder), seed, model, clips, follows=network != "none"))
     return scores
 
 
 def score(summary: AuditSummary, seed: int, model: str, clips: int, *, follows: bool) -> Score:
-    """Holds findings against the plan.
+    """Holds the findings of an audit of so many clips of `planted:SEED` against the plan.
 
-    Args:
-        summary: of an audit of `planted:SEED`.
-        seed: of the plan.
-        model: the network's name.
-        clips: how many were audited.
-        follows: whether the network follows the cues.
+    `follows` says whether the network follows the cues.
     """
     plan = make_plan(seed)
     named: dict[int, list[Finding]] = {}
@@ -160,11 +130,11 @@ def table(scores: Sequence[Score]) -> str:
         lines.append(
             f"| planted:{own.seed} | {own.model} | {own.found} of {own.planted} | {own.placed} of {own.planted} | "
             f"{own.clean_named} of {len(CLASS_NAMES) - own.planted} | "
-            f"{_share(own.precision, own.right, own.suspected)} | {_share(own.recall, own.right, own.wrong)} |"
+            f"{_share(own.right, own.suspected)} | {_share(own.right, own.wrong)} |"
         )
     lines += [f"- planted:{own.seed}, {own.model}: {text}" for own in scores for text in own.missed]
     return "\n".join(lines)
 
 
-def _share(value: float | None, count: int, total: int) -> str:
-    return "-" if value is None else f"{value:.2f} ({count} of {total})"
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.2f} ({count} of {total})" if total else "-"

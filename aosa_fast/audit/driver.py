@@ -6,84 +6,27 @@ import hashlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aosa_fast.audit.settings import AuditSettings, Ready, Setup
+from aosa_fast.audit.request import AuditRequest
+from aosa_fast.audit.settings import Ready, Setup
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
 from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import open_dataset, unknown_labels
-from aosa_fast.errors import InputError, ModelWarning
+from aosa_fast.errors import ModelWarning
+from aosa_fast.inference.timing import Progress
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
     from aosa_fast.audit.store.dense import DenseWriter
     from aosa_fast.data import Dataset, Sample
-
-Report = Callable[[int, int, str], None]  # (clips done, clips in all, what else there is to say)
-ENGINES = ("local", "ray")
-
-
-@dataclass(frozen=True)
-class AuditRequest:
-    """What is audited, how, and with what.
-
-    Attributes:
-        data: as in `aosa_fast.data.open_dataset`, with annotations and split.
-        model: as in `aosa_fast.models.load`.
-        out: folder for the rows; a later run goes on there.
-        settings: of the audit.
-        annotations: see `data`.
-        split: see `data`.
-        limit: at most so many clips, spread evenly over the classes.
-        per_class: at most so many clips of each class.
-        device: "auto", "cpu", "cuda", "cuda:1", ...; with the local engine.
-        gpus: how many GPUs, one process each; 0: one process, on `device`.
-        readers: processes that read clips, for each that explains; 0: one per core.
-        threads: of torch in a process that explains; 0: as torch chooses.
-        engine: "local", or "ray".
-        address: of a Ray cluster; None starts one on this machine.
-        actors: how many Ray actors; 0: one per GPU, or one on a machine without.
-        shard: (i, n): of n parts of the data, the i-th, from 1 on.
-        retry: whether clips that failed in an earlier run are tried again.
-        command: for the record.
-    """
-
-    data: str
-    model: str
-    out: Path
-    settings: AuditSettings
-    annotations: str | None = None
-    split: str | None = None
-    limit: int | None = None
-    per_class: int | None = None
-    device: str = "auto"
-    gpus: int = 0
-    readers: int = 0
-    threads: int = 0
-    engine: str = "local"
-    address: str | None = None
-    actors: int = 0
-    shard: tuple[int, int] = (1, 1)
-    retry: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise InputError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine}")
-        if not 1 <= self.shard[0] <= self.shard[1]:
-            raise InputError(f"shard must be i/n with i within 1..n; got {self.shard[0]}/{self.shard[1]}")
-        for name in ("gpus", "readers", "threads", "actors"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0; got {getattr(self, name)}")
-        if self.engine == "local" and (self.address is not None or self.actors):
-            raise InputError("address and actors must be left out unless engine is ray")
 
 
 @dataclass(frozen=True)
@@ -120,7 +63,7 @@ class Engine(Protocol):
         """Ends all that was started."""
 
 
-def audit(request: AuditRequest, report: Report | None = None) -> AuditResult:
+def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
     """Explains all clips of a data set, or of a shard of it, that have no row yet.
 
     Args:

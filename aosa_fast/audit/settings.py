@@ -20,37 +20,60 @@ MAPS = ("keep", "summary")
 FILL, SCORE, RELU = "mean", "logit", "none"
 
 
+def setting(default: Any, help: str, panel: str, **option: Any) -> Any:
+    """A field of which the command line makes an option: see `aosa_fast.cli.options.with_field_options`."""
+    return field(default=default, metadata={"help": help, "panel": panel, **option})
+
+
 @dataclass(frozen=True)
 class AuditSettings:
-    """What every row depends on, and how the work is done.
+    """What every row depends on, and how the work is done; the texts are also those of `aosa-fast audit --help`.
 
     Attributes:
-        target: the class whose map is measured: "pred", the model's best; "true", the label's; "both": the model's
-            best, and beside it the label's where the two differ.
-        maps: "keep": rows hold the map in its compact form; "summary": measures only.
-        dense: whether whole maps are kept in a zarr store beside.
-        config: how clips are explained; a method that follows the motion. Its stride and box give way to those below.
-        stride: distance of the anchors, pixels; None: 8 for a model that sees 112 pixels, scaled to what it sees.
-        box: side of the occluding box, or (height, width), pixels; None: 16 for 112 pixels, scaled.
-        check_share: share of the clips, chosen by their names, whose first-order scores are held against exact ones.
-        check_tubes: on how many tubes of each.
-        batch: clips explained together.
-        seed: of all that is random.
-        clip_seconds: time limit for one clip, seconds.
+        config: how clips are explained; a method that follows the motion. Its stride and box give way to those here.
+        check_tubes: on how many tubes of each clip first-order scores are held against exact ones.
         max_restarts: so many processes may die in a row, without one clip done, before the run gives up.
     """
 
-    target: str = "pred"
-    maps: str = "keep"
-    dense: bool = False
+    target: str = setting(
+        "pred",
+        "Whose map is measured: pred, that of the model's best class; true, the label's; both: the best class's, and "
+        "beside it the label's where the two differ.",
+        "what",
+        metavar="|".join(TARGETS),
+    )
+    maps: str = setting(
+        "keep",
+        "What a row holds: keep, its measures and the map, in some 12 kB; summary, its measures only.",
+        "out",
+        metavar="|".join(MAPS),
+    )
+    dense: bool = setting(False, "Keep every voxel of the maps as well, in a zarr store; needs zarr.", "out")
     config: Config = field(default_factory=lambda: Config(fill=FILL, score=SCORE, relu=RELU))
-    stride: int | None = None
-    box: int | tuple[int, int] | None = None
-    check_share: float = 0.01
+    stride: int | None = setting(
+        None, "Distance of the anchors in pixels. Default: 8 for a model that sees 112 pixels, scaled.", "how", min=1
+    )
+    box: int | tuple[int, int] | None = setting(
+        None,
+        "Side of the occluding box in pixels, or its height and width. Default: 16 for a model that sees 112 pixels, "
+        "scaled.",
+        "how",
+        metavar="SIDE|HxW",
+        kind=str | None,
+    )
+    check_share: float = setting(
+        0.01,
+        "The share of the clips, chosen by their names, whose first-order scores are held against exact ones.",
+        "how",
+        min=0,
+        max=1,
+    )
     check_tubes: int = 8
-    batch: int = 8
-    seed: int = 0
-    clip_seconds: float = 120.0
+    batch: int = setting(8, "How many clips are explained together.", "how", min=1)
+    seed: int = setting(0, "The seed of the choice of clips, and of all else that is random.", "data", min=0)
+    clip_seconds: float = setting(
+        120.0, "How many seconds one clip may take, before the process that works on it is ended.", "run"
+    )
     max_restarts: int = 8
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS
 from aosa_fast.models.registry import FAMILIES, model_help
 
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _PANEL = {
     "what": "What is explained",
     "data": "Which clips",
@@ -27,7 +29,8 @@ _PANEL = {
     "other": "Options of single methods",
 }
 MODELS, DATA = f"{model_help()}.", f"{data_help()}."
-DEVICE_HELP, DEVICES = "Where: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one.", "auto|cpu|cuda[:N]"
+DEVICE_HELP = "Where the model runs: cpu, cuda, cuda:1 ..., or auto, a GPU if there is one."
+DEVICES = "auto|cpu|cuda[:N]"
 
 _METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
 
@@ -48,19 +51,43 @@ Resize = Annotated[
 ]
 
 
-def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds an option for every choice of Config but those named, so that the two cannot drift apart."""
+def with_config_options(*, without: tuple[str, ...] = (), changed: tuple[Option, ...] = ()) -> Decorator:
+    """Adds an option for every choice of Config but those named, so that the two cannot drift apart.
+
+    `changed` come first, in place of those of the same name: with another default, or another text.
+    """
     own = own_options()
+    left_out = {*without, *(choice.name for choice in changed)}
+    rest = [choice for name, choice in (COMMON | own).items() if name not in left_out]
+    return _with_parameters(
+        [_parameter(choice, "how") for choice in changed]
+        + [_parameter(choice, "other" if choice.name in own else "how") for choice in rest]
+    )
+
+
+def with_field_options(*classes: type) -> Decorator:
+    """Adds an option for every field of these dataclasses whose metadata has a help text and its panel.
+
+    What else there is in the metadata goes to typer, but for `kind`: the type to read, where it is not the field's.
+    """
+    parameters = []
+    for owner in classes:
+        known = inspect.signature(owner, eval_str=True).parameters
+        for field in fields(owner):
+            if "help" in field.metadata:
+                settings: dict[str, Any] = dict(field.metadata)
+                kind = settings.pop("kind", known[field.name].annotation)
+                parameters.append(known[field.name].replace(annotation=Annotated[kind, option(**settings)]))
+    return _with_parameters(parameters)
+
+
+def _with_parameters(added: list[inspect.Parameter]) -> Decorator:
+    """Adds to the parameters that a function names those that it takes by **options."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function, eval_str=True)
         parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        parameters += [
-            _parameter(choice, "other" if name in own else "how")
-            for name, choice in (COMMON | own).items()
-            if name not in without
-        ]
-        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*parameters, *added)]
         function.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in keyword}
         return function
@@ -71,7 +98,7 @@ def with_config_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[
 def _parameter(choice: Option, panel: str) -> inspect.Parameter:
     kind: Any = str if choice.name == "box" or choice.several else choice.kind
     default = ",".join(map(str, choice.default)) if choice.several else choice.default
-    choices = [method.name for method in METHODS.own()] if choice.name == "method" else choice.choices
+    choices = choice.choices or ([method.name for method in METHODS.own()] if choice.name == "method" else ())
     described = option(
         choice.help,
         panel,

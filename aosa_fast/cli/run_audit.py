@@ -8,16 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aosa_fast.audit.driver import AuditRequest, AuditResult, audit
+from aosa_fast.audit.driver import audit
+from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.store.parts import done_ids
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.run_explain import check_folder
 from aosa_fast.errors import InputError
+from aosa_fast.output import write_explanation
 
 
-def run_audit(request: AuditRequest, console: Console, errors: Console) -> AuditResult:
+def run_audit(request: AuditRequest, console: Console, errors: Console) -> None:
     """Audits, and says what became of the clips.
 
     Raises:
@@ -31,12 +33,11 @@ def run_audit(request: AuditRequest, console: Console, errors: Console) -> Audit
     _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
     _say(console, "rows", str(request.out / "clips"))
     _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
-    return result
 
 
 def run_report(
     folder: Path, out: Path | None, permutations: int, seed: int, pictures: int, console: Console, errors: Console
-) -> Path:
+) -> None:
     """Writes the page and the tables of an audit.
 
     Raises:
@@ -53,7 +54,7 @@ def run_report(
     check_folder(page.parent, page.name)
     summary = summarize(folder, permutations=permutations, seed=seed)
     with show_progress(errors, "pictures") as report:
-        size = write_page(summary, ClipPictures(folder, most=pictures), page, progress=report)
+        size = write_page(summary, ClipPictures(folder), page, most=pictures, progress=report)
     files = write_tables(summary, page.parent)  # after what clips and models can make fail
     for rank, finding in enumerate(summary.findings, 1):
         _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
@@ -66,13 +67,12 @@ def run_report(
     _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
     for name, path in files.items():
         _say(console, name, str(path))
-    return page
 
 
 def run_clip(
     folder: Path, clip: str, device: str, out: Path | None, console: Console, *, model: str | None, trust: bool
-) -> Path:
-    """Explains one clip of an audit as it was explained there.
+) -> None:
+    """Explains one clip of an audit as it was explained there, and says where the results are.
 
     Raises:
         InputError: no audit, no such clip, or it cannot be read or explained.
@@ -81,12 +81,16 @@ def run_clip(
 
     where = out if out is not None else Path("out") / file_names([clip])[0]
     check_folder(where)
-    for name, text in explain_again(folder, clip, device, where, model=model, trust=trust).items():
-        _say(console, name, text)
-    return where
+    found, frames = explain_again(folder, clip, device, model=model, trust=trust)
+    files = write_explanation(found, where, frames)
+    facts = found.metadata
+    _say(console, "prediction", f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})")
+    _say(console, "explained", f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {found.config.unit}")
+    for name, path in files.items():
+        _say(console, name, str(path))
 
 
-def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
+def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
     """Audits the embedded networks on planted clips, and prints what was found of what was planted."""
     from aosa_fast.audit.demo import run_demo, table
 
@@ -94,11 +98,9 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> str:
     kept = f"all rows so far are kept in {out}"
     with resumable(errors, lambda: kept), show_progress(errors, "planted clips") as show:
         scores = run_demo(
-            out, clips, progress=lambda model: lambda done, total, what: show(done, total, f"{model} {what}")
+            out, clips, progress=lambda model: lambda done, total, what="": show(done, total, f"{model} {what}")
         )
-    text = table(scores)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-    return text
+    console.print(table(scores), highlight=False, markup=False, soft_wrap=True)
 
 
 def _kept(request: AuditRequest) -> str:

@@ -18,6 +18,8 @@ import aosa_fast
 from aosa_fast.audit.demo import Score, is_placed, run_demo, score, table
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.summary import summarize
+from aosa_fast.audit.request import AuditRequest
+from aosa_fast.audit.settings import AuditSettings
 from aosa_fast.audit.store.parts import read_rows
 from aosa_fast.data import open_dataset
 from aosa_fast.data.planted import true_label
@@ -75,10 +77,8 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     write_video(data / "right" / "white.mp4", np.full((20, 64, 64, 3), 255, np.uint8), 8)
     write_video(data / "right" / "black.mp4", np.zeros((20, 64, 64, 3), np.uint8), 8)
     (tmp_path / "fragile.py").write_text(MODEL)
-    arguments = (
-        "audit", data, "--model", "python:fragile:make", "--out", tmp_path / "out", "--batch", 4, "--clip-seconds", 4,
-    )  # fmt: skip
-    done = aosa(*arguments)
+    own = ("--model", "python:fragile:make", "--out", tmp_path / "out", "--batch", 4, "--clip-seconds", 4)
+    done = aosa("audit", data, *own)
     assert done.returncode == 0, done.stderr
     assert "12: 7 ok, 3 error, 2 quarantined" in done.stdout
     rows = rows_of(tmp_path / "out")
@@ -93,7 +93,7 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     assert (black["status"], black["attempts"]) == ("quarantined", 2)
     assert "4 s" in black["error"]
     assert all(row["label_name"] == name.split("/")[0] for name, row in rows.items())
-    again = aosa(*arguments)
+    again = aosa("audit", data, *own)
     assert "0 of them now" in again.stdout
     page = aosa("audit-report", tmp_path / "out")
     assert page.returncode == 0, page.stderr
@@ -125,12 +125,12 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
 def test_shards_make_one_audit(aosa: Run, tmp_path: Path):
     for shard in ("2/2", "1/2"):
         done = aosa(
-            "audit", "planted:1", "--model", "demo-planted:1", "--limit", 30, "--shard", shard, "--target", "both",
+            "audit", "planted:1", "--model", "demo-planted:1", "--limit", 18, "--shard", shard, "--target", "both",
             "--maps", "summary", "--out", tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path)
-    assert set(rows) == {sample.id for sample in open_dataset("planted:1").select(limit=30).samples}
+    assert set(rows) == {sample.id for sample in open_dataset("planted:1").select(limit=18).samples}
     assert all(row["map_scores"] is None for row in rows.values())
     assert all((row["agreement"] == 1) == (row["label"] == row["prediction"]) for row in rows.values())
     done = aosa("audit-report", tmp_path, "--pictures", 2)
@@ -138,10 +138,6 @@ def test_shards_make_one_audit(aosa: Run, tmp_path: Path):
     assert pyarrow.parquet.read_table(tmp_path / "classes.parquet")["clips"].to_pylist() == [
         sum(row["target"] == label for row in rows.values()) for label in sorted({r["target"] for r in rows.values()})
     ]
-    refused = aosa(
-        "audit", "planted:1", "--model", "demo-planted:2", "--shard", "1/2", "--limit", 30, "--out", tmp_path
-    )
-    assert "identity.model" in one_line_error(refused)
     run = tmp_path / "run.json"
     run.write_text(run.read_text().replace('"size": 64', '"size": 0'))
     refused = aosa("audit-report", tmp_path, "--out", tmp_path / "page" / "a.html")
@@ -152,35 +148,50 @@ def test_shards_make_one_audit(aosa: Run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["audit"], "DATA"),
-        (["audit", "rendered", "--demo"], "DATA"),
-        (["audit", "rendered", "--shard", "3/2"], "shard"),
-        (["audit", "rendered", "--method", "grad-cam"], "method"),
-        (["audit", "rendered", "--target", "best"], "target"),
-        (["audit", "rendered", "--engine", "slurm"], "engine"),
-        (["audit", "planted:x"], "planted"),
-        (["audit", "nowhere.csv"], "nowhere.csv"),
-        (["audit-report", "."], "run.json"),
-        (["audit-clip", ".", "clip"], "run.json"),
+        ("audit", "DATA"),
+        ("audit rendered --demo", "DATA"),
+        ("audit rendered --shard 3/2", "shard"),
+        ("audit rendered --method grad-cam", "method"),
+        ("audit rendered --target best", "target"),
+        ("audit rendered --box 8x", "box"),
+        ("audit rendered --engine slurm", "engine"),
+        ("audit planted:x", "planted"),
+        ("audit nowhere.csv", "nowhere.csv"),
+        ("audit-report .", "run.json"),
+        ("audit-clip . clip", "run.json"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
-    aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+    aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, words: str
 ):
     monkeypatch.chdir(tmp_path)
-    assert words in one_line_error(aosa(*arguments))
+    assert words in one_line_error(aosa(*arguments.split()))
+
+
+def test_options_become_what_is_asked_for_and_have_its_defaults(aosa: Run, monkeypatch: pytest.MonkeyPatch):
+    asked: list[AuditRequest] = []
+    monkeypatch.setattr("aosa_fast.cli.run_audit.run_audit", lambda request, *_: asked.append(request))
+    options = "--model demo-planted:1 --shard 2/3 --box 8x12 --fill black --partners 1 --seed 5 --target both --retry"
+    for given in ("", f"{options} --maps summary --out there --readers 2 --device cpu --limit 9"):
+        done = aosa("audit", "rendered", *given.split())
+        assert done.returncode == 0, done.stderr
+    configs = [request.settings.config for request in asked]
+    usual = AuditSettings().config.as_dict()
+    assert [config.as_dict() for config in configs] == [usual, usual | {"fill": "black", "partners": 1, "seed": 5}]
+    settings = AuditSettings(config=configs[1], box=(8, 12), seed=5, target="both", maps="summary")
+    changes = {"limit": 9, "device": "cpu", "readers": 2, "shard": (2, 3), "retry": True}
+    assert asked == [
+        AuditRequest("rendered", "demo", Path("out/audit"), AuditSettings(config=configs[0])),
+        AuditRequest("rendered", "demo-planted:1", Path("there"), settings, **changes),
+    ]
 
 
 def test_planted_shortcuts_are_found_and_nothing_else(tmp_path: Path):
     with_cues, without = run_demo(tmp_path, 90, seeds=(0,))
-    assert (with_cues.planted, with_cues.found, with_cues.placed, with_cues.clean_named) == (4, 4, 4, 0), with_cues
-    assert (without.planted, without.clean_named) == (0, 0), without
-    assert with_cues.recall is not None
-    assert with_cues.recall >= 0.5
-    assert with_cues.precision == without.precision == 1
+    assert with_cues.right >= with_cues.wrong / 2
     text = table([with_cues, without])
     assert "| planted:0 | demo-planted:0 | 4 of 4 | 4 of 4 | 0 of 2 | 1.00" in text
-    assert "| planted:0 | demo-planted:none | 0 of 0 | 0 of 0 | 0 of 6 |" in text
+    assert "| planted:0 | demo-planted:none | 0 of 0 | 0 of 0 | 0 of 6 | 1.00" in text
     # The score must be able to fail: of another plan, nothing is right but by chance.
     other = score(summarize(tmp_path / "0-shortcuts"), 1, "demo-planted:0", 90, follows=True)
     assert other.placed < 3
@@ -260,23 +271,12 @@ class TestPlanted:
 
 def test_a_score_without_labels_has_no_share():
     own = Score(0, "m", 0, 0, 0, 0, wrong=0, suspected=0, right=0, missed=())
-    assert own.precision is own.recall is None
     assert "| - | - |" in table([own])
-    assert json.dumps(table([own]))
 
 
-@pytest.mark.parametrize(
-    "identity",
-    [
-        {},
-        {"model": "demo", "weights": "", "settings": []},
-        {"model": "demo", "weights": "", "settings": {"config": {"method": []}}},
-        {"model": "demo", "weights": "", "settings": {"config": {"unknown": 1}}},
-    ],
-    ids=["nothing", "no settings", "no method", "unknown option"],
-)
-def test_a_foreign_folder_that_does_not_say_how_is_one_line(aosa: Run, tmp_path: Path, identity: dict):
+@pytest.mark.parametrize("settings", [None, [], {"config": {"method": []}}, {"config": {"unknown": 1}}])
+def test_a_foreign_folder_that_does_not_say_how_is_one_line(aosa: Run, tmp_path: Path, settings: object):
+    identity = {"shards": 1, "model": "demo", "weights": "", "settings": settings}
     facts = {"data": "rendered", "annotations": None, "split": None}
-    run = {"format": 1, "identity": {"shards": 1, **identity}, "facts": facts}
-    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "identity": identity, "facts": facts}))
     assert "run.json" in one_line_error(aosa("audit-clip", tmp_path, "x"))

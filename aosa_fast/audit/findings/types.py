@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORTCUT, OUTLIER, LABEL, UNEXPLAINED = "shortcut", "outlier", "label", "unexplained"
+PLACE, BORDER, TIME, BESIDE, OVERLAY = "place", "border", "time", "beside the motion", "static overlay"
 
 
 @dataclass(frozen=True)

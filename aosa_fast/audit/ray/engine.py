@@ -24,7 +24,7 @@ from aosa_fast.audit.workers.worker import describe
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from aosa_fast.audit.driver import AuditRequest
+    from aosa_fast.audit.request import AuditRequest
     from aosa_fast.audit.settings import Ready, Setup
     from aosa_fast.audit.tasks import Row
     from aosa_fast.audit.workers.attempts import Attempts

@@ -48,21 +48,16 @@ def parts_picture(lift: NDArray[np.float64], limit: float) -> bytes:
 
 
 def scale_picture(limit: float) -> bytes:
-    """The colours from a lift of 0 to `limit`, evenly on the scale of `scale_place`, as a PNG one pixel high."""
+    """The colours from a lift of 0 to `limit`, evenly on the scale of `scale_ticks`, as a PNG one pixel high."""
     return _png(_levels((np.arange(_SCALE_STEPS) / (_SCALE_STEPS - 1)) ** (1 / _GAMMA) * limit, limit)[None])
 
 
-def scale_place(lift: float, limit: float) -> float:
-    """Where a lift is on the scale, 0 to 1."""
-    return float(min(lift / limit, 1.0) ** _GAMMA)
-
-
 def scale_ticks(limit: float) -> list[tuple[float, str]]:
-    """(place, text) of the numbers on the scale."""
+    """(place, text) of the numbers on the scale; the place is 0 to 1."""
     values = [value for value in (0.0, 1.0, 2.0, 4.0, *_LIMITS) if value <= limit]
     # On a long scale 1 and 2 are too near to each other for both to be written.
     values = [value for value in values if value != 2 or limit <= 16]
-    return [(scale_place(value, limit), f"≥ {value:g}" if value == limit else f"{value:g}") for value in values]
+    return [((value / limit) ** _GAMMA, f"≥ {value:g}" if value == limit else f"{value:g}") for value in values]
 
 
 def outline(cells: Collection[tuple[int, int]], part: int = 0) -> str:
@@ -82,7 +77,7 @@ def outline(cells: Collection[tuple[int, int]], part: int = 0) -> str:
     return "".join(lines)
 
 
-def describe(lift: NDArray[np.float64]) -> str:
+def in_words(lift: NDArray[np.float64]) -> str:
     """Where a (parts, rows, columns) map is strongest, in words, for those who do not see it."""
     if not lift.any():
         return "empty"
@@ -92,7 +87,7 @@ def describe(lift: NDArray[np.float64]) -> str:
     return f"strongest at the {place} in part {part + 1} of {len(lift)}, {lift.max():.1f} times a flat map"
 
 
-def describe_around(lift: NDArray[np.float64]) -> str:
+def around_in_words(lift: NDArray[np.float64]) -> str:
     """Where a map round the moving object, (rows, columns), is strongest, in words."""
     if not lift.any():
         return "empty"

@@ -7,13 +7,14 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.report.strips import draw_strip
 from aosa_fast.audit.report.text import shell_word
 from aosa_fast.audit.store.compact import load_map
 from aosa_fast.audit.store.run_folder import read_run
+from aosa_fast.audit.store.schema import SCHEMA
 from aosa_fast.audit.tasks import OK, Row, sample_of
 from aosa_fast.data import Clip, Dataset, open_dataset
 from aosa_fast.errors import InputError
@@ -23,95 +24,41 @@ _CAPTION = (
     "id", "status", "stage", "attempts", "error", "label_name", "data_label", "prediction_name", "prediction",
     "probability",
 )  # fmt: skip
-_SOURCE = (
-    "id",
-    "path",
-    "start",
-    "end",
-    "seed",
-    "data_label",
-    "frames",
-    "height",
-    "width",
-    "first_frame",
-    "content_hash",
-)
-_MAP = (
-    "status", "label", "target", "score", "map_shape", "map_tracks", "map_alive", "map_members", "map_scores",
-    "map_scores_label", "map_aggregate",
-)  # fmt: skip
-MOST = 200
+_FILMSTRIP = tuple(name for name in SCHEMA.names if not name.startswith("grid"))
 _LARGE = 1 << 28  # bytes
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a row says of a clip; None where it says nothing.
+    """What a row says of a clip; None where it says nothing."""
 
-    Attributes:
-        label: the class by the data.
-        prediction: the class by the model.
-        probability: of the prediction.
-        status: "ok", "error" or "quarantined".
-        stage: where it failed: "read" or "explain".
-        attempts: how often it was tried.
-        error: why it failed.
-    """
-
-    label: str | None = None
-    prediction: str | None = None
-    probability: float | None = None
-    status: str | None = None
-    stage: str | None = None
-    attempts: int | None = None
-    error: str | None = None
-
-
-class Pictures(Protocol):
-    """What the page needs of the clips that it names."""
-
-    @property
-    def most(self) -> int:
-        """How many filmstrips the page may have at most."""
-
-    def prepare(self, ids: Collection[str], filmstrips: Collection[str]) -> None:
-        """Told once, before all else, which clips are named, and which of them are shown."""
-
-    def filmstrip(self, id: str) -> bytes | None:
-        """A WebP, JPEG or PNG of the clip, frames under their maps above the plain frames; None if there is none."""
-
-    def note(self, id: str) -> str:
-        """What to know of the filmstrip, or why there is none; "" for nothing. Asked after `filmstrip`."""
-
-    def caption(self, id: str) -> Caption:
-        """What the audit found about the clip."""
-
-    def command(self, id: str) -> str:
-        """The command that draws the clip's map in full."""
+    label: str | None = None  # the class by the data
+    prediction: str | None = None  # the class by the model
+    probability: float | None = None  # of the prediction
+    status: str | None = None  # "ok", "error" or "quarantined"
+    stage: str | None = None  # where it failed: "read" or "explain"
+    attempts: int | None = None  # how often it was tried
+    error: str | None = None  # why it failed
 
 
 class ClipPictures:
-    """Pictures of an audit's folder: see `Pictures`. Clips are read again from where they were.
+    """What the page needs of the clips that it names. Clips are read again from where they were.
 
     Args:
         folder: of the audit.
-        most: at most so many filmstrips, 15 to 25 kB each.
 
     Raises:
         InputError: it holds no audit.
     """
 
-    def __init__(self, folder: Path, *, most: int = MOST) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._most = most
         run = read_run(folder)
         self._facts: dict[str, Any] = run["facts"]
-        self._preprocessing: Preprocessing | None = None
         self._captions: dict[str, Caption] = {}
         self._rows: dict[str, Row] = {}
-        self._notes: dict[str, str] = {}
         self._dataset: Dataset | None = None
-        self._closed = ""
+        self._closed = ""  # why no clip can be read
         given = run["identity"].get("preprocessing")
         if not isinstance(given, dict):
             self._closed = "run.json does not say how clips were prepared"
@@ -124,75 +71,63 @@ class ClipPictures:
             except InputError as error:
                 raise InputError(f"run.json: identity.{error}") from None
 
-    @property
-    def most(self) -> int:
-        """How many filmstrips the page may have at most."""
-        return self._most
-
     def prepare(self, ids: Collection[str], filmstrips: Collection[str]) -> None:
-        """Reads the rows of these clips; those with filmstrips take some 12 kB each until they are drawn.
+        """Told once, before all else, which clips are named, and which of them are shown.
+
+        Reads the rows of these clips; those with filmstrips take some 12 kB each until they are drawn.
 
         Raises:
             InputError: the parts of the audit cannot be read.
         """
         self._captions = {row["id"]: _caption(row) for row in find_rows(self._folder, ids, _CAPTION)}
-        self._rows = {row["id"]: row for row in find_rows(self._folder, filmstrips, (*_SOURCE, *_MAP))}
+        self._rows = {row["id"]: row for row in find_rows(self._folder, filmstrips, _FILMSTRIP)}
 
-    def filmstrip(self, id: str) -> bytes | None:
+    def filmstrip(self, id: str) -> tuple[bytes | None, str]:
         """Six frames of the clip under their maps above the plain ones, as WebP, drawn anew on each call.
 
-        None where the clip cannot be read any more, or is not the one that was audited; `note` says why. Where the
-        audit kept no map, the frames stand alone, and `note` says so.
+        Returns:
+            The picture, or None where the clip cannot be read any more, or is not the one that was audited; and what to
+            know of it, or why there is none. Where the audit kept no map, the frames stand alone.
         """
         try:
-            picture, self._notes[id] = self._draw(id)
+            return self._draw(id)
         except (InputError, OSError) as error:
-            picture, self._notes[id] = None, str(error)
+            return None, str(error)
         except Exception as error:  # noqa: BLE001 - whatever a decoder makes of a file that changed, there is a page
-            picture, self._notes[id] = None, f"{type(error).__name__}: {error}"
-        return picture
-
-    def note(self, id: str) -> str:
-        """What to know of the filmstrip; "" before it was drawn."""
-        return self._notes.get(id, "")
+            return None, f"{type(error).__name__}: {error}"
 
     def caption(self, id: str) -> Caption:
-        """What the row says; all None for a clip that was not prepared, or has no row."""
+        """What the audit found about the clip; all None for one that was not prepared, or has no row."""
         return self._captions.get(id, Caption())
 
     def command(self, id: str) -> str:
-        """A line for a shell."""
+        """A line for a shell that draws the clip's map in full."""
         words = [shell_word(str(self._folder)), shell_word(id)]
         # What begins like an option is none behind these dashes.
         return " ".join(["aosa-fast audit-clip", *["--"] * any(word.startswith("-") for word in words), *words])
 
-    def _draw(self, id: str) -> tuple[bytes | None, str]:
+    def _draw(self, id: str) -> tuple[bytes, str]:
         row = self._rows.get(id)
         if row is None or row["status"] != OK:
-            return None, "the audit has no row of it" if row is None else "it could not be explained"
+            raise InputError("the audit has no row of it" if row is None else "it could not be explained")
         clip = self._read(row)
-        if clip is None:
-            return None, self._closed
         expected = (row["frames"], row["height"], row["width"])
         same = clip.frames.shape[:3] == expected and clip.indices[0] == row["first_frame"]
         if not same or _file_hash(row["path"]) not in (None, row["content_hash"]):
-            return None, "its source has changed since the audit"
+            raise InputError("its source has changed since the audit")
         if row["map_shape"] is None:
             return draw_strip(clip.frames, None), "plain frames: the audit kept no maps (maps=summary)"
         return draw_strip(clip.frames, load_map(row)), ""
 
-    def _read(self, row: Row) -> Clip | None:
-        """None where the data set cannot be opened."""
+    def _read(self, row: Row) -> Clip:
         if self._dataset is None and not self._closed:
-            facts = self._facts
+            place = {name: self._facts.get(name) for name in ("annotations", "split")}
             try:
-                self._dataset = open_dataset(
-                    str(facts.get("data")), annotations=facts.get("annotations"), split=facts.get("split")
-                )
+                self._dataset = open_dataset(str(self._facts.get("data")), **place)
             except (InputError, OSError) as error:
                 self._closed = f"the data set cannot be opened: {error}"
-        if self._dataset is None or self._preprocessing is None:
-            return None
+        if self._dataset is None:
+            raise InputError(self._closed)
         return self._dataset.read(sample_of(row), self._preprocessing)
 
 

@@ -12,21 +12,18 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Stored:
-    """A picture in the page.
+    """A picture in the page."""
 
-    Attributes:
-        key: its id in the page.
-        uri: its content as data URI.
-        width: pixels.
-        height: pixels.
-        cells: whether its pixels are cells, to be shown with sharp edges.
-    """
-
-    key: str
-    uri: str
-    width: int
+    key: str  # its id in the page
+    uri: str  # its content as data URI
+    width: int  # pixels
     height: int
-    cells: bool
+    cells: bool  # whether its pixels are cells, to be shown with sharp edges
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Content of a MIME type as the address of itself."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 class Store:
@@ -41,8 +38,8 @@ class Store:
             with Image.open(io.BytesIO(data)) as image:
                 width, height = image.size
                 kind = Image.MIME[image.format or ""]
-            uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-            self._pictures[data] = Stored(f"i{len(self._pictures)}", uri, width, height, cells)
+            key = f"i{len(self._pictures)}"
+            self._pictures[data] = Stored(key, data_uri(data, kind), width, height, cells)
         return self._pictures[data]
 
     def __iter__(self) -> Iterator[Stored]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +27,11 @@ def choose_strips(summary: AuditSummary, most: int) -> tuple[list[str], int]:
     Findings, classes and groups take turns, the first clip of each before the second of any, so that a large audit
     shows something of everything.
     """
-    wanted = list(dict.fromkeys(_in_turn(summary)))
+    lists = [finding.clips[:PER_FINDING] for finding in summary.findings]
+    lists += [ids for one in summary.classes for ids in (one.typical, one.strangest)]
+    lists += [group.clips[:1] for one in summary.classes for group in one.groups]
+    wanted = list(dict.fromkeys(id for turn in zip_longest(*lists) for id in turn if id is not None))
     return wanted[:most], max(0, len(wanted) - most)
-
-
-def _in_turn(summary: AuditSummary) -> Iterator[str]:
-    deepest = max((len(one.typical + one.strangest) for one in summary.classes), default=0)
-    for turn in range(max(PER_FINDING, deepest)):
-        if turn < PER_FINDING:
-            yield from (id for finding in summary.findings for id in finding.clips[turn : turn + 1])
-        for one in summary.classes:
-            yield from one.typical[turn : turn + 1] + one.strangest[turn : turn + 1]
-        if turn == 0:
-            yield from (id for one in summary.classes for group in one.groups for id in group.clips[:1])
 
 
 def draw_strip(frames: NDArray[np.uint8], saliency: NDArray[np.float32] | None) -> bytes:
@@ -61,8 +53,7 @@ def draw_strip(frames: NDArray[np.uint8], saliency: NDArray[np.float32] | None) 
     plain = np.stack([resize_image(frames[t], SIDE, width) for t in chosen])
     rows = [plain]
     if saliency is not None:
-        limit = color_limit(saliency)
-        rows.insert(0, render_overlay(plain, saliency[chosen], limit=limit, min_side=1))
+        rows.insert(0, render_overlay(plain, saliency[chosen], limit=color_limit(saliency), min_side=1))
     sheet = np.full((len(rows) * (SIDE + _GAP) - _GAP, len(chosen) * (width + _GAP) - _GAP, 3), _DARK, np.uint8)
     for r, row in enumerate(rows):
         for i, picture in enumerate(row):

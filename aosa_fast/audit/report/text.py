@@ -52,33 +52,16 @@ def probability(value: float | None) -> str:
     return "> 0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
 
 
-def p_value(value: float | None) -> str:
-    """A corrected p-value, or that there was no test."""
-    if value is None or not math.isfinite(value):
-        return "no test"
+def p_value(value: float) -> str:
+    """A corrected p-value."""
     return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def size(count: int) -> str:
-    """Bytes as kB or MB."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def shell_word(text: str) -> str:
     """One word of a command; what cannot be seen is written as an escape, which bash and zsh read."""
     if text.isprintable():
         return shlex.quote(text)
-    escaped = "".join(_escape(character) for character in text)
-    return f"$'{escaped}'"
+    return f"$'{''.join(map(_escape, text))}'"
 
 
 def _escape(character: str) -> str:

@@ -14,6 +14,11 @@ KINDS = {
 }
 
 
+def known_kind(kind: str) -> str:
+    """The kind of a finding, or "other" for one that the page does not know."""
+    return kind if kind in KINDS else "other"
+
+
 def measures_of(classes: tuple[ClassSummary, ...], *, table: bool = False) -> list[Measure]:
     """The measures that some class has, known ones first; with `table`, those that classes are compared by."""
     present = {name: None for one in classes for name in one.measures}
