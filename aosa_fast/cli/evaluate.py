@@ -5,8 +5,6 @@ A command is a dataclass: its docstring is the help, its fields are the argument
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +19,8 @@ from aosa_fast.cli.options import (
     MODELS,
     Resize,
     check_specs,
+    command,
     option,
-    read_config,
-    with_config_options,
 )
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
@@ -189,23 +186,6 @@ class Compare:
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     own = ("method", "stride", "box", "check", "samples", "compat")
-    app.command("evaluate")(_command(Evaluate, (*own, "seed")))
-    app.command("reproduce", no_args_is_help=True)(_command(Reproduce))
-    app.command("compare", no_args_is_help=True)(_command(Compare, own))
-
-
-def _command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
-    """A command whose options are a request's fields and, where one of them is a Config, all of its but `without`."""
-    parameters = dict(inspect.signature(request, eval_str=True).parameters)
-    has_config = parameters.pop("config", None) is not None
-
-    def command(**options: Any) -> None:
-        own = {name: options.pop(name) for name in parameters}
-        if has_config:
-            own["config"] = read_config({**options, **{name: own[name] for name in ("seed",) if name in own}})
-        request(**own).run()
-
-    command.__doc__ = request.__doc__
-    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
-    return with_config_options(without=without)(command) if has_config else command
+    app.command("evaluate")(command(Evaluate, (*own, "seed")))
+    app.command("reproduce", no_args_is_help=True)(command(Reproduce))
+    app.command("compare", no_args_is_help=True)(command(Compare, own))

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast.cli import audit, evaluate, listing
-from aosa_fast.cli.names import file_names
-from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option, read_config, with_config_options
+from aosa_fast.cli.explain import Explain
+from aosa_fast.cli.options import command, option
 from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
+from aosa_fast.registry import import_object
 from aosa_fast.version import __version__
 
 app = typer.Typer(
@@ -52,81 +53,7 @@ def _root(
     pass
 
 
-@app.command(no_args_is_help=True)
-@with_config_options()
-def explain(
-    clip: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CLIP",
-            help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
-        ),
-    ],
-    model: Annotated[
-        str,
-        option(MODELS, "what", metavar="SPEC"),
-    ] = "demo",
-    device: Annotated[
-        str,
-        option(DEVICE_HELP, "how", metavar=DEVICES),
-    ] = "auto",
-    target: Annotated[
-        list[str],
-        option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
-    ] = ["pred"],  # noqa: B006 - typer reads it, nothing writes it
-    minus: Annotated[
-        str | None,
-        option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
-    ] = None,
-    frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None,
-    frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None,
-    start: Annotated[
-        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
-    ] = "center",
-    size: Annotated[
-        int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
-    ] = None,
-    resize: Resize = None,
-    out: Annotated[Path | None, option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None,
-    fps: Annotated[float, option("Frames per second of the overlay.", "out", min=0.1)] = 8.0,
-    **options: Any,
-) -> None:
-    """Explain what a classifier sees in CLIP: writes an overlay video, a contact sheet and the raw result.
-
-    [bold]Examples[/bold]
-
-    aosa-fast explain clip.mp4                                  the embedded model, one gradient
-
-    aosa-fast explain clip.mp4 --method aosa --stride 4         exact, on a finer grid
-
-    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling" --score logit
-
-    aosa-fast explain frames/ --target 3 --minus 7 --out why    why class 3 and not 7
-
-    The map is signed and in units of the score: warm where hiding the voxels lowers it, blue where it raises it.
-
-    Exit codes: 0 done, 2 bad argument or input.
-    """
-    # What is wrong here is said before torch is loaded.
-    config = read_config(options)
-    from aosa_fast.cli.run_explain import Request, run_explain
-
-    request = Request(
-        clip=clip,
-        model=model,
-        device=device,
-        targets=target,
-        minus=minus,
-        config=config,
-        frames=frames,
-        frame_stride=frame_stride,
-        start=start,
-        size=size,
-        resize=resize,
-        out=out if out is not None else Path("out") / file_names([clip.resolve().stem])[0],
-        fps=fps,
-    )
-    run_explain(request, *consoles())
+app.command("explain", no_args_is_help=True)(command(Explain))
 
 
 @app.command()
@@ -137,9 +64,7 @@ def demo(
     """Explain the embedded clip with the embedded model, and say how much of the map lies on the moving object."""
     # The embedded network sees 64 x 64 pixels: a finer grid and a smaller box than the paper's for 112 x 112.
     config = Config(method=method, stride=4, box=12)
-    from aosa_fast.cli.run_explain import run_demo
-
-    run_demo(config, out, *consoles())
+    import_object("aosa_fast.cli.run_explain:run_demo")(config, out, *consoles())
 
 
 evaluate.register(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Annotated, Any
 
 import typer
@@ -135,3 +135,28 @@ def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
     library = needed.get(data.partition(":")[0])
     if library and not os.path.exists(data):
         check_libraries(library, extra=extra)
+
+
+def command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
+    """A command that runs a request: its fields are the options, and all choices of a Config that is one of them.
+
+    Args:
+        request: a dataclass of annotated options with a method `run`; its docstring is the help.
+        without: choices of Config that are no options.
+    """
+    parameters = dict(inspect.signature(request, eval_str=True).parameters)
+    has_config = parameters.pop("config", None) is not None
+    for field in fields(request):
+        if field.default_factory is not MISSING:
+            parameters[field.name] = parameters[field.name].replace(default=field.default_factory())
+
+    def run(**options: Any) -> None:
+        own = {name: options.pop(name) for name in parameters}
+        if has_config:
+            own["config"] = read_config({**options, **{name: own[name] for name in ("seed",) if name in own}})
+        request(**own).run()
+
+    run.__doc__ = request.__doc__
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    return with_config_options(without=without)(run) if has_config else run

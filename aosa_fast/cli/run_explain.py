@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.names import LONGEST, file_names
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.config import Config
@@ -36,38 +37,22 @@ DISPLAY_SIDE = 1280
 """The longest side, in pixels, of the frames that overlays are painted on."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call of `aosa-fast explain`; see its help."""
-
-    clip: Path
-    out: Path
-    config: Config
-    model: str = "demo"
-    device: str = "auto"
-    targets: list[str] | None = None
-    minus: str | None = None
-    frames: int | None = None
-    frame_stride: int | None = None
-    start: str = "center"
-    size: int | None = None
-    resize: str | None = None
-    fps: float = 8.0
-    boxes: NDArray[np.int32] | None = None  # (T, 4) in pixels of the model's input, drawn into the overlay
-
-
-def run_explain(request: Request, console: Console, errors: Console) -> list[Explanation]:
+def run_explain(
+    request: Explain, console: Console, errors: Console, boxes: NDArray[np.int32] | None = None
+) -> list[Explanation]:
     """Reads the clip, explains it, writes the results and says where they are.
+
+    `boxes` (T, 4), in pixels of the model's input, are drawn into the overlay.
 
     Raises:
         InputError: anything about the arguments, the clip or the model that cannot be.
     """
-    check_folder(request.out, *(FILES.values() if len(request.targets or [""]) == 1 else ()))
+    check_folder(request.folder, *(FILES.values() if len(request.target) == 1 else ()))
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip, cropped, display = read_views(request.clip, preprocessing, request.start)
     targets: list[Target] = [
-        target if request.minus is None else Difference(target, request.minus) for target in request.targets or ["pred"]
+        target if request.minus is None else Difference(target, request.minus) for target in request.target
     ]
     with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
         explanations = explain(
@@ -77,7 +62,7 @@ def run_explain(request: Request, console: Console, errors: Console) -> list[Exp
     for explanation, name in zip(explanations, names, strict=True):
         explanation.metadata["source"] = _source(clip, request)
         prefix = "" if len(explanations) == 1 else f"{name}."
-        files = write_explanation(explanation, request.out, display, prefix, boxes=request.boxes, fps=request.fps)
+        files = write_explanation(explanation, request.folder, display, prefix, boxes=boxes, fps=request.fps)
         _report(explanation, files, console)
     return explanations
 
@@ -86,8 +71,8 @@ def run_demo(config: Config, out: Path, console: Console, errors: Console) -> fl
     """Explains the embedded clip, and returns the share of positive saliency inside the moving object's box."""
     truth = demo_truth()
     boxes = PREPROCESSING.map_boxes(truth["boxes"], truth["size"], truth["size"])
-    request = Request(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]), boxes=boxes)
-    (explanation,) = run_explain(request, console, errors)
+    request = Explain(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]))
+    (explanation,) = run_explain(request, console, errors, boxes)
     share, area = object_share(explanation.saliency[0].numpy(), boxes)
     console.print(f"true class        {truth['class_name']}", highlight=False)
     console.print(
@@ -136,7 +121,7 @@ def read_views(
     return clip, np.ascontiguousarray(clip.frames["cropped"]), np.ascontiguousarray(clip.frames["display"])
 
 
-def _classifier(request: Request) -> Classifier:
+def _classifier(request: Explain) -> Classifier:
     classifier = load_on(request.model, request.device)
     return changed(
         classifier,
@@ -210,7 +195,7 @@ def _tube_lines(scores: Tensor, uncovered: float) -> dict[str, str]:
     }
 
 
-def _source(clip: VideoClip, request: Request) -> dict[str, Any]:
+def _source(clip: VideoClip, request: Explain) -> dict[str, Any]:
     return {
         "path": str(request.clip),
         "model": request.model,

@@ -1,0 +1,74 @@
+"""The command `explain`: a dataclass whose docstring is the help, and whose fields are the arguments and options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aosa_fast.cli.names import file_names
+from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option
+from aosa_fast.cli.terminal import consoles
+from aosa_fast.config import Config
+from aosa_fast.registry import import_object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Explain what a classifier sees in CLIP: writes an overlay video, a contact sheet and the raw result.
+
+    [bold]Examples[/bold]
+
+    aosa-fast explain clip.mp4                                  the embedded model, one gradient
+
+    aosa-fast explain clip.mp4 --method aosa --stride 4         exact, on a finer grid
+
+    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling" --score logit
+
+    aosa-fast explain frames/ --target 3 --minus 7 --out why    why class 3 and not 7
+
+    The map is signed and in units of the score: warm where hiding the voxels lowers it, blue where it raises it.
+
+    Exit codes: 0 done, 2 bad argument or input.
+    """
+
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLIP",
+            help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
+        ),
+    ]
+    model: Annotated[str, option(MODELS, "what", metavar="SPEC")] = "demo"
+    device: Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)] = "auto"
+    target: Annotated[
+        list[str],
+        option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
+    ] = field(default_factory=lambda: ["pred"])
+    minus: Annotated[
+        str | None,
+        option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
+    ] = None
+    frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None
+    frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None
+    start: Annotated[
+        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
+    ] = "center"
+    size: Annotated[
+        int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
+    ] = None
+    resize: Resize = None
+    out: Annotated[Path | None, option("Folder for the results. Default: out/CLIP.", "out", metavar="DIR")] = None
+    fps: Annotated[float, option("Frames per second of the overlay.", "out", min=0.1)] = 8.0
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """For the results."""
+        return self.out if self.out is not None else Path("out") / file_names([self.clip.resolve().stem])[0]
+
+    def run(self) -> None:
+        """Does it."""
+        import_object("aosa_fast.cli.run_explain:run_explain")(self, *consoles())
