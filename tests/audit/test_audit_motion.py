@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aosa_fast.audit.clip.camera import camera_flow, camera_length, camera_motion, robust_deviation, sparse_grid
+from aosa_fast.audit.clip.camera import camera_flow, camera_length, camera_motion, robust_deviation
 from aosa_fast.audit.clip.motion import letterbox, moving_pixels, static_pixels
 from aosa_fast.data import open_dataset
 from aosa_fast.demo.planted import KINDS, make_plan, render_planted
@@ -109,19 +109,6 @@ def test_the_length_of_the_cameras_motion_by_hand() -> None:
     assert camera_length(pans, 50, 60) == pytest.approx((5 + 1) / 2)
     zoom = np.array([[[0.1, 0, 0], [0, 0, 0]]])  # a tenth of the column, which is 9.5 in the mean
     assert camera_length(zoom, 20, 20) == pytest.approx(0.95)
-
-
-def test_the_grid_is_sparse_and_covers_every_size() -> None:
-    for height, width in [(1, 1), (2, 2), (4, 300), (2000, 5), (112, 112), (480, 640), (7, 5)]:
-        rows, columns = sparse_grid(height, width)
-        assert len(rows) * len(columns) <= 1000
-        assert min(len(rows), height) >= min(2, height)
-        assert min(len(columns), width) >= min(2, width)
-        for places, side in ((rows, height), (columns, width)):
-            gaps = np.diff([-1, *places, side])
-            assert gaps.min() > 0
-            assert gaps[0] <= gaps[1:-1].max(initial=1) // 2 + 1
-            assert gaps[-1] <= gaps[1:-1].max(initial=1)
 
 
 def test_the_deviation_is_that_of_the_inner_half() -> None:
@@ -279,11 +266,6 @@ def test_what_is_planted_and_stands_still_is_found_to_the_pixel_and_nothing_else
         assert static.sum() == side * side
         assert not (drawn & ~static).any()
     assert {cue.kind for cue in plan.cues if cue} == set(KINDS)
-
-
-def test_a_single_frame_has_no_static_pixels() -> None:
-    assert not static_pixels(np.zeros((1, 9, 9, 3), np.uint8)).any()
-    assert static_pixels(np.zeros((2, 9, 9, 3), np.uint8)).all()
 
 
 def compressed(frames: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:

@@ -23,6 +23,9 @@ def camera_motion(flow: NDArray[np.float32], bars: NDArray[np.bool_] | None = No
     to it than the frame's corners do. Objects that cover up to two fifths of the frame do not count; beyond half of it,
     an object is what this calls the camera.
 
+    Not by cv2.estimateAffine2D, which takes a pair at a time: of 240 pairs of 112 pixels, with an object of two fifths
+    and noise of 0.1, it is up to 2.1 pixels off with RANSAC and 2.9 with LMEDS, this 0.06 in two thirds of the time.
+
     Args:
         flow: (T-1, H, W, 2), (dx, dy), pixels, finite.
 
@@ -106,23 +109,14 @@ def _first_fit(vectors: NDArray[np.float64], design: _Design) -> NDArray[np.floa
 
 @dataclass(frozen=True, eq=False)
 class _Design:
-    """What a fit needs of a frame's size.
+    """What a fit needs of a frame's size."""
 
-    Attributes:
-        basis: (3, 3), from (column, row, 1) to -0.5..0.5 each, where the equations are well conditioned.
-        points: (N, 3), the grid's pixels in these.
-        judges: (M,), places among them, evenly spread so that an object has its share of them.
-        triples: (K, 3), likewise, of three that do not lie on a line.
-        inverses: (K, 3, 3): from the three values at a triple to the fit, row by column.
-        guesses: (K, 3, M): from the same to the values at the judges.
-    """
-
-    basis: NDArray[np.float64]
-    points: NDArray[np.float64]
-    judges: NDArray[np.int_]
-    triples: NDArray[np.int_]
-    inverses: NDArray[np.float64]
-    guesses: NDArray[np.float64]
+    basis: NDArray[np.float64]  # (3, 3), from (column, row, 1) to -0.5..0.5 each, which conditions the equations well
+    points: NDArray[np.float64]  # (N, 3), the grid's pixels in these
+    judges: NDArray[np.int_]  # (M,), places among them, evenly spread so that an object has its share of them
+    triples: NDArray[np.int_]  # (K, 3), likewise, of three that do not lie on a line
+    inverses: NDArray[np.float64]  # (K, 3, 3), from the three values at a triple to the fit, row by column
+    guesses: NDArray[np.float64]  # (K, 3, M), from the same to the values at the judges
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +39,11 @@ TOP = 5
 
 
 class Explainer:
-    """Explains prepared clips, a batch at a time; made in the process that does so."""
+    """Explains prepared clips, a batch at a time; made in the process that does so.
+
+    Attributes:
+        ready: what the other processes need to know of the model.
+    """
 
     def __init__(self, setup: Setup) -> None:
         """Loads the model.
@@ -56,12 +59,11 @@ class Explainer:
         self._classifier = load_on(setup.model, setup.device)
         self._device = model_device(self._classifier.network, torch.device("cpu"))
         self._names = tuple(map(plain_text, self._classifier.class_names or ())) or None
-        self._labels = _match(setup, self._classifier)
         self._config = _config(setup, self._classifier)
-        self._ready = Ready(
+        self.ready = Ready(
             preprocessing=self._classifier.preprocessing,
             class_names=self._names,
-            labels=self._labels,
+            labels=_match(setup, self._classifier),
             weights=weights_hash(self._classifier.network),
             config=self._config,
             device=str(self._device),
@@ -73,11 +75,6 @@ class Explainer:
                 "python": platform.python_version(),
             },
         )
-
-    @property
-    def ready(self) -> Ready:
-        """What the other processes need to know of the model."""
-        return self._ready
 
     def explain(self, clips: Sequence[Prepared]) -> list[Row]:
         """A row for each clip, in their order; the columns are those of `aosa_fast.audit.store.schema`.
@@ -135,23 +132,26 @@ class Explainer:
         found = self._explain(clips, wanted)
         predictions, count = found.logits.argmax(-1).tolist(), found.logits.shape[1]
         labels = [label if label is not None and label < count else None for label in labels]
-        seconds = [_total(found) / len(clips)] * len(clips)
+        seconds = [found.metadata["seconds"]["total"] / len(clips)] * len(clips)
         rows = []
-        others: dict[int, tuple[Explanation, int]] = {}
+        others: dict[int, tuple[Explanation, int]] = {}  # what explains a clip's label, and where the clip is in that
         if settings.target == "both":
             places = [b for b, label in enumerate(labels) if label not in (None, predictions[b])]
-            others, shared = self._explain_labels([clips[b] for b in places], [labels[b] for b in places], places)
-            seconds = [own + (shared if b in others else 0.0) for b, own in enumerate(seconds)]
+            if places:
+                wanted = torch.tensor([labels[b] for b in places], device="cpu")
+                second = self._explain([clips[b] for b in places], wanted)
+                others = {b: (second, i) for i, b in enumerate(places)}
+            for b in places:
+                seconds[b] += second.metadata["seconds"]["total"] / len(places)
         for b, clip in enumerate(clips):
             check: Row = {"taylor_error": None, "taylor_correlation": None}
             if self._config.record.has_check and is_checked(clip.sample.id, settings.seed, settings.check_share):
                 check, more = self._check(clip, found.target.index[b : b + 1])
                 seconds[b] += more
             row = {**self._facts(clip), "status": OK, "stage": None, "error": None, "attempts": 1}
-            row |= {**self._answer(found, b, labels[b]), **check}
+            row |= {**self._answer(found, b, labels[b]), **check, "seconds_model": seconds[b]}
             row |= self._measures(found, b, clip, labels[b] == predictions[b], others.get(b))
-            row |= self._map(found, b, others.get(b))
-            rows.append({**row, "seconds_model": seconds[b]})
+            rows.append(row | self._map(found, b, others.get(b)))
         return rows
 
     def _explain(self, clips: Sequence[Prepared], target: Tensor | None, config: Config | None = None) -> Explanation:
@@ -161,36 +161,23 @@ class Explainer:
             self._classifier, pictures, "pred" if target is None else target, config=config or self._config, flow=flow
         )
 
-    def _explain_labels(
-        self, clips: list[Prepared], labels: list[int | None], places: list[int]
-    ) -> tuple[dict[int, tuple[Explanation, int]], float]:
-        """By place in the batch, what explains the clip's label and where it is in that; and the seconds of a clip."""
-        if not clips:
-            return {}, 0.0
-        found = self._explain(clips, torch.tensor(labels, device="cpu"))
-        return {place: (found, i) for i, place in enumerate(places)}, _total(found) / len(clips)
-
     def _check(self, clip: Prepared, target: Tensor) -> tuple[Row, float]:
         """First-order scores against exact ones, on some tubes of one clip; and the seconds that it took."""
         found = self._explain([clip], target, replace(self._config, check=self._settings.check_tubes))
         report = found.metadata["self_check"]["exact"][0]
         drop = float(np.abs(report["exact"]).mean())
         error = report["mean_absolute_error"] / drop if drop > 0 else None
-        return {"taylor_error": error, "taylor_correlation": report["correlation"]}, _total(found)
+        seconds: float = found.metadata["seconds"]["total"]
+        return {"taylor_error": error, "taylor_correlation": report["correlation"]}, seconds
 
     def _facts(self, clip: Prepared) -> Row:
         """What is known of a clip before it is explained."""
-        frames, height, width = clip.clip.frames.shape[:3]
         return {
             **describe_sample(clip.sample, self._label_name(clip.sample)),
             "content_hash": clip.content_hash,
-            "frames": frames,
-            "height": height,
-            "width": width,
+            **dict(zip(("frames", "height", "width"), clip.clip.frames.shape[:3], strict=True)),
             "first_frame": int(clip.clip.indices[0]),
-            "looped": clip.clip.looped,
-            "damaged": clip.clip.damaged,
-            "replaced": clip.clip.replaced,
+            **{name: getattr(clip.clip, name) for name in ("looped", "damaged", "replaced")},
             **{f"seconds_{step}": clip.seconds.get(step) for step in ("read", "flow", "motion")},
         }
 
@@ -253,7 +240,7 @@ class Explainer:
 
     def _label(self, sample: Sample) -> int | None:
         """The model's index of a clip's class; None where it has none, or the model does not know it."""
-        return None if sample.label is None else self._labels.get(sample.label)
+        return None if sample.label is None else self.ready.labels.get(sample.label)
 
     def _label_name(self, sample: Sample) -> str | None:
         names = self._setup.class_names or self._names
@@ -283,8 +270,3 @@ def _config(setup: Setup, classifier: Classifier) -> Config:
     if stride // 2 >= min(crop):
         raise InputError(f"stride must be at most {2 * min(crop) - 1} for frames of {crop[0]}x{crop[1]}; got {stride}")
     return replace(settings.config, stride=stride, box=box, check=0, seed=settings.seed)
-
-
-def _total(found: Explanation) -> float:
-    seconds: dict[str, Any] = found.metadata["seconds"]
-    return float(seconds["total"])

@@ -51,14 +51,9 @@ def window_grid(picture: NDArray[np.float64], centre: tuple[float, float]) -> li
 
 
 def moving_centre(moving: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Where the motion is: (x, y), pixels, the first of which reaches from 0 to 1.
+    """Where the motion (T, H, W) is: (x, y), pixels, the first of which reaches from 0 to 1.
 
-    Args:
-        moving: (T, H, W).
-
-    Returns:
-        Per axis the median, over the frames in which something moves, of the mean place of what moves; None if
-        nothing does.
+    Per axis the median, over the frames in which something moves, of the mean place of that; None if nothing does.
     """
     per_row, per_column = moving.sum(axis=2), moving.sum(axis=1)
     counts = per_row.sum(axis=1)
@@ -70,12 +65,9 @@ def moving_centre(moving: NDArray[np.bool_]) -> tuple[float, float] | None:
 
 
 def in_millionths(shares: NDArray[np.float64]) -> list[float]:
-    """Whole millionths, which compress well, with the same sum to half of one.
+    """Whole millionths of shares (N,), not negative: they compress well, and have the same sum to half of one.
 
     Each number is rounded down, and the millionths that the sum then lacks go to those that lost most.
-
-    Args:
-        shares: (N,), not negative.
     """
     exact = shares * _UNITS
     whole = np.floor(exact)

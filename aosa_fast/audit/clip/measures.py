@@ -27,15 +27,14 @@ _RIM = 16  # likewise of what moves
 def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]:
     """Every measure of one clip, by the names of the rows' columns, without `agreement`.
 
+    Numbers are from 0 to 1, but for `effective_frames` (1..T), `spread` (sides of the frame) and `camera_motion`
+    (pixels per frame); lists for `grid`, `grid_moving` (512) and `grid_around` (81); None where there is no answer.
+    `positive_share` is the sum of the positive values over that of all magnitudes; for the others see the functions
+    below and in `grids`.
+
     Args:
         saliency: (T, H, W) float32, the map, or the field that its tubes integrate.
         prepared: the clip that it is of.
-
-    Returns:
-        Numbers from 0 to 1, but for `effective_frames` (1..T), `spread` (sides of the frame) and `camera_motion`
-        (pixels per frame); lists for `grid`, `grid_moving` (512) and `grid_around` (81); None where there is no answer.
-        `positive_share` is the sum of the positive values over that of all magnitudes; for the others see the functions
-        below and in `grids`.
 
     Raises:
         InputError: another shape than the clip's, or a value that is not finite.
@@ -43,11 +42,8 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
     shape = prepared.clip.frames.shape[:3]
     if saliency.shape != shape:
         raise InputError(f"saliency must have the clip's shape {shape}; got {saliency.shape}")
-    finite = np.isfinite(saliency)
-    if not finite.all():
-        raise InputError(
-            f"saliency must be finite; got {int((~finite).sum())} values of {prepared.sample.id} that are not"
-        )
+    if bad := saliency.size - int(np.isfinite(saliency).sum()):
+        raise InputError(f"saliency must be finite; got {bad} values of {prepared.sample.id} that are not")
     magnitude = float(np.abs(saliency).sum(dtype=np.float64))
     positive: NDArray[np.float64] = np.maximum(saliency, 0, dtype=np.float64)
     total = float(positive.sum())
@@ -78,12 +74,7 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
 
 
 def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
-    """Pearson's correlation of two maps of a clip, voxel by voxel, -1 to 1; None if one of them is constant.
-
-    Args:
-        first: (T, H, W).
-        second: likewise.
-    """
+    """Pearson's correlation of two maps (T, H, W), voxel by voxel, -1 to 1; None if one of them is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     a, b = (values.astype(np.float64).ravel() for values in (first, second))
@@ -101,14 +92,11 @@ def border_ring(height: int, width: int) -> NDArray[np.bool_]:
 
 
 def box_voxels(boxes: NDArray[np.int32] | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """The voxels in a clip's boxes; None without annotation, or if no frame has a box.
+    """(T, H, W): the union of each frame's boxes; None without annotation, or if no frame has a box.
 
     Args:
         boxes: (T, M, 4), (x0, y0, x1, y1), half-open, empty where there is none.
         shape: (T, H, W).
-
-    Returns:
-        (T, H, W), the union of each frame's boxes; a frame without a box is outside.
     """
     if boxes is None:
         return None
@@ -122,10 +110,9 @@ def box_voxels(boxes: NDArray[np.int32] | None, shape: tuple[int, ...]) -> NDArr
 def temporal(shares: Shares | None) -> dict[str, float | None]:
     """How a map is spread over time.
 
-    Returns:
-        `best_frame_share`: the largest share of one frame. `effective_frames`: e to the power of the entropy of the
-        frames' shares: T if all are equal, 1 if one has everything. `centroid_t`: mean time, 0 to 1 over the clip, a
-        frame's being its middle.
+    `best_frame_share`: the largest share of one frame. `effective_frames`: e to the power of the entropy of the frames'
+    shares: T if all are equal, 1 if one has everything. `centroid_t`: mean time, 0 to 1 over the clip, a frame's being
+    its middle.
     """
     if shares is None:
         return dict.fromkeys(("best_frame_share", "effective_frames", "centroid_t"))
@@ -138,15 +125,11 @@ def temporal(shares: Shares | None) -> dict[str, float | None]:
 
 
 def spatial(picture: NDArray[np.float64] | None) -> dict[str, float | None]:
-    """How a map, summed over time, is spread over the frame.
+    """How a map, summed over time to (H, W), is spread over the frame.
 
-    Args:
-        picture: (H, W), shares.
-
-    Returns:
-        `effective_area`: e to the power of the entropy of the pixels' shares, over the number of pixels: 1 if all are
-        equal. `centroid_x`, `centroid_y`: mean place, 0 to 1 over the frame's width and height, a pixel's being its
-        middle. `spread`: root of the mean square distance to it, in sides of the frame, the shorter one.
+    `effective_area`: e to the power of the entropy of the pixels' shares, over the number of pixels: 1 if all are
+    equal. `centroid_x`, `centroid_y`: mean place, 0 to 1 over the frame's width and height, a pixel's being its middle.
+    `spread`: root of the mean square distance to it, in sides of the frame, the shorter one.
     """
     if picture is None:
         return dict.fromkeys(("effective_area", "centroid_x", "centroid_y", "spread"))
@@ -172,10 +155,7 @@ def _near(moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _region(name: str, shares: NDArray[np.float64] | None, inside: NDArray[np.bool_] | None) -> dict[str, Any]:
     """`share_`: of the map in a region; `area_`: of the voxels. Both are None if there is no such region to speak of.
 
-    Args:
-        name: of the region.
-        shares: (T, H, W); or (H, W), summed over time, for a region that is the same in all frames.
-        inside: of the same shape.
+    Shares are (T, H, W); or (H, W), summed over time, for a region that is the same in all frames.
     """
     if inside is None:
         return {f"share_{name}": None, f"area_{name}": None}

@@ -67,11 +67,8 @@ def static_pixels(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     a surface of one colour that stays in view, and, before a camera that stands still, a background without noise or
     whose noise the compression took away.
 
-    Args:
-        frames: (T, H, W, 3).
-
     Returns:
-        (H, W); all False for a single frame, which says nothing of change.
+        (H, W), of frames (T, H, W, 3); all False for a single frame, which says nothing of change.
     """
     static = np.zeros(frames.shape[1:3], bool)
     if len(frames) == 1:
@@ -89,11 +86,8 @@ def letterbox(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Over all frames, per channel, and each bar for itself. What goes on for more than 45 % of a side is no bar but a
     dark or empty picture, so that a clip of one colour has none.
 
-    Args:
-        frames: (T, H, W, 3).
-
     Returns:
-        (H, W).
+        (H, W), of frames (T, H, W, 3).
     """
     high, low = frames.max(axis=0), frames.min(axis=0)
     height, width = high.shape[:2]

@@ -29,18 +29,13 @@ _DIGITS = 32
 
 
 class Preparer:
-    """Makes samples of a data set ready for a model, one at a time.
+    """Makes samples of a data set, which need not list them, ready for a model, one at a time.
 
-    Args:
-        dataset: what the samples belong to; it need not list them.
-        preprocessing: of the model.
-        settings: of the audit; the optical flow method is that of its config.
+    The optical flow method is that of the settings' config.
     """
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, settings: AuditSettings) -> None:
-        self.dataset = dataset
-        self.preprocessing = preprocessing
-        self.settings = settings
+        self.dataset, self.preprocessing, self.settings = dataset, preprocessing, settings
 
     def prepare(self, sample: Sample) -> Prepared:
         """Read a sample, follow its motion, and find its camera's motion and the pixels that never change.

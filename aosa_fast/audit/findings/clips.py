@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,10 @@ from aosa_fast.errors import InputError
 Floats = NDArray[np.float32]
 _GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
 _PLAIN = (
-    "id",
-    "data_label",
-    "label",
-    "label_name",
-    "prediction",
-    "prediction_name",
-    "target",
-    "probability",
-    "label_probability",
-    "frames",
-    "uncovered_share",
-    "saturated",
-    "positive_share",
-    "taylor_error",
+    "id", "data_label", "label", "label_name", "prediction", "prediction_name", "target", "probability",
+    "label_probability", "frames", "uncovered_share", "saturated", "positive_share", "taylor_error",
     "taylor_correlation",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +46,10 @@ class Clips:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
+
+    def ids(self, clips: Iterable[int], most: int = 50) -> tuple[str, ...]:
+        """The ids of some clips, by their indices, at most so many."""
+        return tuple(str(self["id"][i]) for i in islice(clips, most))
 
     @property
     def target(self) -> NDArray[np.int64]:
@@ -89,28 +83,22 @@ def load_clips(folder: Path) -> Clips:
     if not len(table):
         raise InputError(f"{folder}: must hold at least one explained clip; got none")
     with reading(folder, "must hold rows as an audit writes them"):
-        clips = from_table(table)
+        columns: dict[str, NDArray[Any]] = {}
+        for name in (*_PLAIN, *MEASURES):
+            values = table[name].combine_chunks()
+            if pa.types.is_string(values.type):
+                columns[name] = np.array(values.to_pylist(), object)
+            else:
+                columns[name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        clips = Clips(columns, {name: _grid(table[name].combine_chunks(), shape) for name, shape in _GRIDS.items()})
         if not all(np.isfinite(values).all() for values in (clips["target"], *clips.grids.values())):
             raise ValueError("a target or a grid that is not finite")
     return clips
 
 
-def from_table(table: pa.Table) -> Clips:
-    """The clips of a table with the columns of `schema.SCHEMA`, all of them explained."""
-    columns: dict[str, NDArray[Any]] = {}
-    for name in (*_PLAIN, *MEASURES):
-        values = table[name].combine_chunks()
-        if pa.types.is_string(values.type):
-            columns[name] = np.array(values.to_pylist(), object)
-        else:
-            columns[name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return Clips(columns, {name: _grid(table[name].combine_chunks(), shape) for name, shape in _GRIDS.items()})
-
-
 def _grid(values: Any, shape: tuple[int, ...]) -> Floats:
-    size = int(np.prod(shape))
-    found = np.zeros((len(values), size), np.float32)
+    found = np.zeros((len(values), *shape), np.float32)
     there = values.is_valid().to_numpy(zero_copy_only=False)
     flat = values.drop_null().flatten().to_numpy(zero_copy_only=False)
-    found[there] = flat.reshape(-1, size)
-    return found.reshape(len(values), *shape)
+    found[there] = flat.reshape(-1, *shape)
+    return found

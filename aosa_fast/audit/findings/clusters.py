@@ -24,17 +24,11 @@ _SEPARATE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """Some clips of a class.
+    """Some clips of a class."""
 
-    Attributes:
-        members: (m,) indices into the clips, the most typical first.
-        share: of the class' clips.
-        aligned: "frame" or "motion".
-    """
-
-    members: NDArray[np.int64]
-    share: float
-    aligned: str
+    members: NDArray[np.int64]  # (m,), indices into the clips, the most typical first
+    share: float  # of the class' clips
+    aligned: str  # "frame" or "motion"
 
 
 def features(clips: Clips, aligned: str, own: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
@@ -43,15 +37,15 @@ def features(clips: Clips, aligned: str, own: NDArray[np.int64] | slice = slice(
     "frame": by place and by time; "off": the same of what the map has more there than the motion; "motion": by offset
     from the moving object, on still pixels.
     """
-    if aligned != "motion":
-        grid = clips.grids["grid"][own]
-        if aligned != "frame":
-            grid = grid - clips.grids["grid_moving"][own]
-        parts = [grid.sum(1).reshape(len(grid), -1), grid.sum((2, 3))]
-    else:
+    if aligned == "motion":
         around = clips.grids["grid_around"][own]
-        parts = [around.reshape(len(around), -1)]
-    return np.sqrt(np.maximum(np.concatenate(parts, axis=1), 0, dtype=np.float64))
+        values = around.reshape(len(around), -1)
+    else:
+        grid = clips.grids["grid"][own]
+        if aligned == "off":
+            grid = grid - clips.grids["grid_moving"][own]
+        values = np.concatenate([grid.sum(1).reshape(len(grid), -1), grid.sum((2, 3))], axis=1)
+    return np.sqrt(np.maximum(values, 0, dtype=np.float64))
 
 
 def cluster_class(clips: Clips, own: NDArray[np.int64], aligned: str, *, seed: int = 0) -> list[Cluster]:
@@ -89,8 +83,7 @@ def cluster_class(clips: Clips, own: NDArray[np.int64], aligned: str, *, seed: i
 def to_group(clips: Clips, cluster: Cluster, most: int = 6) -> Group:
     """What the page shows of a cluster."""
     mean = clips.grids["grid"][cluster.members].mean(0)
-    names = tuple(str(clips["id"][i]) for i in cluster.members[:most])
-    return Group(names, mean.astype(np.float32), cluster.share, cluster.aligned)
+    return Group(clips.ids(cluster.members, most), mean.astype(np.float32), cluster.share, cluster.aligned)
 
 
 def _spectral(values: NDArray[np.float64]) -> NDArray[np.int64]:

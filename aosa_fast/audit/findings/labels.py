@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,17 +12,6 @@ from aosa_fast.audit.findings.types import LABEL, Finding
 _LEAST_CLIPS = 5  # correct clips of the predicted class
 _SURE = 10  # percentile of the correct clips' probabilities that a suspect must reach
 _ALIKE = 99  # percentile of the correct clips' distances, and areas, that a suspect must not exceed
-_MOST_CLIPS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class _Correct:
-    """What clips are like whose label and prediction agree on a class."""
-
-    sure: float
-    centre: NDArray[np.float64]
-    far: float
-    wide: float
 
 
 def find_labels(clips: Clips) -> list[Finding]:
@@ -40,35 +27,19 @@ def find_labels(clips: Clips) -> list[Finding]:
     predictions = clips["prediction"].astype(np.int64)
     maps_of_predictions = clips.target == predictions
     values = features(clips, "frame")
-    correct = {
-        int(c): summary
-        for c in np.unique(predictions)
-        if (summary := _describe_correct(clips, values, np.flatnonzero((labels == c) & (predictions == c)))) is not None
-    }
-    suspects = []
-    for i in np.flatnonzero(known & (labels != predictions)):
-        usual = correct.get(int(predictions[i]))
-        if usual is None or clips["probability"][i] < usual.sure:
+    suspects = [np.array([], np.int64)]
+    for c in np.unique(predictions):
+        here = np.flatnonzero(predictions == c)
+        correct = labels[here] == c
+        if correct.sum() < _LEAST_CLIPS:
             continue
-        alike = (
-            clips["effective_area"][i] <= usual.wide and float(np.linalg.norm(values[i] - usual.centre)) <= usual.far
-        )
-        if alike or not maps_of_predictions[i]:
-            suspects.append(i)
-    return _by_label(clips, labels, np.array(suspects, np.int64))
-
-
-def _describe_correct(clips: Clips, values: NDArray[np.float64], own: NDArray[np.int64]) -> _Correct | None:
-    if len(own) < _LEAST_CLIPS:
-        return None
-    centre = values[own].mean(0)
-    distances = np.linalg.norm(values[own] - centre, axis=1)
-    return _Correct(
-        sure=float(np.percentile(clips["probability"][own], _SURE)),
-        centre=centre,
-        far=float(np.percentile(distances, _ALIKE)),
-        wide=float(np.nanpercentile(np.nan_to_num(clips["effective_area"][own], nan=1.0), _ALIKE)),
-    )
+        probability, area = clips["probability"][here], clips["effective_area"][here]
+        distances = np.linalg.norm(values[here] - values[here[correct]].mean(0), axis=1)
+        wide = np.percentile(np.nan_to_num(area[correct], nan=1.0), _ALIKE)
+        alike = (area <= wide) & (distances <= np.percentile(distances[correct], _ALIKE))
+        sure = probability >= np.percentile(probability[correct], _SURE)
+        suspects.append(here[known[here] & ~correct & sure & (alike | ~maps_of_predictions[here])])
+    return _by_label(clips, labels, np.sort(np.concatenate(suspects)))
 
 
 def _by_label(clips: Clips, labels: NDArray[np.int64], suspects: NDArray[np.int64]) -> list[Finding]:
@@ -87,13 +58,11 @@ def _by_label(clips: Clips, labels: NDArray[np.int64], suspects: NDArray[np.int6
                 kind=LABEL,
                 class_index=int(label),
                 class_name=names[int(label)],
-                where="",
                 text=f"{len(own)} of {total} clips {verbs[0]} labelled so, and {verbs[1]} like {looks}.",
                 effect=float(doubt[own[0]]),
                 effect_name="probability of the prediction less that of the label, of the clearest clip",
-                p_value=None,
                 count=len(own),
-                clips=tuple(str(clips["id"][i]) for i in own[:_MOST_CLIPS]),
+                clips=clips.ids(own),
             )
         )
     return sorted(findings, key=lambda finding: (-finding.count, -finding.effect))

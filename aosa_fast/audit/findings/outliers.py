@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.types import OUTLIER, UNEXPLAINED, Finding
@@ -13,7 +12,6 @@ _COMPARED = {measure.name: measure.outlier for measure in MEASURES.values() if m
 _LEAST_CLIPS = 12
 _FAR = 6.0  # robust standard deviations
 _LEAST_STEP = 0.02  # a robust standard deviation is at least this: measures are shares of 1
-_MOST_CLIPS = 50
 _UNCOVERED = 0.5
 _LEAST_POSITIVE = 0.1
 _LEAST_CORRELATION = 0.0
@@ -30,9 +28,11 @@ def find_outliers(clips: Clips) -> list[Finding]:
         own = np.flatnonzero((clips.target == label) & clips.has_map)
         if len(own) < _LEAST_CLIPS:
             continue
-        distances, values, middles = _distances(clips, own)
-        worst = distances.argmax(1)
-        far = distances.max(1)
+        values = np.stack([clips[measure][own] for measure in _COMPARED], axis=1).astype(np.float64)
+        middles = np.nanmedian(np.where(np.isfinite(values).any(0), values, 0.0), axis=0)
+        steps = np.maximum(1.4826 * np.nanmedian(np.abs(np.nan_to_num(values - middles)), axis=0), _LEAST_STEP)
+        distances = np.nan_to_num(np.abs(values - middles) / steps)
+        worst, far = distances.argmax(1), distances.max(1)
         order = [i for i in np.argsort(-far, kind="stable") if far[i] > _FAR]
         if not order:
             continue
@@ -47,25 +47,14 @@ def find_outliers(clips: Clips) -> list[Finding]:
                 kind=OUTLIER,
                 class_index=label,
                 class_name=name,
-                where="",
                 text=text,
                 effect=float(far[first]),
                 effect_name="robust standard deviations from the class' median, of the farthest clip",
-                p_value=None,
                 count=len(order),
-                clips=tuple(str(clips["id"][own[i]]) for i in order[:_MOST_CLIPS]),
+                clips=clips.ids(own[order]),
             )
         )
     return sorted(findings, key=lambda finding: -finding.effect)
-
-
-def _distances(
-    clips: Clips, own: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    values = np.stack([clips[name][own] for name in _COMPARED], axis=1).astype(np.float64)
-    middles = np.nanmedian(np.where(np.isfinite(values).any(0), values, 0.0), axis=0)
-    steps = np.maximum(1.4826 * np.nanmedian(np.abs(np.nan_to_num(values - middles)), axis=0), _LEAST_STEP)
-    return np.nan_to_num(np.abs(values - middles) / steps), values, middles
 
 
 def find_unexplained(clips: Clips) -> list[Finding]:
@@ -84,22 +73,18 @@ def find_unexplained(clips: Clips) -> list[Finding]:
                 clips["taylor_correlation"] <= _LEAST_CORRELATION
             ),
         }
-    findings = []
-    for reason, failed in reasons.items():
-        where = np.flatnonzero(failed)
-        if len(where):
-            findings.append(
-                Finding(
-                    kind=UNEXPLAINED,
-                    class_index=None,
-                    class_name="",
-                    where="",
-                    text=f"{len(where)} of {len(clips)} maps are not to be trusted: {reason}.",
-                    effect=len(where) / len(clips),
-                    effect_name="share of all clips",
-                    p_value=None,
-                    count=len(where),
-                    clips=tuple(str(clips["id"][i]) for i in where[:_MOST_CLIPS]),
-                )
-            )
+    findings = [
+        Finding(
+            kind=UNEXPLAINED,
+            class_index=None,
+            class_name="",
+            text=f"{len(where)} of {len(clips)} maps are not to be trusted: {reason}.",
+            effect=len(where) / len(clips),
+            effect_name="share of all clips",
+            count=len(where),
+            clips=clips.ids(where),
+        )
+        for reason, failed in reasons.items()
+        if len(where := np.flatnonzero(failed))
+    ]
     return sorted(findings, key=lambda finding: -finding.effect)

@@ -14,21 +14,14 @@ _FLOOR = 1e-3  # of a cell's standard deviation: shares that hardly vary are not
 
 @dataclass(frozen=True, eq=False)
 class Test:
-    """What a test says of C classes and p cells.
-
-    Attributes:
-        classes: (C,) the classes tested.
-        excess: (C, p) mean of the class, above the median of the other classes' means.
-        significant: (C, p) bool: above the 95 % point of the largest value that permuted labels give.
-        p_values: (C,) of the class' largest cell, corrected for all classes and cells.
-    """
+    """What a test says of C classes and p cells."""
 
     __test__ = False  # pytest, this is no test case
 
-    classes: NDArray[np.int64]
-    excess: Floats
-    significant: NDArray[np.bool_]
-    p_values: Floats
+    classes: NDArray[np.int64]  # (C,), those tested
+    excess: Floats  # (C, p), mean of the class, above the median of the other classes' means
+    significant: NDArray[np.bool_]  # (C, p), above the 95 % point of the largest value that permuted labels give
+    p_values: Floats  # (C,), of the class' largest cell, corrected for all classes and cells
 
 
 def compare_classes(
@@ -40,7 +33,7 @@ def compare_classes(
     The statistic of a class and a cell is the class' mean less the median of the other classes' means, in standard
     errors from the spread over all clips; the median, so that a few odd classes do not make the others look odd. Its
     distribution comes from permuted labels, of which the largest value over all classes and cells counts: p-values are
-    corrected for both (Westfall and Young's maxT).
+    corrected for both (Westfall and Young's maxT), as those of scipy.stats.permutation_test are not.
 
     Args:
         values: (n, p).
@@ -64,8 +57,7 @@ def compare_classes(
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def excess(rows: Floats) -> Floats:
-        means = np.add.reduceat(rows, starts, axis=0) / sizes[:, None]
-        return median_excess(means)
+        return median_excess(np.add.reduceat(rows, starts, axis=0) / sizes[:, None])
 
     found = excess(used)
     statistic = found / spread

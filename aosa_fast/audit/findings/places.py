@@ -18,6 +18,11 @@ def ring() -> NDArray[np.bool_]:
     return cells
 
 
+def frame_cells(cells: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """(row, column) of those of the frame's 64 cells that are True."""
+    return tuple((int(row), int(column)) for row, column in np.argwhere(cells.reshape(ROWS, COLUMNS)))
+
+
 def place_name(weights: NDArray[np.floating]) -> str:
     """Words for the place of a region of the frame, (8, 8) weights: "bottom right corner", "left side", "centre"."""
     row, column = _centre(weights)

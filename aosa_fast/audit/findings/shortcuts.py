@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.permutation import Test, compare_classes, median_excess
-from aosa_fast.audit.findings.places import AROUND, offset_name, place_name, ring, time_name
+from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, ring, time_name
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.store.schema import GRID, WINDOW
 
@@ -24,7 +24,6 @@ LEAST_EFFECT = {"frame": 0.1, "border": 0.1, "time": 0.15, "motion": 0.1, "once"
 LEAST_PEAK = 0.04
 _REGION = 0.25  # cells with at least this part of the largest excess belong to the region
 _LEAST_RING = 8  # of the 28 cells along the sides: a mark in a corner lights up to five
-_MOST_CLIPS = 50
 
 
 def profiles(clips: Clips, *, less_motion: bool = True) -> dict[str, Floats]:
@@ -146,7 +145,6 @@ def _is_ring(region: _Region) -> bool:
 
 
 def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Finding:
-    name = clips.names[label]
     own = (clips.target == label) & clips.has_map
     shares = plain[:, region.cells].sum(1)
     others = clips.has_map & ~own
@@ -157,20 +155,19 @@ def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Findin
     detail = {"share": mean, "usual_share": usual, "clips_of_class": float(own.sum())}
     where, words = _where(clips, region, own, detail)
     percent = f"{100 * mean:.0f} % of the map, against {100 * usual:.0f} % in other classes"
-    frame = region.cells.reshape(GRID[1:]) if region.profile == "frame" else None
     return Finding(
         kind=SHORTCUT,
         class_index=label,
-        class_name=name,
+        class_name=clips.names[label],
         where=where,
         text=f"Maps of this class lie {words}: {percent}.",
         effect=region.effect,
         effect_name="share of the map, above what the motion and other classes explain",
         p_value=region.p_value,
         count=int(showing.sum()),
-        clips=tuple(str(clips["id"][i]) for i in order[:_MOST_CLIPS]),
+        clips=clips.ids(order),
         detail=detail,
-        boxes=() if frame is None else tuple((int(r), int(c)) for r, c in np.argwhere(frame)),
+        boxes=frame_cells(region.cells) if region.profile == "frame" else (),
         frames=tuple(map(int, np.flatnonzero(region.cells))) if region.profile == "time" else (),
     )
 

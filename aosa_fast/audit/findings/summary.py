@@ -17,12 +17,12 @@ from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.measures import MEASURES
-from aosa_fast.audit.store.parts import read_rows
+from aosa_fast.audit.store.parts import STATUSES, read_rows
 from aosa_fast.audit.store.run_folder import read_run, read_shards
 from aosa_fast.data import describe_unknown
 from aosa_fast.errors import ModelWarning
 
-_SHOWN = 6
+_SHOWN = 6  # clips of a class, of each kind
 _ERRORS = 20
 
 
@@ -43,7 +43,8 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
     classes, findings = analyze(clips, permutations=permutations, seed=seed)
     known = np.isfinite(clips["label"])
     right = clips["label"][known] == clips["prediction"][known]
-    means = [summary.mean_map for summary in classes]
+    warnings = [shard.get("warnings") for shard in read_shards(folder)]  # from files that anybody may have written
+    told = [str(text) for texts in warnings if isinstance(texts, list) for text in texts]
     return AuditSummary(
         run=run,
         counts=counts,
@@ -52,15 +53,9 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
         errors=errors,
         accuracy=float(right.mean()) if known.any() else None,
         unknown=describe_unknown(_unknown(clips), run["facts"].get("class_names")),
-        warnings=tuple({ModelWarning.kind(text): text for text in _warnings(folder)}.values()),
-        mean_map=np.mean(means, axis=0).astype(np.float32),
+        warnings=tuple({ModelWarning.kind(text): text for text in told}.values()),
+        mean_map=np.mean([own.mean_map for own in classes], axis=0).astype(np.float32),
     )
-
-
-def _warnings(folder: Path) -> list[str]:
-    """What the runs of all shards were told of the model."""
-    told = [shard.get("warnings") for shard in read_shards(folder)]
-    return [str(text) for texts in told if isinstance(texts, list) for text in texts]
 
 
 def _unknown(clips: Clips) -> Counter[str]:
@@ -79,17 +74,13 @@ def analyze(
     shortcuts = find_shortcuts(clips, permutations=permutations, seed=seed)
     named = {finding.class_index for finding in shortcuts}
     members = {int(c): np.flatnonzero((clips.target == c) & clips.has_map) for c in np.unique(clips.target)}
-    clusters = {
-        label: [
-            cluster
-            for aligned in ("frame", "motion")
-            for cluster in _several(cluster_class(clips, own, aligned, seed=seed))
-        ]
-        for label, own in members.items()
-    }
+    clusters: dict[int, list[Cluster]] = {label: [] for label in members}
+    for label, own in members.items():
+        for aligned in ("frame", "motion"):
+            found = cluster_class(clips, own, aligned, seed=seed)
+            clusters[label] += found if len(found) > 1 else []  # all clips in one: that is the class
     shortcuts += find_subsets(clips, {label: own for label, own in clusters.items() if label not in named})
-    names = clips.names
-    classes = tuple(_describe_class(clips, label, names[label], own, clusters[label]) for label, own in members.items())
+    classes = tuple(_summarize_class(clips, label, own, clusters[label]) for label, own in members.items())
     findings = (
         *sorted(shortcuts, key=lambda finding: -finding.effect),
         *find_labels(clips),
@@ -99,25 +90,16 @@ def analyze(
     return classes, findings
 
 
-def _several(clusters: list[Cluster]) -> list[Cluster]:
-    """No clusters where all clips are in one: that is the class."""
-    return clusters if len(clusters) > 1 else []
-
-
-def _describe_class(
-    clips: Clips, label: int, name: str, own: NDArray[np.int64], clusters: list[Cluster]
-) -> ClassSummary:
+def _summarize_class(clips: Clips, label: int, own: NDArray[np.int64], clusters: list[Cluster]) -> ClassSummary:
     everyone = np.flatnonzero(clips.target == label)
     labels = clips["label"][everyone]
-    distances = np.zeros(len(own))
+    order = own
     if len(own):
         values = features(clips, "frame", own)
-        distances = np.linalg.norm(values - values.mean(0), axis=1)
-    order = own[np.argsort(distances, kind="stable")]
-    ids = [str(clips["id"][i]) for i in order]
+        order = own[np.argsort(np.linalg.norm(values - values.mean(0), axis=1), kind="stable")]
     return ClassSummary(
         index=label,
-        name=name,
+        name=clips.names[label],
         clips=len(everyone),
         correct=int((labels == label).sum()) if np.isfinite(labels).any() else None,
         mean_probability=float(clips["probability"][everyone].mean()),
@@ -125,8 +107,8 @@ def _describe_class(
         mean_moving=_mean(clips, "grid_moving", own),
         mean_around=_mean(clips, "grid_around", own),
         measures={measure: quartiles for measure in MEASURES if (quartiles := _quartiles(clips[measure][everyone]))},
-        typical=tuple(ids[:_SHOWN]),
-        strangest=tuple(ids[: -_SHOWN - 1 : -1]),
+        typical=clips.ids(order, _SHOWN),
+        strangest=clips.ids(order[::-1], _SHOWN),
         groups=tuple(to_group(clips, cluster) for cluster in clusters),
     )
 
@@ -140,14 +122,14 @@ def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float] | None
     known = values[np.isfinite(values)]
     if not len(known):
         return None
-    low, middle, high = np.percentile(known, (25, 50, 75))
-    return float(low), float(middle), float(high)
+    low, middle, high = np.percentile(known, (25, 50, 75)).tolist()
+    return low, middle, high
 
 
 def _failures(folder: Path) -> tuple[dict[str, int], tuple[tuple[str, int, tuple[str, ...]], ...]]:
     """Clips by status, and the commonest errors."""
     table = read_rows(folder, ["id", "status", "error"])
-    counts = Counter({"ok": 0, "error": 0, "quarantined": 0})
+    counts = Counter(dict.fromkeys(STATUSES, 0))
     counts.update(table["status"].to_pylist())
     failed = table.filter(pc.not_equal(table["status"], "ok"))
     by_message: dict[str, list[str]] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -48,34 +48,16 @@ CLASSES = pa.schema(
 
 def write_tables(summary: AuditSummary, folder: Path) -> dict[str, Path]:
     """Writes findings.parquet and classes.parquet, and returns their paths by name."""
+    # Columns of the same name as an attribute are that attribute.
     findings = [
-        {
-            "rank": rank,
-            "kind": finding.kind,
-            "class": finding.class_index,
-            "class_name": finding.class_name,
-            "where": finding.where,
-            "text": finding.text,
-            "effect": finding.effect,
-            "effect_name": finding.effect_name,
-            "p_value": finding.p_value,
-            "count": finding.count,
-            "clips": list(finding.clips),
-        }
+        {**vars(finding), "rank": rank, "class": finding.class_index}
         for rank, finding in enumerate(summary.findings, 1)
     ]
-    classes: list[dict[str, Any]] = [
+    classes = [
         {
+            **{name: value.ravel() if isinstance(value, np.ndarray) else value for name, value in vars(own).items()},
             "class": own.index,
             "class_name": own.name,
-            "clips": own.clips,
-            "correct": own.correct,
-            "mean_probability": own.mean_probability,
-            "mean_map": own.mean_map.ravel(),
-            "mean_moving": own.mean_moving.ravel(),
-            "mean_around": own.mean_around.ravel(),
-            "typical": list(own.typical),
-            "strangest": list(own.strangest),
             **{f"median_{name}": quartiles[1] for name, quartiles in own.measures.items()},
         }
         for own in summary.classes

@@ -20,13 +20,13 @@ class Finding:
         kind: "shortcut", "outlier", "label" or "unexplained".
         class_index: the model's index of the class that it is about; None for the whole data set.
         class_name: its name, or its index as text; "" for the whole data set.
-        where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; else "".
         text: one sentence, plain text: what, where, how much.
         effect: its size, and what findings of a kind are ranked by.
         effect_name: what `effect` is, such as "share of the map, above other classes".
-        p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
         count: how many clips show it.
         clips: their ids, the clearest first, at most 50.
+        where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; else "".
+        p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
         detail: further numbers by name.
         boxes: the cells of the 8 x 8 frame grid (row, column) that it is about, to be marked on the class' mean map.
         frames: the parts of the clip, in eighths, that it is about.
@@ -35,13 +35,13 @@ class Finding:
     kind: str
     class_index: int | None
     class_name: str
-    where: str
     text: str
     effect: float
     effect_name: str
-    p_value: float | None
     count: int
     clips: tuple[str, ...]
+    where: str = ""
+    p_value: float | None = None
     detail: dict[str, float] = field(default_factory=dict)
     boxes: tuple[tuple[int, int], ...] = ()
     frames: tuple[int, ...] = ()
@@ -49,19 +49,12 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Clips of a class whose maps are alike: a cluster.
+    """Clips of a class whose maps are alike: a cluster."""
 
-    Attributes:
-        clips: ids, the most typical first.
-        mean_map: (8, 8, 8) float32, time, row, column; sums to 1.
-        share: of the class' clips.
-        aligned: "frame", or "motion" where the clustering looked at maps round the moving object.
-    """
-
-    clips: tuple[str, ...]
-    mean_map: NDArray[np.float32]
-    share: float
-    aligned: str
+    clips: tuple[str, ...]  # ids, the most typical first
+    mean_map: NDArray[np.float32]  # (8, 8, 8), time, row, column; sums to 1
+    share: float  # of the class' clips
+    aligned: str  # "frame", or "motion" where the clustering looked at maps round the moving object
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,49 +40,34 @@ _FLOAT = np.dtype("<f4")
 
 @dataclass(frozen=True, eq=False)
 class StoredTubes:
-    """The tubes of a clip, as a row has them.
+    """The tubes of a clip, as a row has them."""
 
-    Attributes:
-        tracks: (N, T, 2) int32, (x, y) of each anchor, whole pixels; at rest while it is not alive.
-        alive: (N, T) bool.
-        boxes: (N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open; all 0 where not alive.
-        members: (N, K+1) int32, rows of `boxes` joined into each tube; -1 pads.
-        scores: (N,) float32, drop of the score of the explained class when the tube is hidden.
-        shape: (T, H, W) of the map.
-    """
-
-    tracks: NDArray[np.int32]
-    alive: NDArray[np.bool_]
-    boxes: NDArray[np.int32]
-    members: NDArray[np.int32]
-    scores: NDArray[np.float32]
-    shape: tuple[int, int, int]
+    tracks: NDArray[np.int32]  # (N, T, 2), (x, y) of each anchor, whole pixels; at rest while it is not alive
+    alive: NDArray[np.bool_]  # (N, T)
+    boxes: NDArray[np.int32]  # (N, T, 4), (x0, y0, x1, y1), pixels, half-open; all 0 where not alive
+    members: NDArray[np.int32]  # (N, K+1), rows of `boxes` joined into each tube; -1 pads
+    scores: NDArray[np.float32]  # (N,), drop of the score of the explained class when the tube is hidden
+    shape: tuple[int, int, int]  # (T, H, W) of the map
 
 
 def pack_map(
-    tracks: NDArray[np.float32],
-    alive: NDArray[np.bool_],
-    members: NDArray[np.int32],
-    scores: NDArray[np.float32],
+    tracks: NDArray[np.float32],  # (N, T, 2)
+    alive: NDArray[np.bool_],  # (N, T)
+    members: NDArray[np.int32],  # (N, K+1)
+    scores: NDArray[np.float32],  # (N,)
     config: Config,
     height: int,
     width: int,
     label: tuple[NDArray[np.float32], float] | None = None,
 ) -> dict[str, Any]:
-    """The columns of one clip's map; see the module.
+    """The columns of one clip's map, `map_shape` to `map_aggregate`, in plain types; see the module.
 
     Args:
-        tracks: (N, T, 2) float32, (x, y) of each anchor, pixels, inside the frame.
-        alive: (N, T) bool.
-        members: (N, K+1) int32.
-        scores: (N,) float32.
+        tracks: (x, y) of each anchor, pixels, inside the frame.
+        alive, members, scores: as in `StoredTubes`.
         config: gives the box and the aggregate.
-        height: H, pixels.
-        width: W, pixels.
+        height, width: of the frame, pixels.
         label: scores (N,) of the label's map, and the label's score of the whole clip; None: no such map is kept.
-
-    Returns:
-        `map_shape` to `map_aggregate`, in plain types.
     """
     count, frames = alive.shape
     steps = np.rint(tracks).astype(np.int32).transpose(1, 2, 0)
@@ -126,15 +111,18 @@ def load_map(row: Any, target: str = "explained") -> NDArray[np.float32]:
     if target not in WHICH:
         raise InputError(f"target must be one of {', '.join(WHICH)}; got {target}")
     tubes = row_tubes(row)
-    with reading(_name(row), _RULE):
+    with reading(_value(row, "id"), _RULE, named=False):
         aggregate = _value(row, "map_aggregate")
         if aggregate not in AGGREGATES:
-            raise InputError(f"{_name(row)}: map_aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate}")
+            raise InputError(f"map_aggregate must be one of {', '.join(AGGREGATES)}; got {aggregate}")
         scores, clean = tubes.scores, 0.0
-        if target == "label" and not _label_is_explained(row):
+        if target == "label" and (_value(row, "label") is None or _value(row, "label") != _value(row, "target")):
             scores, clean = _label_scores(row, len(scores), aggregate)
         elif aggregate == "eq2":
-            clean = _number(row, "score")
+            score = _value(row, "score")
+            if score is None:
+                raise InputError("must have the column score for this map; it has none")
+            clean = float(score)
         parts = (tubes.tracks, tubes.alive, tubes.boxes, tubes.members)
         packed = Tubes(*(torch.from_numpy(part)[None] for part in parts))
         values, _ = make_map(
@@ -148,14 +136,14 @@ def load_map(row: Any, target: str = "explained") -> NDArray[np.float32]:
     return drawn
 
 
-def check_voxels(name: object, shape: Sequence[int]) -> None:
+def check_voxels(shape: Sequence[int]) -> None:
     """Refuses a map (T, H, W) that is announced larger than any model's, before room for it is made.
 
     Raises:
         InputError: more than `MOST_VOXELS`.
     """
     if math.prod(shape) > MOST_VOXELS:
-        raise InputError(f"{name}: must have a map of at most {MOST_VOXELS} voxels; got {' x '.join(map(str, shape))}")
+        raise InputError(f"must have a map of at most {MOST_VOXELS} voxels; got {' x '.join(map(str, shape))}")
 
 
 def row_tubes(row: Any) -> StoredTubes:
@@ -168,7 +156,7 @@ def row_tubes(row: Any) -> StoredTubes:
 
     from aosa_fast.kernels.tracking import rasterize_boxes
 
-    with reading(_name(row), _RULE):
+    with reading(_value(row, "id"), _RULE, named=False):
         count, frames, joined, height, width, *box = shape = _shape(row)
         steps = _array(row, "map_tracks", _INT16, (frames, 2, count))
         tracks = np.cumsum(steps, axis=0, dtype=np.int32).transpose(2, 0, 1)
@@ -177,17 +165,12 @@ def row_tubes(row: Any) -> StoredTubes:
         members = _array(row, "map_members", _member_dtype(count), (count, joined)).astype(np.int32)
         scores = _array(row, "map_scores", _FLOAT, (count,)).astype(np.float32)
         if not ((tracks >= 0) & (tracks < (width, height))).all():
-            raise InputError(f"{_name(row)}: map_tracks must be inside of map_shape {shape}; they leave it")
+            raise InputError(f"map_tracks must be inside of map_shape {shape}; they leave it")
         if not ((members >= -1) & (members < count)).all():
-            raise InputError(f"{_name(row)}: map_members must be from -1 to {count - 1}; some are not")
+            raise InputError(f"map_members must be from -1 to {count - 1}; some are not")
         tracks = np.ascontiguousarray(tracks)
-        boxes = rasterize_boxes(
-            torch.from_numpy(tracks.astype(np.float32))[None],
-            torch.from_numpy(alive)[None],
-            (box[0], box[1]),
-            height,
-            width,
-        )
+        places = torch.from_numpy(tracks.astype(np.float32))[None]
+        boxes = rasterize_boxes(places, torch.from_numpy(alive)[None], (box[0], box[1]), height, width)
         return StoredTubes(tracks, alive, boxes[0].numpy(), members, scores, (frames, height, width))
 
 
@@ -195,14 +178,9 @@ def _member_dtype(count: int) -> np.dtype[Any]:
     return _INT16 if count <= np.iinfo(_INT16).max else _INT32
 
 
-def _label_is_explained(row: Any) -> bool:
-    label = _value(row, "label")
-    return label is not None and label == _value(row, "target")
-
-
 def _label_scores(row: Any, count: int, aggregate: str) -> tuple[NDArray[np.float32], float]:
     if _value(row, "map_scores_label") is None:
-        raise InputError(f"{_name(row)}: must have a map of its label, as rows of target=both do; it has none")
+        raise InputError("must have a map of its label, as rows of target=both do; it has none")
     with_clean = aggregate == "eq2"
     values = _array(row, "map_scores_label", _FLOAT, (count + with_clean,)).astype(np.float32)
     return values[:count], float(values[-1]) if with_clean else 0.0
@@ -212,30 +190,22 @@ def _shape(row: Any) -> list[int]:
     shape = _value(row, "map_shape")
     if shape is None:
         status = _value(row, "status")
-        raise InputError(
-            f"{_name(row)}: must have a map, as rows of maps=keep with status ok do; its status is {status}"
-        )
+        raise InputError(f"must have a map, as rows of maps=keep with status ok do; its status is {status}")
     sizes = [int(size) for size in shape]
     if len(sizes) != 7 or min(sizes) < 1 or max(sizes) > np.iinfo(np.int32).max:
-        raise InputError(f"{_name(row)}: map_shape must be 7 sizes; got {str(sizes)[:80]}")
-    check_voxels(_name(row), (sizes[1], *sizes[3:5]))
+        raise InputError(f"map_shape must be 7 sizes; got {str(sizes)[:80]}")
+    check_voxels((sizes[1], *sizes[3:5]))
     return sizes
 
 
 def _array(row: Any, column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     value = _value(row, column)
     expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if not isinstance(value, bytes | bytearray | memoryview) or len(value) != expected:
-        found = f"{len(value)} bytes" if isinstance(value, bytes | bytearray | memoryview) else type(value).__name__
-        raise InputError(f"{_name(row)}: {column} must be {expected} bytes; got {found}")
+    is_binary = isinstance(value, bytes | bytearray | memoryview)
+    if not is_binary or len(value) != expected:
+        found = f"{len(value)} bytes" if is_binary else type(value).__name__
+        raise InputError(f"{column} must be {expected} bytes; got {found}")
     return np.frombuffer(value, dtype).reshape(shape)
-
-
-def _number(row: Any, column: str) -> float:
-    value = _value(row, column)
-    if value is None:
-        raise InputError(f"{_name(row)}: must have the column {column} for this map; it has none")
-    return float(value)
 
 
 def _value(row: Any, column: str) -> Any:
@@ -248,7 +218,3 @@ def _value(row: Any, column: str) -> Any:
         value = value.as_py()
     missing = (isinstance(value, float) and np.isnan(value)) or type(value).__name__ == "NAType"
     return None if missing else value
-
-
-def _name(row: Any) -> str:
-    return str(_value(row, "id"))

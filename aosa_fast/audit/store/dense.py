@@ -20,7 +20,6 @@ import asyncio
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,15 +42,9 @@ _RULE = "must be a store of maps that this package wrote"
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """A map of 8 bits a voxel.
+    """A map of 8 bits a voxel: offset + scale * value, in units of the score."""
 
-    Attributes:
-        values: (T, H, W) uint8; a voxel is offset + scale * value.
-        scale: units of the score.
-        offset: likewise.
-    """
-
-    values: NDArray[np.uint8]
+    values: NDArray[np.uint8]  # (T, H, W)
     scale: float
     offset: float
 
@@ -82,10 +75,7 @@ def dense_path(folder: Path, shard: tuple[int, int]) -> Path:
 
 
 class DenseWriter:
-    """Adds maps to a shard's store, where an earlier run of it stopped.
-
-    One at a time for a shard: the run's lock sees to that.
-    """
+    """Adds maps to a shard's store, where an earlier run of it stopped; one at a time, as the run's lock sees to."""
 
     def __init__(
         self, folder: Path, shard: tuple[int, int], shape: tuple[int, int, int], *, shard_clips: int = 100
@@ -94,7 +84,7 @@ class DenseWriter:
 
         Args:
             folder: of the run.
-            shard: i and n.
+            shard: (i, n), the part i of 1..n.
             shape: (T, H, W) of every map.
             shard_clips: maps in a file.
 
@@ -127,14 +117,7 @@ class DenseWriter:
         return len(self._pending)
 
     def append(self, clip_id: str, saliency: NDArray[np.float32] | Quantised) -> int:
-        """Takes a map; writes all that are pending once they fill a file.
-
-        Args:
-            clip_id: whose it is.
-            saliency: (T, H, W) float32, or what `quantise` made of it.
-
-        Returns:
-            Its `dense_index`.
+        """Takes a clip's map and returns its `dense_index`; writes all that are pending once they fill a file.
 
         Raises:
             InputError: a map of another shape; or as `flush`.
@@ -177,42 +160,28 @@ class DenseWriter:
         self._written = end
         self._pending.clear()
 
-    def close(self) -> None:
-        """Writes what is pending."""
-        self.flush()
-
     def __enter__(self) -> DenseWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
-            self.close()
+            self.flush()
 
 
 def read_dense(folder: Path, shard: tuple[int, int], index: int) -> NDArray[np.float32]:
-    """A map from the store of a shard.
-
-    Args:
-        folder: of the run.
-        shard: i and n.
-        index: the row's `dense_index`.
-
-    Returns:
-        (T, H, W) float32, each voxel to within half of the clip's scale.
+    """The map of a row's `dense_index`: (T, H, W) float32, each voxel to within half of the clip's scale.
 
     Raises:
         InputError: zarr is missing, there is no such store, or no such map in it.
     """
     zarr = _zarr()
     path = dense_path(folder, shard)
-    with reading(path, _RULE):
+    with reading(path, _RULE, named=False):
         group: Any = zarr.open_group(path, mode="r")
         count = int(group.attrs["clips"])
-        check_voxels(path, group["values"].shape[1:])
+        check_voxels(group["values"].shape[1:])
         if not 0 <= index < count:
-            raise InputError(f"{path}: dense_index must be from 0 to {count - 1}; got {index}")
+            raise InputError(f"dense_index must be from 0 to {count - 1}; got {index}")
         return restore(group["values"][index], float(group["scale"][index]), float(group["offset"][index]))
 
 

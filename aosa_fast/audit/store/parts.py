@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,11 +78,13 @@ class PartWriter:
         self._before_commit = before_commit
         try:
             make_folder(folder, CLIPS)
-            _remove_leftovers(folder, shard)
+            for leftover in folder.glob(_temporary(folder, f"{self._stem}-*").name):
+                leftover.unlink()
         except OSError as error:
             raise disk_error(folder, error) from None
         self.done = done_ids(folder) if done is None else done
-        self._pending = _Pending(1 + max((_number(path) for path in _parts(folder, shard)), default=-1))
+        numbers = [int(path.stem.rpartition("-")[2]) for path in _parts(folder, shard)]
+        self._pending = _Pending(1 + max(numbers, default=-1))
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes rows, but those of clips that have one; commits a part when it is full or old.
@@ -118,8 +119,7 @@ class PartWriter:
     def poll(self) -> None:
         """Commits a part if it is full or old; to be called now and then while no rows come.
 
-        Raises:
-            InputError: as `flush`.
+        Raises InputError as `flush`.
         """
         pending = self._pending
         if pending.rows >= self._rows or (pending.rows and self._clock() - pending.since >= self._seconds):
@@ -152,10 +152,8 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
             self.close()
         else:
             with suppress(InputError):  # the first error says more
@@ -184,14 +182,11 @@ def done_ids(folder: Path, shard: tuple[int, int] | None = None) -> dict[str, st
 
 
 def drop_failed(folder: Path, shard: tuple[int, int]) -> int:
-    """Takes the rows of clips that failed out of the parts of a shard, so that the clips are tried again.
+    """Takes the rows of clips that failed out of the parts of a shard, and returns how many: they are tried again.
 
     Each part is replaced in one step, or removed with its last row: whoever reads meanwhile, or after a kill, sees a
     clip once or not at all. To be called before the `PartWriter` is made; clips with deaths to their names must be
     forgiven first (`Attempts.forgive`).
-
-    Returns:
-        How many rows are gone.
 
     Raises:
         InputError: a part cannot be read or written; it is as it was.
@@ -237,18 +232,9 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def iter_rows(folder: Path, columns: Sequence[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
-    """All rows of all shards, by the names of the parts, a few at a time.
+    """All rows of all shards, by the names of the parts, at most `batch_rows` at once and no more than one part's.
 
-    Ids are not held against each other, which takes memory; `read_rows(folder, ["id"])` does that.
-
-    Args:
-        folder: of the audit.
-        columns: which; None for all.
-        batch_rows: at most so many rows at once; no more than those of one part.
-
-    Raises:
-        KeyError: a column that there is not.
-        InputError: a file in DIR/clips that is no part, or of another format, or broken.
+    Arguments and errors are those of `read_rows`, but that ids are not held against each other, which takes memory.
     """
     schema = _schema(columns)
     for path in _parts(folder):
@@ -272,19 +258,9 @@ def _parts(folder: Path, shard: tuple[int, int] | None = None) -> list[Path]:
     return found
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
-
-
 def _temporary(folder: Path, stem: str) -> Path:
     # Beside the folder of the parts, as some readers take every file in a folder for a part.
     return folder / f".{stem}.tmp"
-
-
-def _remove_leftovers(folder: Path, shard: tuple[int, int]) -> None:
-    # Their names are as `_temporary` makes them.
-    for path in folder.glob(f".part-{shard_name(shard)}-*.tmp"):
-        path.unlink()
 
 
 def _write_part(folder: Path, path: Path, table: pa.Table) -> None:

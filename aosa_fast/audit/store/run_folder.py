@@ -6,21 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from aosa_fast.boundary import read_json
 from aosa_fast.errors import InputError
-from aosa_fast.files import (
-    disk_error,
-    list_folder,
-    lock,
-    make_folder,
-    open_own,
-    sync_folder,
-    write_file,
-    write_new,
-)
+from aosa_fast.files import disk_error, list_folder, lock, make_folder, open_own, sync_folder, write_file, write_new
 
 RUN_VERSION = 1
 RUN = "run.json"
@@ -56,9 +46,10 @@ class RunFolder:
         Raises:
             InputError: the disk is full, or the folder cannot be written.
         """
-        path = _finish_path(self.folder, self.shard)
+        path = _shard_path(self.folder, self.shard, ".json")
+        value = {"format": RUN_VERSION, "shard": list(self.shard), "facts": facts}
         try:
-            _write_json(path, {"format": RUN_VERSION, "shard": list(self.shard), "facts": facts})
+            write_file(path, _encode(value), path.with_name(f".{path.stem}.tmp"))
             sync_folder(path.parent)
         except OSError as error:
             raise disk_error(self.folder, error) from None
@@ -72,9 +63,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -142,9 +131,8 @@ def read_run(folder: Path) -> dict[str, Any]:
 def read_shards(folder: Path) -> list[dict[str, Any]]:
     """What became of each shard, in their order.
 
-    Returns:
-        One dictionary per shard: what `RunFolder.finish` was told, if it was called, with "shard", its number from 1,
-        and "state": "finished", "unfinished" (at work, or ended before its end) or "missing" (never started).
+    What `RunFolder.finish` was told, if it was called, with "shard", its number from 1, and "state": "finished",
+    "unfinished" (at work, or ended before its end) or "missing" (never started).
 
     Raises:
         InputError: the folder holds no audit, or a file of it cannot be read.
@@ -154,7 +142,7 @@ def read_shards(folder: Path) -> list[dict[str, Any]]:
     for number in range(1, count + 1):
         shard = (number, count)
         facts = _read_finish(folder, shard) or {}
-        state = UNFINISHED if facts or _lock_path(folder, shard).exists() else MISSING
+        state = UNFINISHED if facts or _shard_path(folder, shard, ".lock").exists() else MISSING
         found.append({**facts, "shard": number, "state": FINISHED if facts.get("finished") else state})
     return found
 
@@ -165,16 +153,12 @@ def shard_name(shard: tuple[int, int]) -> str:
     return f"{number:0{len(str(count))}}of{count}"
 
 
-def _lock_path(folder: Path, shard: tuple[int, int]) -> Path:
-    return folder / SHARDS / f"{shard_name(shard)}.lock"
-
-
-def _finish_path(folder: Path, shard: tuple[int, int]) -> Path:
-    return folder / SHARDS / f"{shard_name(shard)}.json"
+def _shard_path(folder: Path, shard: tuple[int, int], suffix: str) -> Path:
+    return folder / SHARDS / f"{shard_name(shard)}{suffix}"
 
 
 def _lock(folder: Path, shard: tuple[int, int]) -> int:
-    descriptor = open_own(_lock_path(folder, shard))
+    descriptor = open_own(_shard_path(folder, shard, ".lock"))
     if not lock(descriptor):
         os.close(descriptor)
         raise InputError(f"{folder}: must not be in use; another run works on its shard {shard[0]}/{shard[1]}")
@@ -206,10 +190,6 @@ def _encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_file(path, _encode(value), path.with_name(f".{path.stem}.tmp"))
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     value = read_json(path, "must be JSON")
     if not isinstance(value, dict) or value.get("format") != RUN_VERSION:
@@ -219,7 +199,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_finish(folder: Path, shard: tuple[int, int]) -> dict[str, Any] | None:
-    path = _finish_path(folder, shard)
+    path = _shard_path(folder, shard, ".json")
     if not path.exists():
         return None
     facts = _read_json(path).get("facts")
