@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from cli_runs import aosa  # noqa: F401 - the fixture, for all tests
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-import small_nets
 import torch
 from torch import Tensor, nn
 
+import small_nets
 from aosa_fast import Config, InputError, explain
 from aosa_fast.inference.batching import FIRST, MOST, BatchSize
 from aosa_fast.inference.call import input_format

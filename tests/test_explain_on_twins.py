@@ -13,9 +13,8 @@ from torch import nn
 
 pytest.importorskip("triton")
 
-from small_nets import make_net
-
 from aosa_fast import explain, pipeline
+from small_nets import make_net
 
 TWINS = {
     "farneback": ["farneback"],

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_nets import make_net
 
 from aosa_fast import Difference, Explanation, InputError, explain
+from small_nets import make_net
 
 TENSORS = (
     "saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "clean_scores", "class_score_samples",

@@ -25,9 +25,7 @@ from aosa_fast.data import open_dataset
 from aosa_fast.demo import demo_clip_path
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.journal import Journal
-from test_cli import Run, aosa, one_line_error
-
-__all__ = ["aosa"]  # the fixture
+from cli_runs import Run, one_line_error
 
 SECRET = "not ours"
 

@@ -15,7 +15,7 @@ import pytest
 from aosa_fast import libraries
 from aosa_fast.demo import demo_clip_path
 from aosa_fast.models import Preprocessing
-from test_cli import Done, one_line_error
+from cli_runs import Done, one_line_error
 
 EXTRAS = (
     "pyarrow", "sklearn", "jinja2", "matplotlib", "skimage", "zarr", "ray", "torchvision", "transformers",

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from small_nets import make_net, make_video
 from torch import Tensor, nn
 
 from aosa_fast import Config, Difference, Explanation, InputError, explain
@@ -35,6 +34,7 @@ from aosa_fast.models.classifier import read_class_names
 from aosa_fast.video import read_clip
 from audit_rows import fake_row
 from numbered_clips import write_clip
+from small_nets import make_net, make_video
 
 METHODS = ("aosa", "aosa-approx", "aosa-path")
 

@@ -28,9 +28,7 @@ from aosa_fast.demo.planted import SEEDS, load_planted, make_plan, render_plante
 from aosa_fast.errors import InputError
 from aosa_fast.video import write_video
 from audit_clips import make_clips
-from test_cli import Run, aosa, one_line_error
-
-__all__ = ["aosa"]  # the fixture
+from cli_runs import Run, one_line_error
 
 # A model that a white clip kills, and that a black one keeps waiting.
 MODEL = """

@@ -19,9 +19,7 @@ from PIL import Image
 from aosa_fast.demo import demo_clip_path
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
-from test_cli import Run, aosa, one_line_error
-
-__all__ = ["aosa"]  # the fixture
+from cli_runs import Run, one_line_error
 
 
 def rows_of(folder: Path) -> list[dict]:

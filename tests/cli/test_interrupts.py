@@ -15,9 +15,7 @@ pytest.importorskip("pyarrow")
 import aosa_fast.cli.run_audit as run_audit
 import aosa_fast.cli.run_evaluate as run_evaluation
 from aosa_fast.audit.store.parts import done_ids
-from test_cli import Run, aosa
-
-__all__ = ["aosa"]  # the fixture
+from cli_runs import Run
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-import small_nets
 import torch
-from small_nets import make_video
 from torch import Tensor, nn
 
+import small_nets
 from aosa_fast import InputError, explain
 from aosa_fast.errors import ModelError
 from aosa_fast.metrics import causal_metrics, deletion
+from small_nets import make_video
 
 METHODS = ("aosa", "aosa-approx", "aosa-path")
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_nets import make_video
 from torch import Tensor, nn
 
 from aosa_fast import InputError, explain
+from small_nets import make_video
 
 METHODS = ("aosa", "aosa-approx", "aosa-path")
 

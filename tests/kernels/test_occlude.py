@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from occlude_cases import BOXES, CASES, CLIPS, COMMON, DTYPES, FORMATS, LIKE, MEMBERS, OUT, VIDEO, Shape, make_rows
 from torch import Tensor
 
 from aosa_fast.kernels import reference
 from aosa_fast.kernels.occlude import occlude, occlude_sampled
+from occlude_cases import BOXES, CASES, CLIPS, COMMON, DTYPES, FORMATS, LIKE, MEMBERS, OUT, VIDEO, Shape, make_rows
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels-last"])

@@ -4,6 +4,11 @@ import re
 
 import pytest
 import torch
+from torch import Tensor
+
+from aosa_fast.kernels import reference
+from aosa_fast.kernels.field import conditional_mean
+from aosa_fast.kernels.occlude import occlude_sampled
 from occlude_cases import (
     BOXES,
     CASES,
@@ -19,11 +24,6 @@ from occlude_cases import (
     sampled_inputs,
     sampled_reference,
 )
-from torch import Tensor
-
-from aosa_fast.kernels import reference
-from aosa_fast.kernels.field import conditional_mean
-from aosa_fast.kernels.occlude import occlude_sampled
 
 NOISE = torch.zeros(4, 2, 3, 3)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from occlude_cases import CASES, DTYPES, FORMATS, Shape, make_rows, sampled_inputs, sampled_reference
 from torch import Tensor
+
+from occlude_cases import CASES, DTYPES, FORMATS, Shape, make_rows, sampled_inputs, sampled_reference
 
 pytest.importorskip("triton")
 

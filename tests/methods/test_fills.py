@@ -4,10 +4,10 @@ from functools import partial
 
 import cv2
 import pytest
-import small_nets
 import torch
 from torch import Tensor, nn
 
+import small_nets
 from aosa_fast import Config, InputError, explain
 from aosa_fast.kernels import reference
 from aosa_fast.methods.fills import blur, channel_fill, conditional_noise, content_hash, make_fill

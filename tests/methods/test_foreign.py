@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_nets import make_net, make_video
 
 from aosa_fast import Config, Difference, InputError, explain, list_methods
+from small_nets import make_net, make_video
 
 MINE = """
 import torch

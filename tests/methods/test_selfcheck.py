@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from small_nets import make_net, make_video
 from torch import nn
 
 from aosa_fast import Difference, explain
 from aosa_fast.kernels.reference import tube_masks
 from aosa_fast.methods.selfcheck import uncovered_share
+from small_nets import make_net, make_video
 
 
 def test_uncovered_share_by_hand():

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import small_nets
 import torch
-from small_nets import make_video
 from torch import nn
 
+import small_nets
 from aosa_fast import InputError, explain
 from aosa_fast.kernels.reference import tube_masks
 from aosa_fast.metrics import taylor_error, taylor_error_of
+from small_nets import make_video
 
 
 def make_net() -> nn.Sequential:
