@@ -81,7 +81,11 @@ def boxes_from_lists(content: Any) -> Boxes:
     if content and all(_is_row(entry, 5) for entry in content):
         rows = [(entry[0], entry[1:]) for entry in content]
     else:
-        rows = [(frame, corners) for frame, entry in enumerate(content) for corners in _per_frame(entry)]
+        entries = [[] if entry is None else [entry] if _is_row(entry, 4) else entry for entry in content]
+        for entry in entries:
+            if not isinstance(entry, list) or not all(_is_row(corners, 4) for corners in entry):
+                raise InputError(f"{_RULE}; got {_short(entry)}")
+        rows = [(frame, corners) for frame, entry in enumerate(entries) for corners in entry]
     tracks: list[int] = []
     in_frame: dict[int, int] = {}
     for frame, _ in rows:
@@ -95,16 +99,6 @@ def boxes_from_lists(content: Any) -> Boxes:
         corners=np.array([corners for _, corners in rows], np.float64).reshape(-1, 4),
         count=max(in_frame.values(), default=0),
     )
-
-
-def _per_frame(entry: Any) -> list[list[float]]:
-    if entry is None:
-        return []
-    if _is_row(entry, 4):
-        return [entry]
-    if isinstance(entry, list) and all(_is_row(corners, 4) for corners in entry):
-        return entry
-    raise InputError(f"{_RULE}; got {_short(entry)}")
 
 
 def _is_row(entry: Any, length: int) -> bool:

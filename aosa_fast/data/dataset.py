@@ -135,8 +135,7 @@ class Dataset:
         Raises:
             InputError: a number below 1.
         """
-        chosen = choose(self.samples, self.class_names, per_class, limit, seed)
-        return replace(self, samples=chosen)
+        return replace(self, samples=choose(self.samples, self.class_names, per_class, limit, seed))
 
 
 def choose(
@@ -148,31 +147,20 @@ def choose(
     smallest of each class come first, then the second smallest, and so on: what is taken of one class does not depend
     on the others, nor on the order of files, and a smaller choice is the beginning of a larger one.
 
-    Args:
-        samples: all of them; those without a label count as one class.
-        class_names: by label, or None.
-        per_class: at most so many of each class, or None.
-        limit: at most so many in all, after `per_class`, or None.
-        seed: of the draws.
-
-    Returns:
-        The samples; all, in their own order, if neither number is given.
-
-    Raises:
-        InputError: a number below 1.
+    Samples without a label count as one class. If neither number is given, all come in their own order.
     """
     check_counts(per_class, limit)
     if per_class is None and limit is None:
         return tuple(samples)
-    classes: dict[str, list[tuple[bytes, Sample]]] = {}
+    classes: dict[str, list[Sample]] = {}
     for sample in samples:
         name = class_names[sample.label] if class_names and sample.label is not None else str(sample.label)
-        classes.setdefault(name, []).append((_draw(seed, "sample", sample.id), sample))
+        classes.setdefault(name, []).append(sample)
     ranked = []
     for name, members in classes.items():
-        members.sort(key=lambda member: member[0])
+        members.sort(key=lambda sample: _draw(seed, "sample", sample.id))
         place = _draw(seed, "class", name)
-        ranked += [(rank, place, sample) for rank, (_, sample) in enumerate(members[:per_class])]
+        ranked += [(rank, place, sample) for rank, sample in enumerate(members[:per_class])]
     ranked.sort(key=lambda entry: entry[:2])
     return tuple(sample for _, _, sample in ranked[:limit])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
@@ -22,9 +23,8 @@ def open_folder(root: Path) -> Dataset:
         InputError: there are no clips, or some with and some without a class.
     """
     check_folder(root)
-    kinds = {entry: _kind(entry) for entry in _entries(root)}
-    classes = [entry for entry, kind in kinds.items() if kind == "class"]
-    clips = [entry for entry, kind in kinds.items() if kind == "clip"]
+    kinds = [(_kind(entry), entry) for entry in _entries(root)]
+    classes, clips = ([entry for kind, entry in kinds if kind == wanted] for wanted in ("class", "clip"))
     if clips and classes:
         raise InputError(
             f"{root}: must hold either clips or one folder of clips per class; "
@@ -32,15 +32,29 @@ def open_folder(root: Path) -> Dataset:
         )
     if not clips and not classes:
         raise InputError(f"{root}: must hold videos, folders of frames, or one folder of these per class; got neither")
-    name = root.resolve().name
-    if clips:
-        return Dataset(name, None, tuple(Sample(clip.name, str(clip), None) for clip in clips))
-    samples = [
-        Sample(f"{folder.name}/{clip.name}", str(clip), label)
-        for label, folder in enumerate(classes)
-        for clip in list_clips(folder)
-    ]
-    return Dataset(name, tuple(folder.name for folder in classes), tuple(samples))
+    samples = [Sample(clip.name, str(clip), None) for clip in clips]
+    for label, folder in enumerate(classes):
+        samples += [Sample(f"{folder.name}/{clip.name}", str(clip), label) for clip in list_clips(folder)]
+    return Dataset(root.resolve().name, tuple(folder.name for folder in classes) or None, tuple(samples))
+
+
+def listed_clips(
+    kind: str,
+    split: str | None,
+    names: tuple[str, ...],
+    samples: Collection[Sample],
+    missing: int,
+    root: Path,
+    rule: str,
+) -> Dataset:
+    """The data set KIND[:SPLIT] of the listed clips that are on the disk.
+
+    Raises:
+        InputError: none of them is: `root` must hold what `rule` says.
+    """
+    if not samples:
+        raise InputError(f"{root}: must hold {rule}; it holds none of {missing}")
+    return Dataset(f"{kind}:{split}" if split else kind, names, tuple(samples), missing)
 
 
 def class_folders(root: Path) -> list[Path]:
@@ -51,6 +65,11 @@ def class_folders(root: Path) -> list[Path]:
 def list_clips(folder: Path) -> list[Path]:
     """The video files and the folders (of frames) in a folder, by name."""
     return [entry for entry in _entries(folder) if entry.suffix.lower() in VIDEO_SUFFIXES or _is_folder(entry)]
+
+
+def clip_name(clip: Path) -> str:
+    """Its name without suffix; a folder of frames has none."""
+    return clip.name if clip.is_dir() else clip.stem
 
 
 def check_folder(root: Path) -> None:

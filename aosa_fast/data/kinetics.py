@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
-from aosa_fast.data.folders import check_folder, class_folders, list_clips, open_folder
+from aosa_fast.data.folders import check_folder, class_folders, clip_name, list_clips, listed_clips, open_folder
 from aosa_fast.data.tables import Row, read_csv
 from aosa_fast.errors import InputError
 
-_SPLITS = {"tra": ("train",), "val": ("val", "validate", "validation"), "tes": ("test",)}
+_SPLITS = (("train",), ("val", "validate", "validation"), ("test",))
 _PREFIXES = ("", "kinetics_", "kinetics400_", "kinetics-400_", "kinetics700_", "kinetics-700_", "kinetics700_2020_")
 
 
@@ -36,15 +37,13 @@ def open_kinetics(root: Path, annotations: Path | None, split: str | None) -> Da
     if annotations is not None and not annotations.is_file():
         raise InputError(f"{annotations}: must be a csv file; there is none of that name")
     table = annotations or _find_csv(root, synonyms)
-    name = f"kinetics:{split}" if split else "kinetics"
     if table is None:
         inner = next((root / folder for folder in synonyms if (root / folder).is_dir()), root)
         if synonyms and inner == root:
             raise InputError(f"split={split} must have a folder {synonyms[0]} or a file {synonyms[0]}.csv in {root}")
         if not class_folders(inner):
             raise InputError(f"{inner}: must hold one folder of videos per class, or annotations must name a csv")
-        found = open_folder(inner)
-        return Dataset(name, found.class_names, found.samples)
+        return replace(open_folder(inner), name=f"kinetics:{split}" if split else "kinetics")
     rows = read_csv(table, ("label", "youtube_id"))
     names = tuple(sorted({row.text("label") for row in rows}))
     labels = {label: i for i, label in enumerate(names)}
@@ -58,18 +57,16 @@ def open_kinetics(root: Path, annotations: Path | None, split: str | None) -> Da
         if key is not None:
             label = labels[row.text("label")]
             samples.setdefault(key, Sample(f"{names[label]}/{key}", str(videos[key]), label))
-    if not samples:
-        raise InputError(f"{root}: must hold the videos of {table}; it holds none of {missing}")
-    return Dataset(name, names, tuple(samples.values()), missing)
+    return listed_clips("kinetics", split, names, samples.values(), missing, root, f"the videos of {table}")
 
 
 def _synonyms(split: str | None) -> tuple[str, ...]:
     if split is None:
         return ()
-    found = _SPLITS.get(split[:3], ())
-    if split not in found:
+    found = next((names for names in _SPLITS if split in names), None)
+    if found is None:
         raise InputError(f"split must be train, val or test; got {split}")
-    return (split, *(name for name in found if name != split))
+    return tuple(dict.fromkeys((split, *found)))
 
 
 def _find_csv(root: Path, synonyms: tuple[str, ...]) -> Path | None:
@@ -86,7 +83,7 @@ def _index(root: Path) -> dict[str, Path]:
         clips = [clip for folder in level for clip in list_clips(folder)]
         level = [clip for clip in clips if clip.is_dir()]
         for clip in clips:
-            out.setdefault(_plain(clip.name if clip.is_dir() else clip.stem), clip)
+            out.setdefault(_plain(clip_name(clip)), clip)
     return out
 
 

@@ -61,14 +61,7 @@ def _sample(folder: Path, row: Row, label: int | None) -> Sample:
     if start is not None and end is not None and type(start) is type(end) and end <= start:
         raise row.error(f"end must be behind start={start}; got {end}")
     part = "" if start is None and end is None else f"@{written_place(start)}-{written_place(end)}"
-    return Sample(
-        id=row.text("id") or name + part,
-        path=str(folder / name),
-        label=label,
-        start=start,
-        end=end,
-        boxes=_boxes(row),
-    )
+    return Sample(row.text("id") or name + part, str(folder / name), label, start, end, _boxes(row))
 
 
 def _labels(rows: Sequence[Row]) -> tuple[list[int | None], tuple[str, ...] | None]:
@@ -80,9 +73,10 @@ def _labels(rows: Sequence[Row]) -> tuple[list[int | None], tuple[str, ...] | No
             if number is not None and number < 0:
                 raise row.error(f"label must be a name or a number from 0 on; got {number}")
         return numbers, None
-    names = tuple(sorted({row.text("label") for row in rows if row.text("label")}))
-    index: dict[str, int | None] = {"": None, **{name: label for label, name in enumerate(names)}}
-    return [index[row.text("label")] for row in rows], names
+    texts = [row.text("label") for row in rows]
+    names = tuple(sorted({text for text in texts if text}))
+    index = {name: label for label, name in enumerate(names)}
+    return [index.get(text) for text in texts], names
 
 
 def _whole(value: Any) -> int | None:

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -71,68 +72,57 @@ class _Array(np.ndarray):
         super().__setstate__(checked)
 
 
-# Objects without attributes, not functions: a pickle may set attributes of what it has named.
-class _Reconstruct:
-    __slots__ = ()
-
-    def __call__(self, *_: object) -> _Array:
-        return _Array(0)
+def _sealed(call: Callable[..., Any]) -> Any:
+    """A function as an object without attributes: a pickle may set attributes of what it has named."""
+    return type(call.__name__, (), {"__slots__": (), "__call__": staticmethod(call)})()
 
 
-class _FromBuffer:
-    __slots__ = ()
-
-    def __call__(self, data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> NDArray[Any]:
-        return _Type.read(kind, data, shape, order)
+@_sealed
+def _reconstruct(*_: object) -> _Array:
+    return _Array(0)
 
 
-class _Scalar:
-    __slots__ = ()
-
-    def __call__(self, kind: _Type, data: str | bytes) -> Any:
-        return _Type.read(kind, data, (1,), "C")[0]
+@_sealed
+def _from_buffer(data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+    return _Type.read(kind, data, shape, order)
 
 
-class _Encode:
-    __slots__ = ()
-
-    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
-        if encoding not in ("latin1", "latin-1"):
-            raise ValueError(f"encoding {encoding!r}")
-        return text.encode("latin1")
+@_sealed
+def _scalar(kind: _Type, data: str | bytes) -> Any:
+    return _Type.read(kind, data, (1,), "C")[0]
 
 
-class _EmptyBytes:
-    __slots__ = ()
-
-    def __call__(self) -> bytes:
-        return b""
-
-
-class _Label:
-    __slots__ = ()
+@_sealed
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"encoding {encoding!r}")
+    return text.encode("latin1")
 
 
-_NUMPY: dict[str, dict[str, Any]] = {
-    "multiarray": {"_reconstruct": _Reconstruct(), "scalar": _Scalar()},
-    "numeric": {"_frombuffer": _FromBuffer()},
+@_sealed
+def _empty_bytes() -> bytes:
+    return b""
+
+
+@_sealed
+def _array_type() -> None:
+    raise TypeError("numpy.ndarray is an argument only")
+
+
+_NAMES = {
+    "numpy ndarray": _array_type,
+    "numpy dtype": _Type,
+    "_codecs encode": _encode,
+    "numpy.core.multiarray _reconstruct": _reconstruct,
+    "numpy.core.multiarray scalar": _scalar,
+    "numpy.core.numeric _frombuffer": _from_buffer,
+    "builtins set": set,
+    "builtins frozenset": frozenset,
+    "builtins bytes": _empty_bytes,
 }
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Label(),
-    ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _Encode(),
-    **{
-        (f"numpy.{core}.{module}", name): value
-        for core in ("core", "_core")
-        for module, names in _NUMPY.items()
-        for name, value in names.items()
-    },
-    **{
-        (module, name): value
-        for module in ("builtins", "__builtin__")
-        for name, value in {"set": set, "frozenset": frozenset, "bytes": _EmptyBytes()}.items()
-    },
-}
+# What NumPy 2 calls numpy._core, and Python 2 __builtin__.
+_RENAMED = (("", ""), ("numpy.core.", "numpy._core."), ("builtins ", "__builtin__ "))
+_ADMITTED = {name.replace(*renamed): value for name, value in _NAMES.items() for renamed in _RENAMED}
 
 
 # The one written in Python: five bytes can make the one written in C fill 32 GB with its table of seen objects.
@@ -149,6 +139,6 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         try:
-            return _ADMITTED[module, name]
+            return _ADMITTED[f"{module} {name}"]
         except KeyError:
             raise _RefusedError(f"{module}.{name}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,58 +14,47 @@ from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
+    from aosa_fast.demo.render import RenderedClip
     from aosa_fast.models.preprocess import Preprocessing
 
-DEFAULT_COUNT = 200
-_SEEDS = 1_000_000  # clips that a seed of the data set has for itself
+SEEDS = 1_000_000  # clips that a seed of a data set has for itself
 _SMALLEST = {"size": 16, "distractors": 0, "pan": 0.0, "noise": 0.0, "spread": 0.0}
 # Harder than the embedded clip: with paths near the middle, a blob in the middle of the frame did as well as Grad-CAM.
 _DEFAULTS = {"distractors": 6, "pan": 0.0, "noise": 4.0, "spread": 0.35}
 
 
 @dataclass(frozen=True, eq=False)
-class RenderedDataset(Dataset):
-    """Clips of `aosa_fast.demo.render`, made when they are read.
+class SeededDataset(Dataset):
+    """Clips of the embedded networks' classes, each rendered from its own seed when it is read.
 
     Attributes:
-        options: of `render_clip`: size, distractors, pan, noise, spread.
-        split: "test", or "train", from which the embedded networks come.
+        kind: of the clips, for messages.
+        count: how many there are where nobody says.
+        first: seed of the first clip.
     """
 
-    options: tuple[tuple[str, int | float], ...] = ()
-    split: str = "test"
+    kind: ClassVar[str]
+    count: ClassVar[int]
+    first: int = 0
 
     def read(self, sample: Sample, preprocessing: Preprocessing) -> Clip:
-        """Render a clip, by default at the model's size; a clip has as many frames as the model sees.
+        """Render a clip, and bring it to the model's size.
 
         Raises:
-            InputError: scikit-image is missing, or the model's size is too small to render.
+            InputError: scikit-image is missing, or such a clip cannot be rendered for this model.
         """
-        from aosa_fast.demo.render import render_clip
-
         if sample.seed is None:
             raise InputError(f"sample {sample.id} must have a seed; got None")
-        options = {"size": preprocessing.size, **_DEFAULTS, **dict(self.options)}
-        clip = render_clip(
-            sample.seed,
-            label=sample.label,
-            frames=preprocessing.frames,
-            split=self.split,
-            size=int(options["size"]),
-            distractors=int(options["distractors"]),
-            pan=options["pan"],
-            noise=options["noise"],
-            spread=options["spread"],
-        )
+        clip = self._render(sample.seed, sample.label, preprocessing)
         boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
         return Clip(preprocessing.cropped(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
 
-    def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
+    def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Self:
         """The first clips of the set; the classes take turns, so that any number of clips is balanced.
 
         Args:
             per_class: so many of each class, or None.
-            limit: so many in all, or None; without either, `DEFAULT_COUNT`.
+            limit: so many in all, or None; without either, `count`.
             seed: not used; the set's own SEED says which clips there are.
 
         Raises:
@@ -74,7 +63,41 @@ class RenderedDataset(Dataset):
         check_counts(per_class, limit)
         counts = [per_class * len(CLASS_NAMES)] if per_class is not None else []
         counts += [limit] if limit is not None else []
-        return replace(self, samples=_samples(self.samples[0].seed or 0, min(counts, default=DEFAULT_COUNT)))
+        count = min(counts, default=self.count)
+        if count > SEEDS:
+            raise InputError(f"a {self.kind} set must have at most {SEEDS} clips; got {count}")
+        return replace(self, samples=tuple(map(self._sample, range(count))))
+
+    def _render(self, seed: int, label: int | None, preprocessing: Preprocessing) -> RenderedClip:
+        raise NotImplementedError
+
+    def _sample(self, number: int) -> Sample:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedDataset(SeededDataset):
+    """Clips of `aosa_fast.demo.render`, by default at the model's size, with as many frames as the model sees.
+
+    Attributes:
+        options: of `render_clip`: size, distractors, pan, noise, spread.
+        split: "test", or "train", from which the embedded networks come.
+    """
+
+    kind = "rendered"
+    count = 200
+    options: tuple[tuple[str, int | float], ...] = ()
+    split: str = "test"
+
+    def _render(self, seed: int, label: int | None, preprocessing: Preprocessing) -> RenderedClip:
+        from aosa_fast.demo.render import render_clip
+
+        options: dict[str, Any] = {"size": preprocessing.size, **_DEFAULTS, **dict(self.options)}
+        return render_clip(seed, label=label, frames=preprocessing.frames, split=self.split, **options)
+
+    def _sample(self, number: int) -> Sample:
+        seed = self.first + number
+        return Sample(f"rendered/{seed:07d}", None, seed % len(CLASS_NAMES), seed=seed)
 
 
 def open_rendered(rest: str, split: str | None) -> RenderedDataset:
@@ -93,9 +116,7 @@ def open_rendered(rest: str, split: str | None) -> RenderedDataset:
     if split not in (None, "test", "train"):
         raise InputError(f"split must be test or train for the rendered set; got {split}")
     parts = rest.split(":") if rest else []
-    seed = 0
-    if parts and re.fullmatch("[0-9]{1,9}", parts[0]):
-        seed = int(parts.pop(0))
+    seed = int(parts.pop(0)) if parts and re.fullmatch("[0-9]{1,9}", parts[0]) else 0
     options: dict[str, int | float] = {}
     for part in parts:
         key, _, text = part.partition("=")
@@ -104,16 +125,8 @@ def open_rendered(rest: str, split: str | None) -> RenderedDataset:
                 f"{name} must be rendered[:SEED][:key=value...], keys {', '.join(_SMALLEST)}; got {part!r}"
             )
         options[key] = _number(name, key, text)
-    samples = _samples(seed * _SEEDS, DEFAULT_COUNT)
-    return RenderedDataset(name, CLASS_NAMES, samples, options=tuple(options.items()), split=split or "test")
-
-
-def _samples(first: int, count: int) -> tuple[Sample, ...]:
-    if count > _SEEDS:
-        raise InputError(f"a rendered set must have at most {_SEEDS} clips; got {count}")
-    return tuple(
-        Sample(f"rendered/{seed:07d}", None, seed % len(CLASS_NAMES), seed=seed) for seed in range(first, first + count)
-    )
+    dataset = RenderedDataset(name, CLASS_NAMES, (), 0, seed * SEEDS, tuple(options.items()), split or "test")
+    return dataset.select()
 
 
 def _number(name: str, key: str, text: str) -> int | float:

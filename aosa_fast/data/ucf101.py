@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
-from aosa_fast.data.folders import check_folder, class_folders, list_clips
-from aosa_fast.data.ucf_lists import Listed, find, list_name, read_annotations, read_classes, read_list
+from aosa_fast.data.folders import check_folder, class_folders, clip_name, list_clips, listed_clips
+from aosa_fast.data.ucf_lists import class_of, find, read_annotations, read_classes, read_list, read_split
 from aosa_fast.errors import InputError
 
 _VIDEO_FOLDERS = ("UCF-101", "UCF101", "jpg", "rgb-images")
@@ -31,18 +31,15 @@ def open_ucf101(root: Path, annotations: Path | None, split: str | None) -> Data
         InputError: missing lists, lines that break their format, or none of the videos on the disk.
     """
     videos = index_videos(root)
-    listed, names = _listed(root, annotations, split, [Listed(*key.split("/", 1)) for key in videos])
+    listed, names = _listed(root, annotations, split, list(videos))
     labels = {name: label for label, name in enumerate(names)}
-    unknown = next((video for video in listed if video.label not in labels), None)
+    unknown = next((video for video in listed if class_of(video) not in labels), None)
     if unknown is not None:
-        raise InputError(f"{root}: classes of listed videos must be among the {len(labels)} named; got {unknown.key}")
-    samples = [
-        Sample(video.key, str(videos[video.key]), labels[video.label]) for video in listed if video.key in videos
-    ]
-    missing = len(listed) - len(samples)
-    if not samples:
-        raise InputError(f"{root}: must hold the listed videos, Class/NAME; it holds none of {missing}")
-    return Dataset(f"ucf101:{split}" if split else "ucf101", names, tuple(samples), missing)
+        raise InputError(f"{root}: classes of listed videos must be among the {len(labels)} named; got {unknown}")
+    there = [video for video in listed if video in videos]
+    samples = [Sample(video, str(videos[video]), labels[class_of(video)]) for video in there]
+    missing = len(listed) - len(there)
+    return listed_clips("ucf101", split, names, samples, missing, root, "the listed videos, Class/NAME")
 
 
 def index_videos(root: Path) -> dict[str, Path]:
@@ -53,21 +50,19 @@ def index_videos(root: Path) -> dict[str, Path]:
     """
     check_folder(root)
     inner = next((root / name for name in _VIDEO_FOLDERS if (root / name).is_dir()), root)
-    out: dict[str, Path] = {}
-    for folder in class_folders(inner):
-        for clip in list_clips(folder):
-            is_frames = clip.is_dir()
-            key = f"{folder.name}/{clip.name if is_frames else clip.stem}"
-            if is_frames or key not in out:
-                out[key] = clip
-    if not out:
+    clips = [clip for folder in class_folders(inner) for clip in list_clips(folder)]
+    if not clips:
         raise InputError(f"{inner}: must hold one folder of videos or frame folders per class; it holds none")
+    out: dict[str, Path] = {}
+    for clip in clips:
+        # A folder of frames comes before its video, by name.
+        out.setdefault(f"{clip.parent.name}/{clip_name(clip)}", clip)
     return out
 
 
 def _listed(
-    root: Path, annotations: Path | None, split: str | None, whole: list[Listed]
-) -> tuple[list[Listed], tuple[str, ...]]:
+    root: Path, annotations: Path | None, split: str | None, whole: list[str]
+) -> tuple[list[str], tuple[str, ...]]:
     """The wanted videos and the names of the classes."""
     if annotations is not None and not annotations.exists():
         raise InputError(f"{annotations}: must exist; there is no such file or folder")
@@ -80,11 +75,7 @@ def _listed(
             raise InputError(f"split must be left out where annotations is one list, {annotations}; got {split}")
         listed = read_list(annotations)
     elif split is not None:
-        path = find(list_name(split), *folders)
-        if path is None:
-            places = " or ".join(str(folder) for folder in folders)
-            raise InputError(f"split={split} must have its list: there is no {list_name(split)} in {places}")
-        listed = read_list(path)
+        listed = read_split(split, folders, " or ".join(map(str, folders)))
     class_list = find("classInd.txt", *folders)
-    names = read_classes(class_list) if class_list else tuple(sorted({video.label for video in [*whole, *listed]}))
+    names = read_classes(class_list) if class_list else tuple(sorted({class_of(video) for video in [*whole, *listed]}))
     return listed, names

@@ -10,9 +10,10 @@ import numpy as np
 from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes, boxes_from_tubes
 from aosa_fast.data.dataset import Dataset, Sample
+from aosa_fast.data.folders import listed_clips
 from aosa_fast.data.pickles import load_plain_pickle
 from aosa_fast.data.ucf101 import index_videos
-from aosa_fast.data.ucf_lists import find, list_name, read_list
+from aosa_fast.data.ucf_lists import class_of, find, read_split
 from aosa_fast.errors import InputError
 
 _NAMES = """
@@ -48,24 +49,15 @@ def open_ucf101_24(root: Path, annotations: Path | None, split: str | None) -> D
     if found is None:
         raise InputError(f"annotations must name pyannot.pkl of UCF101-24; there is none in {annotations or root}")
     boxes = read_boxes(found)
-    wanted = [key for key in boxes if _class_of(key) in CLASSES]
+    wanted = [key for key in boxes if class_of(key) in CLASSES]
     if split is not None:
-        path = find(list_name(split), found.parent, root, root.parent)
-        if path is None:
-            raise InputError(
-                f"split={split} must have its list: there is no {list_name(split)} in {root} or at {found}"
-            )
-        wanted = [video.key for video in read_list(path) if video.label in CLASSES]
+        listed = read_split(split, (found.parent, root, root.parent), f"{root} or at {found}")
+        wanted = [video for video in listed if class_of(video) in CLASSES]
     videos = index_videos(root)
-    samples = [
-        Sample(key, str(videos[key]), CLASSES.index(_class_of(key)), boxes=boxes[key])
-        for key in wanted
-        if key in videos and key in boxes
-    ]
-    missing = len(wanted) - len(samples)
-    if not samples:
-        raise InputError(f"{root}: must hold the annotated videos, Class/NAME; it holds none of {missing}")
-    return Dataset(f"ucf101-24:{split}" if split else "ucf101-24", CLASSES, tuple(samples), missing)
+    there = [key for key in wanted if key in videos and key in boxes]
+    samples = [Sample(key, str(videos[key]), CLASSES.index(class_of(key)), boxes=boxes[key]) for key in there]
+    missing = len(wanted) - len(there)
+    return listed_clips("ucf101-24", split, CLASSES, samples, missing, root, "the annotated videos, Class/NAME")
 
 
 def read_boxes(path: Path) -> dict[str, Boxes]:
@@ -87,13 +79,9 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
         if not isinstance(key, str):
             raise InputError(f"{rule}; got a key that is no text: {type(key).__name__}")
         with reading(f"{path}, {key}", "must be annotations with boxes (n, 4), sf and label"):
-            tubes = [_tube(entry) for entry in video["annotations"] if _is_of(entry["label"], _class_of(key))]
+            tubes = [_tube(entry) for entry in video["annotations"] if _is_of(entry["label"], class_of(key))]
             out[key] = boxes_from_tubes(tubes, FRAME_SIZE)
     return out
-
-
-def _class_of(key: str) -> str:
-    return key.partition("/")[0]
 
 
 def _tube(entry: dict[str, Any]) -> tuple[int, Any]:

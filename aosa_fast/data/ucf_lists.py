@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from aosa_fast.boundary import read_bytes, read_json, reading
@@ -13,25 +13,25 @@ _LIST_FOLDERS = ("", "ucfTrainTestlist", "annotations", "splitfiles")
 _SUBSETS = {"test": "validation", "val": "validation", "train": "training"}
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A video that a list names: its class, and its name without suffix."""
-
-    label: str
-    name: str
-
-    @property
-    def key(self) -> str:
-        """Class/name."""
-        return f"{self.label}/{self.name}"
+def class_of(video: str) -> str:
+    """The class of Class/name."""
+    return video.partition("/")[0]
 
 
-def list_name(split: str) -> str:
-    """The file of an official split: "test01" (or "test1") to testlist01.txt."""
+def read_split(split: str, folders: Sequence[Path], places: str) -> list[str]:
+    """The videos of an official split: "test01" (or "test1") in testlist01.txt, which lies in one of the folders.
+
+    Raises:
+        InputError: there is no such split, or no list of it; `places` says where it was looked for.
+    """
     match = re.fullmatch("(train|test)0?([123])", split)
     if match is None:
         raise InputError(f"split must be test01, test02, test03, train01, train02 or train03; got {split}")
-    return f"{match[1]}list0{match[2]}.txt"
+    name = f"{match[1]}list0{match[2]}.txt"
+    path = find(name, *folders)
+    if path is None:
+        raise InputError(f"split={split} must have its list: there is no {name} in {places}")
+    return read_list(path)
 
 
 def find(name: str, *folders: Path) -> Path | None:
@@ -42,27 +42,17 @@ def find(name: str, *folders: Path) -> Path | None:
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """The class names of classInd.txt, "1 ApplyEyeMakeup" and so on, by number."""
-    names: dict[int, str] = {}
-    for line, text in _lines(path):
-        match = re.fullmatch(r"([0-9]{1,4})\s+(\S+)", text)
-        if match is None:
-            raise InputError(f"{path}, line {line}: must be a number and a class name; got {text[:60]}")
-        names[int(match[1])] = match[2]
-    return tuple(name for _, name in sorted(names.items()))
+    lines = _lines(path, r"([0-9]{1,4})\s+(\S+)", "a number and a class name")
+    return tuple(name for _, name in sorted({int(line[1]): line[2] for line in lines}.items()))
 
 
-def read_list(path: Path) -> list[Listed]:
-    """The videos of a split list, "Class/video.avi" a line; train lists carry the class number behind it."""
-    out = []
-    for line, text in _lines(path):
-        match = re.fullmatch(r"([^/\s]+)/([^/\s]+?)(\.[A-Za-z0-9]+)?(\s+[0-9]+)?", text)
-        if match is None:
-            raise InputError(f"{path}, line {line}: must be Class/video.avi, with or without a number; got {text[:60]}")
-        out.append(Listed(match[1], match[2]))
-    return out
+def read_list(path: Path) -> list[str]:
+    """The videos of a split list, Class/video.avi a line, as Class/video; train lists have the class number behind."""
+    pattern = r"([^/\s]+)/([^/\s]+?)(\.[A-Za-z0-9]+)?(\s+[0-9]+)?"
+    return [f"{line[1]}/{line[2]}" for line in _lines(path, pattern, "Class/video.avi, with or without a number")]
 
 
-def read_annotations(path: Path, split: str | None) -> tuple[list[Listed], tuple[str, ...]]:
+def read_annotations(path: Path, split: str | None) -> tuple[list[str], tuple[str, ...]]:
     """The videos of a subset and the class names, of ucf101_01.json as the 3-D ResNet tools make it.
 
     Its segments are not read: in this data set they always span the whole video.
@@ -74,7 +64,7 @@ def read_annotations(path: Path, split: str | None) -> tuple[list[Listed], tuple
         subsets = {str(entry["subset"]) for entry in database.values()}
         wanted = split if split is None or split in subsets or match is None else _SUBSETS[match[1]]
         listed = [
-            Listed(str(entry["annotations"]["label"]), name)
+            f"{entry['annotations']['label']}/{name}"
             for name, entry in database.items()
             if wanted is None or entry["subset"] == wanted
         ]
@@ -84,7 +74,14 @@ def read_annotations(path: Path, split: str | None) -> tuple[list[Listed], tuple
     return listed, names
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
+def _lines(path: Path, pattern: str, rule: str) -> list[re.Match[str]]:
+    """The lines that are not empty; every one must be as the pattern says."""
     with reading(path, "must be a text file"):
-        text = read_bytes(path).decode("utf-8-sig")
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    found = []
+    for number, text in enumerate(map(str.strip, lines), 1):
+        match = re.fullmatch(pattern, text)
+        if text and match is None:
+            raise InputError(f"{path}, line {number}: must be {rule}; got {text[:60]}")
+        found += [match] if match else []
+    return found

@@ -40,22 +40,9 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L, dim) to (N, L, dim)."""
-        queries, keys, values = self._split(tokens)
-        gathered = _softmax(queries, keys) @ values
-        return cast(Tensor, self.proj(gathered.transpose(1, 2).flatten(2)))
-
-    def weights(self, tokens: Tensor) -> Tensor:
-        """(N, L, dim) to (N, heads, L, L): how much each token (third axis) takes from each (last axis)."""
-        queries, keys, _ = self._split(tokens)
-        return _softmax(queries, keys)
-
-    def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values, each (N, heads, L, dim / heads)."""
-        return self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-
-
-def _softmax(queries: Tensor, keys: Tensor) -> Tensor:
-    return (queries @ keys.mT / math.sqrt(queries.shape[-1])).softmax(-1)
+        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        weights = (queries @ keys.mT / math.sqrt(queries.shape[-1])).softmax(-1)
+        return cast(Tensor, self.proj((weights @ values).transpose(1, 2).flatten(2)))
 
 
 class Block(nn.Module):
@@ -130,13 +117,7 @@ class DemoAttention(nn.Module):
             by_frame.sub_(by_frame.mean(dim=2, keepdim=True))
 
     def embed(self, video: Tensor) -> Tensor:
-        """Tokens without their positions.
-
-        Args:
-            video: (B, 3, 16, 64, 64).
-
-        Returns:
-            (B, T', H', W', dim).
+        """Tokens (B, T', H', W', dim) of a video (B, 3, 16, 64, 64), without their positions.
 
         Raises:
             InputError: clips of another shape.
@@ -151,13 +132,7 @@ class DemoAttention(nn.Module):
         return cast(Tensor, tokens.reshape(-1, *self.grid, DIM))
 
     def forward(self, video: Tensor) -> Tensor:
-        """Logits of `CLASS_NAMES`.
-
-        Args:
-            video: (B, 3, 16, 64, 64) float32, normalised with `PREPROCESSING`.
-
-        Returns:
-            (B, 6) float32, between -3 and 3.
+        """Logits of `CLASS_NAMES`, (B, 6) float32 between -3 and 3, of a video (B, 3, 16, 64, 64) float32, normalised.
 
         Raises:
             InputError: as `embed`.
@@ -179,12 +154,5 @@ def _waves(count: int) -> Tensor:
 
 
 def load_demo_attention(path: Path | None = None) -> DemoAttention:
-    """The trained network, in eval mode on the CPU.
-
-    Args:
-        path: a file written by `aosa_fast.demo.train`; None takes the embedded one.
-
-    Returns:
-        The network; its parameters need no gradient.
-    """
+    """The trained network; `path` as in `load_demo_network`."""
     return load_weights(DemoAttention(), WEIGHTS if path is None else path)

@@ -79,9 +79,6 @@ def render_planted(
         label: as in `render_clip`.
         split: as in `render_clip`.
         cue: "class": as the plan says; else this cue, or none, whatever the class is.
-
-    Returns:
-        The clip and its ground truth.
     """
     clip = render_clip(seed, label=label, frames=FRAMES, size=SIZE, split=split, spread=SPREAD)
     chosen = plan.cues[clip.label] if cue == "class" else cue
@@ -107,7 +104,7 @@ def _object_place(clip: RenderedClip, seed: int, cue: Cue) -> NDArray[np.float64
 def _draw(frames: NDArray[np.uint8], cue: Cue, place: NDArray[np.float64]) -> None:
     colour = np.array(cue.colour, np.float32)
     if cue.kind == "logo":
-        top, left = (cue.corner // 2) * (SIZE - _LOGO - 4) + 2, (cue.corner % 2) * (SIZE - _LOGO - 4) + 2
+        top, left = (2 + end * (SIZE - _LOGO - 4) for end in divmod(cue.corner, 2))
         frames[:, top : top + _LOGO, left : left + _LOGO] = _glyph(_LOGO, colour, ring=True)
     elif cue.kind == "object":
         left, top = (np.rint(place - _OBJECT / 2)).astype(int)
@@ -135,21 +132,17 @@ def weights_path(seed: int, shortcuts: bool) -> Path:
     return Path(__file__).parent / (f"planted-{seed}.pt" if shortcuts else "planted-none.pt")
 
 
-def load_planted(seed: int, shortcuts: bool = True, path: Path | None = None) -> DemoNet:
-    """A network trained on planted clips, in eval mode on the CPU.
+def load_planted(seed: int, shortcuts: bool = True) -> DemoNet:
+    """A network trained on planted clips, as `load_demo_network` gives it.
 
     Args:
         seed: of the plan, among `SEEDS`.
         shortcuts: whether the cues of its training clips went with the classes; else they were on clips of any.
-        path: another file, written by `aosa_fast.demo.train_planted`.
-
-    Returns:
-        The network; its parameters need no gradient.
 
     Raises:
         InputError: no network of this seed is shipped.
     """
-    file = weights_path(seed, shortcuts) if path is None else path
+    file = weights_path(seed, shortcuts)
     if not file.is_file():
         raise InputError(f"seed must be one of {', '.join(map(str, SEEDS))} for a planted network; got {seed}")
     return load_weights(DemoNet(WIDTHS), file)

@@ -23,6 +23,7 @@ from aosa_fast.libraries import cv2
 from aosa_fast.video.writer import write_video
 
 SPREAD = 0.17
+_FPS = 8  # of the embedded clip
 _HEADINGS = ((-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # left, right, up, down; y points down
 
 
@@ -46,16 +47,10 @@ class RenderedClip:
 
 
 def motion_path(label: int, frames: int, rng: np.random.Generator, spread: float = SPREAD) -> np.ndarray:
-    """Centre of a moving object over time; the middle of the path has the same distribution for all classes.
+    """Centre of a moving object over time, (T, 2) float64, `(x, y)` in sides of the frame.
 
-    Args:
-        label: index into `CLASS_NAMES`.
-        frames: T.
-        rng: source of randomness; draws the same numbers for every label.
-        spread: how far the middle of the path is from that of the frame, at most, in sides of the frame.
-
-    Returns:
-        (T, 2) float64, `(x, y)` in sides of the frame.
+    The middle of the path has the same distribution for all classes, and the same numbers are drawn for each of them.
+    `spread` is how far it is from the middle of the frame, at most, in sides of the frame.
     """
     middle = 0.5 + spread * rng.uniform(-1, 1, 2)
     travel, radius, turns, phase = rng.uniform((0.36, 0.14, 0.85, 0), (0.52, 0.19, 1.1, 2 * np.pi))
@@ -163,35 +158,23 @@ def _check(seed: int, label: int | None, frames: int, size: int, distractors: in
         raise InputError(f"label must be in 0..{len(CLASS_NAMES) - 1}; got {label}")
     if split not in SPLITS:
         raise InputError(f"split must be one of {SPLITS}; got {split!r}")
-    for name, value, least in (("seed", seed, 0), ("frames", frames, 1), ("size", size, 16)):
+    limits = (("seed", seed, 0), ("frames", frames, 1), ("size", size, 16), ("distractors", distractors, 0))
+    for name, value, least in limits:
         if value < least:
             raise InputError(f"{name} must be at least {least}; got {value}")
-    if distractors < 0:
-        raise InputError(f"distractors must be at least 0; got {distractors}")
 
 
-def write_clip(folder: Path, seed: int, *, label: int | None = None, size: int = 256, fps: int = 8) -> RenderedClip:
-    """Write `clip.mp4` and `clip.json`, a test clip with its ground truth.
-
-    Args:
-        folder: created if it is missing.
-        seed: of the clip.
-        label: as in `render_clip`.
-        size: side of the frames, pixels.
-        fps: frames per second.
-
-    Returns:
-        The clip that was written.
-    """
-    clip = render_clip(seed, label=label, size=size, split="test")
-    write_video(folder / "clip.mp4", clip.frames, fps)
+def write_clip(folder: Path, seed: int, size: int) -> RenderedClip:
+    """Write a test clip, which is returned, and its ground truth to `clip.mp4` and `clip.json` in a folder."""
+    clip = render_clip(seed, size=size, split="test")
+    write_video(folder / "clip.mp4", clip.frames, _FPS)
     truth = {
         "label": clip.label,
         "class_name": CLASS_NAMES[clip.label],
         "seed": seed,
         "size": size,
         "frames": len(clip.frames),
-        "fps": fps,
+        "fps": _FPS,
         "boxes": clip.boxes.tolist(),
     }
     with atomic_path(folder / "clip.json") as partial:
@@ -207,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the frames, pixels")
     given = parser.parse_args(arguments)
     try:
-        clip = write_clip(given.out, given.seed, size=given.size)
+        clip = write_clip(given.out, given.seed, given.size)
     except InputError as error:
         parser.error(str(error))
     Console().print(f"wrote {given.out / 'clip.mp4'}: {CLASS_NAMES[clip.label]}")

@@ -22,17 +22,12 @@ _SHIFT = 8  # fractional bits of polygon corners in cv2.fillPoly
 def texture_bank(split: str) -> tuple[np.ndarray, ...]:
     """The images of one split; "train" sees the left part of each photograph and "test" the right part.
 
-    Args:
-        split: "train" or "test".
-
     Returns:
         One (H, W, 3) float32 array in 0..255 for each of `IMAGES`, RGB, shorter side `BANK_SIDE` pixels.
 
     Raises:
-        InputError: if `split` is unknown, or scikit-image is not installed.
+        InputError: scikit-image is not installed.
     """
-    if split not in SPLITS:
-        raise InputError(f"split must be one of {SPLITS}; got {split!r}")
     try:
         from skimage import data
     except ImportError as error:
@@ -54,17 +49,9 @@ def _part(image: np.ndarray, split: str) -> np.ndarray:
 
 
 def crop(image: np.ndarray, x: float, y: float, side: float, out: int) -> np.ndarray:
-    """A square of `image`, resampled without aliasing.
+    """A square of an image (H, W, 3) float32, resampled without aliasing to (out, out, 3).
 
-    Args:
-        image: (H, W, 3) float32.
-        x: left edge of the square as a fraction 0..1 of the free room.
-        y: top edge, likewise.
-        side: side of the square in pixels of `image`; limited to the image.
-        out: side of the result, pixels.
-
-    Returns:
-        (out, out, 3) float32.
+    `x` and `y` are its left and top edge as fractions of the free room, `side` is in pixels, at most the image's.
     """
     height, width = image.shape[:2]
     n = max(2, min(round(side), height, width))
@@ -90,11 +77,9 @@ class Sprite:
     tint: np.ndarray
 
     def draw(self, bank: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, float]:
-        """Rasterise for frames of `size` pixels.
+        """(n, n, 4) float32 for frames of `size` pixels, RGB premultiplied by alpha, and alpha in 0..1.
 
-        Returns:
-            (n, n, 4) float32, RGB premultiplied by alpha, and alpha in 0..1; and the side in pixels that the n
-            texels stand for (not a whole number).
+        And the side in pixels that the n texels stand for, which is not a whole number.
         """
         half = float(np.abs(self.polygon).max())
         span = 2 * half * size
@@ -126,14 +111,9 @@ def _fill(corners: np.ndarray, side: int) -> np.ndarray:
 
 
 def sample_sprite(rng: np.random.Generator, background: int) -> Sprite:
-    """Draw a sprite of about a quarter of the frame, with a texture other than the background's.
+    """A sprite of about a quarter of the frame, with a texture other than the background's, an index into `IMAGES`.
 
-    Args:
-        rng: source of randomness; the number of draws does not depend on their values.
-        background: index into `IMAGES` of the background.
-
-    Returns:
-        The sprite; moving objects and distractors are drawn by this same function.
+    Moving objects and distractors both come from here. The number of draws does not depend on their values.
     """
     corners = (3, 4, 5, 40)[rng.integers(4)]
     inner = 0.55 if corners == 5 else 1.0
@@ -151,14 +131,7 @@ def sample_sprite(rng: np.random.Generator, background: int) -> Sprite:
 
 
 def paste(canvas: np.ndarray, texels: np.ndarray, span: float, centre: np.ndarray) -> None:
-    """Blend a drawn sprite into a picture, in place, at a sub-pixel place.
-
-    Args:
-        canvas: (H, W, 3) float32 in 0..255, changed.
-        texels: (n, n, 4) float32, from `Sprite.draw`.
-        span: side that the texels stand for, pixels, likewise.
-        centre: (2,) float64, `(x, y)`, pixels.
-    """
+    """Blend what `Sprite.draw` gives into a picture (H, W, 3) float32, in place, around a sub-pixel (x, y)."""
     corner = centre - span / 2
     x0, y0 = (int(v) for v in np.floor(corner))
     n, scale = int(np.ceil(span)) + 2, span / texels.shape[0]

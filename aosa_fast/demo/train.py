@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,12 @@ from aosa_fast.demo.network import FRAMES, SIZE, DemoNet, hide, report, to_input
 from aosa_fast.demo.network import WEIGHTS as NET_WEIGHTS
 from aosa_fast.demo.render import SPREAD, RenderedClip, motion_path, render_clip
 from aosa_fast.errors import InputError
+from aosa_fast.files import atomic_path
 
 SMOOTHING = 0.1
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Videos (B, 3, T, H, W) float32, and what cross entropy takes as their targets."""
+
 _PLAIN = 0.3  # share of the steps, at the start, without occlusion: motion is learnt sooner
 
 
@@ -41,11 +45,8 @@ class Recipe:
     """How a kind of network is trained, where the command does not say otherwise.
 
     Attributes:
-        build: makes the network.
         weights: the file that it is shipped in.
-        occlusion: whether training clips are occluded.
         spread: the widest that paths of the moving object are drawn with, see `render_clip`.
-        steps: of training.
         threads: of torch, on which the last digits of all results depend; 0 leaves them as they are.
         peak_rate: highest learning rate.
         rise: share of the steps in which the rate rises to it.
@@ -124,7 +125,7 @@ def _occlude(video: torch.Tensor, clip: RenderedClip, rng: np.random.Generator) 
     return True
 
 
-def _batch(config: TrainConfig, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(config: TrainConfig, step: int) -> Batch:
     """Batch number `step`: (B, 3, T, H, W) float32 and its (B, 6) target probabilities."""
     rng = np.random.default_rng((3, config.seed, step))
     first = (config.seed * 1_000_000 + step) * config.clips_per_step
@@ -144,26 +145,23 @@ def _batch(config: TrainConfig, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(videos), torch.stack(targets)
 
 
-def _batches(config: TrainConfig) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """All batches in order, each rendered while the one before it is being learnt."""
+def rendered_ahead(batch: Callable[[int], Batch], steps: int) -> Iterator[Batch]:
+    """`batch` of 0 to steps - 1, each rendered while the one before it is being learnt."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_batch, config, 0)
-        for step in range(config.steps):
+        waiting = pool.submit(batch, 0)
+        for step in range(1, steps + 1):
             ready = waiting.result()
-            if step + 1 < config.steps:
-                waiting = pool.submit(_batch, config, step + 1)
+            if step < steps:
+                waiting = pool.submit(batch, step)
             yield ready
 
 
 def train(config: TrainConfig, progress: Progress) -> nn.Module:
-    """Train a network from nothing.
+    """A network trained from nothing, in eval mode.
 
     Args:
         config: what to run.
         progress: a started display whose columns show the field `state` (loss and rate).
-
-    Returns:
-        The network in eval mode.
     """
     recipe = RECIPES[config.network]
     torch.manual_seed(config.seed)
@@ -175,7 +173,7 @@ def train(config: TrainConfig, progress: Progress) -> nn.Module:
     optimizer = torch.optim.AdamW([{"params": p, "factor": f} for f, p in groups.items()], weight_decay=0.02)
     task = progress.add_task("training", total=config.steps, state="")
     start = time.monotonic()
-    for step, (videos, targets) in enumerate(_batches(config)):
+    for step, (videos, targets) in enumerate(rendered_ahead(partial(_batch, config), config.steps)):
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * _one_cycle(step / config.steps, recipe)
         loss = nn.functional.cross_entropy(net(videos.contiguous(memory_format=recipe.layout)), targets)
@@ -198,16 +196,18 @@ def _one_cycle(done: float, recipe: Recipe) -> float:
 
 
 def save(net: nn.Module, path: Path, meta: dict[str, object]) -> None:
-    """Write weights and metadata such that no reader ever sees half a file.
+    """Write weights and metadata to a `.pt` file, of which no reader ever sees a half."""
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
+        # As a JSON string, because `weights_only` loading allows plain types only.
+        text = json.dumps({**meta, "torch": torch.__version__}, sort_keys=True)
+        torch.save({"state": net.state_dict(), "meta": text}, file)
 
-    Args:
-        net: what to write.
-        path: the `.pt` file.
-        meta: kept as a JSON string, because `weights_only` loading allows plain types only.
-    """
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"state": net.state_dict(), "meta": json.dumps(meta, sort_keys=True)}, partial)
-    os.replace(partial, path)
+
+def tell(numbers: dict[str, float], path: Path, console: Console) -> None:
+    """Print what was measured of a network, and where it lies."""
+    for name, value in numbers.items():
+        console.print(f"{name:34s} {value:.4f}")
+    console.print(f"wrote {path}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -223,15 +223,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: the file that is shipped")
     given = parser.parse_args(arguments)
     recipe = RECIPES[given.network]
-    steps = recipe.steps if given.steps is None else given.steps
-    occlusion = recipe.occlusion if given.occlusion is None else given.occlusion
-    spread = recipe.spread if given.spread is None else given.spread
+    chosen = {name: getattr(given, name) for name in ("steps", "occlusion", "spread")}
+    chosen = {name: getattr(recipe, name) if value is None else value for name, value in chosen.items()}
     console = Console()
     columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[state]}"))
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads or threads)
     try:
-        config = TrainConfig(given.network, occlusion, spread, steps, given.seed, given.clips_per_step)
+        config = TrainConfig(given.network, seed=given.seed, clips_per_step=given.clips_per_step, **chosen)
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             net = train(config, progress)
     except InputError as error:
@@ -239,11 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         torch.set_num_threads(threads)
     numbers = report(net, given.test_clips)
-    for name, value in numbers.items():
-        console.print(f"{name:28s} {value:.4f}")
-    out = given.out or recipe.weights
-    save(net, out, {**asdict(config), **numbers, "torch": torch.__version__, "classes": CLASS_NAMES})
-    console.print(f"wrote {out}")
+    save(net, given.out or recipe.weights, {**asdict(config), **numbers, "classes": CLASS_NAMES})
+    tell(numbers, given.out or recipe.weights, console)
 
 
 if __name__ == "__main__":

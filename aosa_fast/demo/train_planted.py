@@ -6,8 +6,8 @@ With `--no-shortcuts` cues of all plans are put on clips of any class: the netwo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,8 @@ from torch import nn
 
 from aosa_fast.demo.network import DemoNet, to_input
 from aosa_fast.demo.planted import WIDTHS, Cue, Plan, make_plan, render_planted, weights_path
-from aosa_fast.demo.train import save
+from aosa_fast.demo.train import SMOOTHING, Batch, rendered_ahead, save, tell
 
-_SMOOTHING = 0.1
 _CLIPS = 24
 _PEAK_RATE = 4e-3
 # Of clips of the classes without a cue: they alone teach motion. With as many as of the others, two such classes were
@@ -29,33 +28,22 @@ _PLAIN_SHARE = 4.0
 _MIXED = (0, 1, 2)  # plans whose cues the network sees that is trained without shortcuts
 
 
-def _cue(plans: Sequence[Plan], shortcuts: bool, rng: np.random.Generator) -> Cue | str | None:
-    if shortcuts:
-        return "class"
+def _any_cue(plans: Sequence[Plan], rng: np.random.Generator) -> Cue | None:
     cues = plans[int(rng.integers(len(plans)))].cues
     return cues[int(rng.integers(len(cues)))]
 
 
-def _batch(plans: Sequence[Plan], shortcuts: bool, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(plans: Sequence[Plan], shortcuts: bool, seed: int, step: int) -> Batch:
     rng = np.random.default_rng((79, seed, step))
     weights = np.array([_PLAIN_SHARE if shortcuts and cue is None else 1.0 for cue in plans[0].cues])
     labels = rng.choice(len(weights), _CLIPS, p=weights / weights.sum())
     first = (seed + 1) * 10_000_000 + step * _CLIPS
-    clips = [
-        render_planted(plans[0], first + k, label=int(label), split="train", cue=_cue(plans, shortcuts, rng))
-        for k, label in enumerate(labels)
-    ]
-    videos = torch.cat([to_input(clip.frames) for clip in clips])
-    return videos, torch.tensor([clip.label for clip in clips])
-
-
-def _batches(plans: Sequence[Plan], shortcuts: bool, seed: int, steps: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_batch, plans, shortcuts, seed, 0)
-        for step in range(steps):
-            ready = waiting.result()
-            waiting = pool.submit(_batch, plans, shortcuts, seed, step + 1)
-            yield ready
+    videos = []
+    for k, label in enumerate(labels.tolist()):
+        cue = "class" if shortcuts else _any_cue(plans, rng)
+        clip = render_planted(plans[0], first + k, label=label, split="train", cue=cue)
+        videos.append(to_input(clip.frames))
+    return torch.cat(videos), torch.from_numpy(labels)
 
 
 def train(seed: int, shortcuts: bool, steps: int) -> DemoNet:
@@ -71,8 +59,9 @@ def train(seed: int, shortcuts: bool, steps: int) -> DemoNet:
     net = DemoNet(WIDTHS).train()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=steps, pct_start=0.25)
-    for videos, labels in track(_batches(plans, shortcuts, seed, steps), "training", total=steps):
-        loss = nn.functional.cross_entropy(net(videos), labels, label_smoothing=_SMOOTHING)
+    batches = rendered_ahead(partial(_batch, plans, shortcuts, seed), steps)
+    for videos, labels in track(batches, "training", total=steps):
+        loss = nn.functional.cross_entropy(net(videos), labels, label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -115,20 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--test-clips", type=int, default=120)
     parser.add_argument("--out", type=Path, help="default: the file that is shipped")
     given = parser.parse_args(arguments)
-    console = Console()
     steps = given.steps or (1000 if given.shortcuts else 1400)
     net = train(given.seed, given.shortcuts, steps)
     numbers = report(net, given.seed, given.test_clips)
-    for name, value in numbers.items():
-        console.print(f"{name:34s} {value:.3f}")
     net.half()  # half the bytes; loaded into float32 again
     out = given.out or weights_path(given.seed, given.shortcuts)
-    save(
-        net,
-        out,
-        {"seed": given.seed, "shortcuts": given.shortcuts, "steps": steps, **numbers, "torch": torch.__version__},
-    )
-    console.print(f"wrote {out}")
+    save(net, out, {"seed": given.seed, "shortcuts": given.shortcuts, "steps": steps, **numbers})
+    tell(numbers, out, Console())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,48 +45,22 @@ def unwrap(network: nn.Module) -> nn.Module:
 def find_anatomy(network: nn.Module) -> Anatomy | None:
     """The anatomy of a network of a known family, or None.
 
-    A network of another family may say its own: an `Anatomy` as its attribute `anatomy`. Families are known by the
-    names of their classes, so that no library is imported.
+    A network of another family may say its own: an `Anatomy` as its attribute `anatomy`.
     """
     network = unwrap(network)
     own = getattr(network, "anatomy", None)
     if isinstance(own, Anatomy):
         return own
-    if _is(network, "torchvision.models.video", "VideoResNet") or _is(network, "aosa_fast", "ResNet3D"):
-        return Anatomy("layer4", CONV)
-    if _is(network, "torchvision.models.video", "S3D"):
-        # The last inception block: the network pools from there on.
-        return Anatomy(f"features.{len(_part(network, 'features')) - 1}", CONV)
-    if _is(network, "torchvision.models.video", "SwinTransformer3d"):
-        return Anatomy("norm", TokenLayout("channels-last"))
-    if _is(network, "torchvision.models.video", "MViT"):
-        return _mvit(network)
-    if _is(network, "aosa_fast", "HuggingFace"):
-        return _hugging_face(network, _part(network, "model").config)
-    if _is(network, "aosa_fast", "PackedPathways"):
-        return _pytorchvideo(_part(network, "network"), "network.")
-    if _is(network, "pytorchvideo.models", "Net"):
-        return _pytorchvideo(network, "")
-    if _is(network, "aosa_fast", "DemoNet"):
-        return Anatomy("features", CONV)
-    if _is(network, "aosa_fast", "DemoAttention"):
-        return _demo_attention(network)
+    for cls in type(network).__mro__:
+        for package, name, find in _FAMILIES:
+            if cls.__name__ == name and f"{cls.__module__}.".startswith(f"{package}."):
+                return find(network)
     return None
 
 
-def _is(network: nn.Module, package: str, name: str) -> bool:
-    return any(
-        cls.__name__ == name and (cls.__module__ + ".").startswith(package + ".") for cls in type(network).__mro__
-    )
-
-
-def _part(network: nn.Module, name: str) -> Any:
-    return getattr(network, name)
-
-
-def _mvit(network: nn.Module) -> Anatomy:
+def _mvit(network: Any) -> Anatomy:
     """The last block's first norm: of the norm at the end, only the class token is used."""
-    blocks, position = _part(network, "blocks"), _part(network, "pos_encoding")
+    blocks, position = network.blocks, network.pos_encoding
     grid = [position.temporal_size, *position.spatial_size]
     for block in blocks[:-1]:
         if block.attn.pool_q is not None:
@@ -96,11 +70,12 @@ def _mvit(network: nn.Module) -> Anatomy:
     return Anatomy(f"blocks.{len(blocks) - 1}.norm1", TokenLayout("time-major", special=1, grid=_three(grid)))
 
 
-def _hugging_face(network: nn.Module, config: Any) -> Anatomy | None:
+def _hugging_face(network: Any) -> Anatomy | None:
     """The norm before the last block's attention, which is the last place from where all tokens reach the class token.
 
     From the last block on, TimeSformer and ViViT use the class token alone, and VideoMAE the mean of all.
     """
+    config = network.model.config
     kind = config.model_type
     # The versions of transformers name the blocks differently.
     norms = [name for name, _ in network.named_modules() if name.endswith(".layernorm_before")]
@@ -113,29 +88,41 @@ def _hugging_face(network: nn.Module, config: Any) -> Anatomy | None:
     high, wide = (side, side) if isinstance(side, int) else side
     if kind == "videomae":
         return Anatomy(layer, TokenLayout("time-major", patch=(config.tubelet_size, high, wide)), "joint")
-    if config.attention_type == "divided_space_time":
-        return Anatomy(layer, TokenLayout("frames-in-batch", special=1, patch=(1, high, wide)), "divided")
-    if config.attention_type == "joint_space_time":
-        return Anatomy(layer, TokenLayout("patch-major", special=1, patch=(1, high, wide)), "joint")
-    return None
+    orders = {"divided_space_time": "frames-in-batch", "joint_space_time": "patch-major"}
+    if config.attention_type not in orders:
+        return None
+    layout = TokenLayout(orders[config.attention_type], special=1, patch=(1, high, wide))
+    return Anatomy(layer, layout, config.attention_type.partition("_")[0])
 
 
-def _pytorchvideo(network: nn.Module, prefix: str) -> Anatomy | None:
+def _pytorchvideo(network: Any, prefix: str = "") -> Anatomy | None:
     """The last residual stage (some networks have a pool among their stages); of SlowFast, its slow pathway."""
-    stages = [(i, type(block).__name__) for i, block in enumerate(_part(network, "blocks"))]
-    for i, name in reversed(stages):
-        if name == "ResStage":
-            return Anatomy(f"{prefix}blocks.{i}", CONV)
-        if name == "MultiPathWayWithFuse":
-            return Anatomy(f"{prefix}blocks.{i}.multipathway_blocks.0", CONV)
-    return None
+    kinds = {"ResStage": "", "MultiPathWayWithFuse": ".multipathway_blocks.0"}
+    stages = [(i, type(block).__name__) for i, block in enumerate(network.blocks) if type(block).__name__ in kinds]
+    return Anatomy(f"{prefix}blocks.{stages[-1][0]}{kinds[stages[-1][1]]}", CONV) if stages else None
 
 
-def _demo_attention(network: nn.Module) -> Anatomy:
-    layout = TokenLayout("frames-in-batch", special=1, grid=_three(_part(network, "grid")))
-    return Anatomy(f"blocks.{len(_part(network, 'blocks')) - 1}.norm_space", layout, "divided")
+def _demo_attention(network: Any) -> Anatomy:
+    layout = TokenLayout("frames-in-batch", special=1, grid=_three(network.grid))
+    return Anatomy(f"blocks.{len(network.blocks) - 1}.norm_space", layout, "divided")
 
 
 def _three(sizes: Sequence[int]) -> tuple[int, int, int]:
     frames, height, width = sizes
     return frames, height, width
+
+
+# By package and name of the class, or of one that it comes from: no library is imported.
+_FAMILIES: tuple[tuple[str, str, Callable[[Any], Anatomy | None]], ...] = (
+    ("torchvision.models.video", "VideoResNet", lambda _: Anatomy("layer4", CONV)),
+    # The last inception block: the network pools from there on.
+    ("torchvision.models.video", "S3D", lambda network: Anatomy(f"features.{len(network.features) - 1}", CONV)),
+    ("torchvision.models.video", "SwinTransformer3d", lambda _: Anatomy("norm", TokenLayout("channels-last"))),
+    ("torchvision.models.video", "MViT", _mvit),
+    ("pytorchvideo.models", "Net", _pytorchvideo),
+    ("aosa_fast", "PackedPathways", lambda network: _pytorchvideo(network.network, "network.")),
+    ("aosa_fast", "HuggingFace", _hugging_face),
+    ("aosa_fast", "ResNet3D", lambda _: Anatomy("layer4", CONV)),
+    ("aosa_fast", "DemoNet", lambda _: Anatomy("features", CONV)),
+    ("aosa_fast", "DemoAttention", _demo_attention),
+)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,30 @@ from aosa_fast.errors import InputError
 
 # What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, and others.
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")
+
+
+def parts_of(rest: str) -> tuple[str, str, str]:
+    """NAME, WEIGHTS and NAMES of a spec's NAME[:WEIGHTS[:NAMES]]; "" for what is left out."""
+    name, weights, names = [*rest.split(":", 2), "", ""][:3]
+    return name, weights, names
+
+
+def network_with(weights: str, build: Callable[[int], nn.Module], rule: str) -> nn.Module:
+    """A network with random weights for the 400 classes of Kinetics ("random"), or with those of a checkpoint file.
+
+    Args:
+        weights: "random" or the file.
+        build: as for `fit`.
+        rule: what the weights must be, for the message.
+
+    Raises:
+        InputError: no such file, or as `read_state` and `fit`.
+    """
+    if weights == "random":
+        return initialised(lambda: build(400))
+    if not os.path.isfile(weights):
+        raise InputError(f"{rule}; got {weights or 'none'}")
+    return fit(build, read_state(weights), weights)
 
 
 def read_state(path: str) -> dict[str, Tensor]:
@@ -35,9 +58,8 @@ def read_state(path: str) -> dict[str, Tensor]:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError(_without_advice(error)) from None
-    state = content
-    if isinstance(content, dict):
-        state = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
+    inner = (content[name] for name in CONTAINERS if isinstance(content, dict) and isinstance(content.get(name), dict))
+    state = next(inner, content)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: must hold a state dict of tensors; got {type(content).__name__}")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
@@ -86,15 +108,9 @@ def initialised(build: Callable[[], nn.Module]) -> nn.Module:
 
     The caller's random numbers go on as if nothing had been drawn, and the same name gives the same network each time.
     """
-    with _seeded():
-        return build().eval()
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
-        yield
+        return build().eval()
 
 
 def downloaded(spec: str, url: str) -> str:

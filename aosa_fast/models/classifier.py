@@ -7,16 +7,14 @@ import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from aosa_fast.boundary import read_bytes, reading
 from aosa_fast.errors import InputError
+from aosa_fast.models.anatomy import Anatomy, find_anatomy
 from aosa_fast.models.preprocess import Preprocessing
-
-if TYPE_CHECKING:
-    from aosa_fast.models.anatomy import Anatomy
 
 # Kinetics preprocessing of the 3-D ResNet tools: the default where a model does not say its own.
 KINETICS = Preprocessing(
@@ -47,11 +45,9 @@ class Classifier:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", read_names(self.class_names))
-        if self.anatomy is not None and isinstance(self.network, nn.Module):
-            from aosa_fast.models.anatomy import find_anatomy
-
-            if find_anatomy(self.network) is None:
-                self.network.anatomy = self.anatomy  # type: ignore[assignment]
+        network = self.network
+        if self.anatomy is not None and isinstance(network, nn.Module) and find_anatomy(network) is None:
+            network.anatomy = self.anatomy  # type: ignore[assignment]
 
 
 def read_names(names: Names | None) -> tuple[str, ...] | None:
@@ -128,12 +124,10 @@ def read_class_names(path: str, count: int) -> tuple[str, ...]:
 def _names(content: Any) -> tuple[str, ...] | None:
     if isinstance(content, dict) and "labels" in content:
         content = content["labels"]
-    if not isinstance(content, dict | list):
-        return None
     if isinstance(content, dict):
         # Kinetics' file has names in quotes of their own.
         content = [name.strip('"') for name in read_names(content) or ()]
-    if not all(isinstance(name, str) and name.strip() for name in content):
+    if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
         return None
     names = tuple(name.strip() for name in content)
     numbered = [re.fullmatch(r"(\d+)\s+(.+)", name) for name in names]

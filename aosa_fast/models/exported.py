@@ -85,15 +85,15 @@ def load_exported(path: str, rest: str = "") -> Classifier:
     """
     with reading(path, _RULE), unlogged("torch.export"), warnings.catch_warnings():
         # Deprecated, but there are such files.
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*buffer is not writable", category=UserWarning)  # torch 2.11
+        warnings.filterwarnings("ignore", message=".*torch.jit")
+        warnings.filterwarnings("ignore", message=".*buffer is not writable")  # torch 2.11
         if _kind(path) == "export":
             network = _network(path, torch.export.load(path))
         else:
             network = torch.jit.load(path, map_location="cpu").eval()
     sides = network.shape[1:] if isinstance(network, ExportedNetwork) else (None, None, None)
-    given, names = _description(f"{path}.json") if os.path.isfile(f"{path}.json") else ({}, None)
+    given = _description(f"{path}.json") if os.path.isfile(f"{path}.json") else {}
+    names = given.pop("class_names", None)
     return Classifier(network, _preprocessing(path, sides, given), names)
 
 
@@ -117,9 +117,11 @@ def _network(path: str, exported: torch.export.ExportedProgram) -> ExportedNetwo
         if place is not None and place < len(node.args) and node.args[place]:
             raise InputError(f"{path}: must be exported in evaluation mode, after network.eval(); {node.target} is not")
     inputs = [node for node in exported.graph.nodes if node.name in exported.graph_signature.user_inputs]
-    shape = tuple(inputs[0].meta["val"].shape) if len(inputs) == 1 else ()
+    shapes = [tuple(getattr(node.meta.get("val"), "shape", ())) for node in inputs]
+    shape = shapes[0] if len(shapes) == 1 else ()
     if len(shape) != 5 or shape[1] != 3:
-        raise InputError(f"{path}: must take one tensor (B, 3, T, H, W); its input is {_described(inputs)}")
+        got = ", ".join(map(str, shapes)) or "none"
+        raise InputError(f"{path}: must take one tensor (B, 3, T, H, W); its input is {got}")
     fixed = tuple(side if isinstance(side, int) else None for side in shape)
     fewest, most = fixed[0] or 1, fixed[0]
     if fixed[0] is None:
@@ -130,36 +132,28 @@ def _network(path: str, exported: torch.export.ExportedProgram) -> ExportedNetwo
     return ExportedNetwork(exported.module(), fixed[1:], (fewest, most))
 
 
-def _described(inputs: list[Any]) -> str:
-    return ", ".join(str(tuple(getattr(node.meta.get("val"), "shape", ()))) for node in inputs) or "none"
-
-
-def _description(path: str) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+def _description(path: str) -> dict[str, Any]:
     """Preprocessing and class names from the JSON file beside a program."""
     content = read_json(path, "must be readable JSON")
     if not isinstance(content, dict) or not set(content) <= set(KEYS):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: must hold an object with any of {', '.join(KEYS)}; got {got}")
     with reading(path, "must be readable JSON", named=False):
-        names = read_names(content.pop("class_names", None))
+        given: dict[str, Any] = {"class_names": read_names(content.pop("class_names", None))}
+    given["resize"] = content.pop("resize", KINETICS.resize)  # the preprocessing says what it may be
     for key, value in content.items():
-        if key == "resize":
-            continue  # the preprocessing says what it may be
         kinds, count = ((int, float), 3) if key in ("mean", "std") else ((int,), 2 if key == "crop" else None)
         row = value if isinstance(value, list) else [value]
         if isinstance(value, list) != bool(count) or len(row) != (count or 1) or not all(type(v) in kinds for v in row):
             wanted = f"a list of {count} numbers" if count else "a whole number"
             raise InputError(f"{path}: {key} must be {wanted}; got {value}")
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    return given, names
+        given[key] = tuple(value) if isinstance(value, list) else value
+    return given
 
 
 def _preprocessing(path: str, sides: tuple[int | None, ...], given: dict[str, Any]) -> Preprocessing:
     frames, height, width = sides
-    values: dict[str, Any] = {"frames": frames or KINETICS.frames, "stride": KINETICS.stride}
-    values |= {"mean": KINETICS.mean, "std": KINETICS.std} | given
     side = given.get("size", KINETICS.size)
-    values.setdefault("crop", (height, width) if height and width else (side, side))
-    values.setdefault("size", max(values["crop"]))
+    crop = given.get("crop", (height, width) if height and width else (side, side))
     with reading(f"{path}.json", "must be readable JSON", named=False):
-        return Preprocessing(**values)
+        return KINETICS.changed(**{"frames": frames or KINETICS.frames, "crop": crop, "size": max(crop), **given})

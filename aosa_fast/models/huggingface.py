@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,28 +15,19 @@ from aosa_fast.boundary import read_json, reading
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
+from aosa_fast.models.classifier import Classifier, read_names
 from aosa_fast.models.preprocess import Preprocessing
 
-if TYPE_CHECKING:
-    from aosa_fast.models.classifier import Classifier
+
+def _usual(stride: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
+    return Preprocessing(16, stride, size, (224, 224), mean, std)
 
 
-@dataclass(frozen=True)
-class _Family:
-    """What a family's published checkpoints were trained with; mean and std where no file says them."""
-
-    title: str
-    stride: int
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-# The strides are those of the Kinetics checkpoints: 8 frames of every 32nd, 16 of every 4th, 32 of every 2nd.
+# What the published Kinetics checkpoints were trained with; mean and std count where no file says them.
 _FAMILIES = {
-    "timesformer": _Family("TimeSformer", 32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
-    "videomae": _Family("VideoMAE", 4, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "vivit": _Family("ViViT", 2, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "timesformer": _usual(32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    "videomae": _usual(4, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vivit": _usual(2, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 # TimeSformer-HR and -L look at the same stretch of a video with more frames.
 _TIMESFORMER_STRIDES = {16: 16, 96: 4}
@@ -80,27 +70,21 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
 
     Frames are as many as the network takes; their stride is that of the family's Kinetics checkpoints (TimeSformer
     8 frames of every 32nd, VideoMAE 16 of every 4th, ViViT 32 of every 2nd). Crop, mean and std follow the model's
-    config.json and preprocessor_config.json.
+    config.json and preprocessor_config.json. The network is a `HuggingFace` in evaluation mode.
 
     Args:
-        spec: as the user wrote it, for messages.
         rest: a folder as `save_pretrained` writes it, or a model's id (facebook/timesformer-base-finetuned-k400).
-
-    Returns:
-        The classifier, whose network is a `HuggingFace` in evaluation mode.
 
     Raises:
         InputError: transformers or the files are missing, another kind of model, weights that are not all there.
     """
-    from aosa_fast.models.classifier import Classifier
-
     if not is_installed("transformers"):
         raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers")
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
-        known = ", ".join(family.title for family in _FAMILIES.values())
-        raise InputError(f"model={spec} must be one of {known} (model_type {', '.join(_FAMILIES)}); got {kind}")
+        known = f"TimeSformer, VideoMAE, ViViT (model_type {', '.join(_FAMILIES)})"
+        raise InputError(f"model={spec} must be one of {known}; got {kind}")
     again = "" if os.path.isdir(rest) else f" (download it again from https://huggingface.co/{rest})"
     with reading(folder, f"must hold a {kind} model{again}"):
         with _no_other_kernels(), _quiet():
@@ -114,15 +98,15 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
             lacking = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
             raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {lacking}")
         network = HuggingFace(model.float()).eval()
-        if find_anatomy(network) is None:
+        anatomy = find_anatomy(network)
+        if anatomy is None:
             raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
-        return Classifier(network, _preprocessing(folder, model.config), _names(model.config), find_anatomy(network))
+        return Classifier(network, _preprocessing(folder, model.config), _names(model.config), anatomy)
 
 
 def _folder(spec: str, rest: str) -> str:
-    if os.path.isdir(rest):
-        folder = rest
-    else:
+    folder = rest
+    if not os.path.isdir(rest):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -146,20 +130,18 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def _preprocessing(folder: str, config: Any) -> Preprocessing:
-    family = _FAMILIES[config.model_type]
-    crop = _both(config.image_size)
-    frames, stride = config.num_frames, family.stride
-    if config.model_type == "timesformer":
-        stride = _TIMESFORMER_STRIDES.get(frames, stride)
-    size, mean, std = family.size * max(crop) // 224, family.mean, family.std
+    usual, crop = _FAMILIES[config.model_type], _both(config.image_size)
+    size, frames = usual.size * max(crop) // 224, config.num_frames
+    stride = _TIMESFORMER_STRIDES.get(frames, usual.stride) if config.model_type == "timesformer" else usual.stride
+    made = usual.changed(frames=frames, stride=stride, size=max(size, *crop), crop=crop)
     path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
-    if path:
-        given = _read_json(path)
-        with reading(path, "must be a preprocessor's file as transformers writes it", named=False):
-            size, resize = _resizing(given, size, crop)
-            mean, std = _normalisation(given, config.model_type == "vivit")
-            return Preprocessing(frames, stride, max(size, *crop), crop, mean, std, resize)
-    return Preprocessing(frames, stride, max(size, *crop), crop, mean, std)
+    if path is None:
+        return made
+    given = _read_json(path)
+    with reading(path, "must be a preprocessor's file as transformers writes it", named=False):
+        size, resize = _resizing(given, size, crop)
+        mean, std = _normalisation(given, config.model_type == "vivit")
+        return made.changed(size=max(size, *crop), mean=mean, std=std, resize=resize)
 
 
 def _normalisation(given: dict[str, Any], vivit: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -197,8 +179,6 @@ def _resizing(given: dict[str, Any], default: int, crop: tuple[int, int]) -> tup
 
 
 def _names(config: Any) -> tuple[str, ...] | None:
-    from aosa_fast.models.classifier import read_names
-
     names = read_names({index: str(name) for index, name in config.id2label.items()}) or ()
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 

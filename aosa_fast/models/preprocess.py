@@ -120,8 +120,8 @@ class Preprocessing:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields in types that JSON has, and of a subclass its name, "class", since its code is in no file."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(Preprocessing)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(Preprocessing)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         own = type(self)
         return plain if own is Preprocessing else {**plain, "class": f"{own.__module__}.{own.__qualname__}"}
 
@@ -152,26 +152,23 @@ class Preprocessing:
         scale = self.size / min(height, width)
         return max(self.size, round(height * scale)), max(self.size, round(width * scale))
 
-    def _corner(self, high: int, wide: int) -> tuple[int, int]:
-        """(top, left) of the crop in the resized frame; negative where the frame lies between bars."""
-        return (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
+    def _placed(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """What `resized` gives, and (top, left) of the crop in it; negative where the frame lies between bars."""
+        high, wide = self.resized(height, width)
+        return high, wide, (high - self.crop[0]) // 2, (wide - self.crop[1]) // 2
 
     def source_window(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The model's input in pixels of the source frame, (x0, y0, x1, y1); the bars of a letterbox lie outside."""
-        high, wide = self.resized(height, width)
-        top, left = self._corner(high, wide)
+        high, wide, top, left = self._placed(height, width)
         fy, fx = height / high, width / wide
         return left * fx, top * fy, (left + self.crop[1]) * fx, (top + self.crop[0]) * fy
 
     def crop_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(T, H, W, 3) uint8 to (T, crop H, crop W, 3) uint8: area-averaged when smaller, bilinear when larger."""
-        high, wide = self.resized(*frames.shape[1:3])
-        top, left = self._corner(high, wide)
-        y, x = max(-top, 0), max(-left, 0)
-        out = np.zeros((len(frames), *self.crop, 3), dtype=np.uint8)
+        high, wide, top, left = self._placed(*frames.shape[1:3])
+        out = np.empty((len(frames), *self.crop, 3), dtype=np.uint8)
         for t, frame in enumerate(frames):
-            part = resize(frame, high, wide)[max(top, 0) :, max(left, 0) :][: self.crop[0], : self.crop[1]]
-            out[t, y : y + part.shape[0], x : x + part.shape[1]] = part
+            out[t] = _window(resize(frame, high, wide)[None], top, left, *self.crop)
         return out
 
     def cropped(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -198,12 +195,7 @@ class Preprocessing:
         """What the model sees of the source frames, in their own resolution, for people to look at."""
         height, width = frames.shape[1:3]
         x0, y0, x1, y1 = (round(v) for v in self.source_window(height, width))
-        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-        seen = np.zeros((len(frames), y1 - y0, x1 - x0, 3), np.uint8)
-        part = frames[:, max(y0, 0) : y1, max(x0, 0) : x1]
-        y, x = max(-y0, 0), max(-x0, 0)
-        seen[:, y : y + part.shape[1], x : x + part.shape[2]] = part
-        return seen
+        return _window(frames, y0, x0, max(y1 - y0, 1), max(x1 - x0, 1))
 
     def map_boxes(
         self, boxes: NDArray[np.integer[Any]] | NDArray[np.floating[Any]], height: int, width: int
@@ -239,6 +231,15 @@ class Preprocessing:
             torch.from_numpy(cropped[None]),
             *(torch.tensor(v, dtype=torch.float32, device="cpu") for v in (self.mean, self.std)),
         )
+
+
+def _window(frames: NDArray[np.uint8], top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+    """A part of frames (T, H, W, 3), black where it reaches beyond them."""
+    out = np.zeros((len(frames), height, width, 3), np.uint8)
+    part = frames[:, max(top, 0) : top + height, max(left, 0) : left + width]
+    y, x = max(-top, 0), max(-left, 0)
+    out[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+    return out
 
 
 def _unpickled(module: str, name: str, folder: str | None, fields: dict[str, Any]) -> Preprocessing:

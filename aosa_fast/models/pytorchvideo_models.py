@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast.errors import InputError
-from aosa_fast.models.checkpoints import count_classes, downloaded, fit, initialised, read_state
+from aosa_fast.models.checkpoints import count_classes, downloaded, network_with, parts_of
 from aosa_fast.models.classifier import Classifier, read_class_names
 from aosa_fast.models.preprocess import Preprocessing
 
@@ -66,15 +65,13 @@ def load_pytorchvideo(spec: str, rest: str) -> Classifier:
     training they average logits over places, where its average probabilities: the two differ a little.
 
     Args:
-        spec: the whole, for messages.
         rest: NAME[:WEIGHTS[:NAMES]], NAME being one of `SAMPLING`. WEIGHTS is "random" or a checkpoint file, with as
             many classes as it has; by default the hub's file, trained on Kinetics-400. NAMES is for `read_class_names`.
 
     Raises:
         InputError: no pytorchvideo, no such model, weights that are not on this machine or do not fit.
     """
-    name, _, weights = rest.partition(":")
-    weights, _, names = weights.partition(":")
+    name, weights, names = parts_of(rest)
     if name not in SAMPLING:
         raise InputError(f"model={spec} must name one of {', '.join(SAMPLING)}; got {name}")
     builder = _builder(spec, name)
@@ -86,14 +83,8 @@ def load_pytorchvideo(spec: str, rest: str) -> Classifier:
         network: nn.Module = builder(model_num_class=classes, **options)
         return network
 
-    if weights == "random":
-        network = initialised(lambda: build(400))
-    else:
-        if not weights:
-            weights = downloaded(spec, sys.modules[builder.__module__].checkpoint_paths[name])
-        elif not os.path.isfile(weights):
-            raise InputError(f"model={spec} must name a checkpoint file or random; got {weights}")
-        network = fit(build, read_state(weights), weights)
+    weights = weights or downloaded(spec, sys.modules[builder.__module__].checkpoint_paths[name])
+    network = network_with(weights, build, f"model={spec} must name a checkpoint file or random")
     class_names = read_class_names(names, count_classes(network)) if names else None
     if name.startswith("slowfast"):
         network = PackedPathways(network).eval()
@@ -106,8 +97,7 @@ def _builder(spec: str, name: str) -> Any:
     try:
         with warnings.catch_warnings():
             # A library of pytorchvideo's calls torch.jit.script as it is imported.
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit")
             from pytorchvideo.models import hub
     except ImportError:
         raise InputError(f"model={spec} must have pytorchvideo; it is missing: pip install pytorchvideo") from None

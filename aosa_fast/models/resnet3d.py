@@ -6,13 +6,12 @@ R(2+1)D: Tran et al.: A Closer Look at Spatiotemporal Convolutions for Action Re
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from torch import Tensor, nn
 
 from aosa_fast.errors import InputError
-from aosa_fast.models.checkpoints import count_classes, fit, initialised, read_state
+from aosa_fast.models.checkpoints import count_classes, network_with, parts_of
 from aosa_fast.models.classifier import KINETICS, Classifier, read_class_names
 
 # Blocks per stage, and whether they are bottlenecks of three convolutions, by depth.
@@ -22,7 +21,7 @@ DEPTHS = {
     50: ((3, 4, 6, 3), True),
     101: ((3, 4, 23, 3), True),
 }
-NAMES = tuple(f"{kind}{depth}" for kind in ("r3d", "r2plus1d") for depth in DEPTHS)
+NAMES = {f"{kind}{depth}": (depth, kind == "r2plus1d") for kind in ("r3d", "r2plus1d") for depth in DEPTHS}
 EXPANSION = 4  # channels that leave a bottleneck, by those inside it
 # How these tools test: 16 frames one after the other (sample_t_stride 1), the short side at 112 pixels, its centre.
 PREPROCESSING = replace(KINETICS, stride=1)
@@ -44,7 +43,7 @@ class ResNet3D(nn.Module):
     def __init__(self, depth: int, factorised: bool, n_classes: int) -> None:
         super().__init__()
         stages, bottleneck = DEPTHS[depth]
-        self.stem = _add_convolution(self, 1, 3, 64, (7, 7), (1, 2), factorised)
+        self.stem = _add_convolution(self, 1, 3, 64, 7, (1, 2), factorised)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
         inputs = 64
@@ -77,16 +76,14 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, inside: int, outputs: int, stride: int, bottleneck: bool, factorised: bool) -> None:
         super().__init__()
-        self.steps: list[tuple[str, str]] = []
         self.relu = nn.ReLU()  # not in place: hooks may want what the ReLU sees
-        three, one = (3, 3), (1, 1)
         if bottleneck:
-            self.steps += _add_convolution(self, 1, inputs, inside, one, one, False)
-            self.steps += _add_convolution(self, 2, inside, inside, three, (stride, stride), factorised)
-            self.steps += _add_convolution(self, 3, inside, outputs, one, one, False)
+            sizes = [(inputs, inside, 1, 1), (inside, inside, 3, stride), (inside, outputs, 1, 1)]
         else:
-            self.steps += _add_convolution(self, 1, inputs, inside, three, (stride, stride), factorised)
-            self.steps += _add_convolution(self, 2, inside, outputs, three, one, factorised)
+            sizes = [(inputs, inside, 3, stride), (inside, outputs, 3, 1)]
+        self.steps: list[tuple[str, str]] = []
+        for number, (n_in, n_out, side, step) in enumerate(sizes, 1):
+            self.steps += _add_convolution(self, number, n_in, n_out, side, (step, step), factorised and side > 1)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
             convolution = nn.Conv3d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
@@ -100,28 +97,22 @@ class Block(nn.Module):
 
 
 def _add_convolution(
-    module: nn.Module,
-    number: int,
-    inputs: int,
-    outputs: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    factorised: bool,
+    module: nn.Module, number: int, inputs: int, outputs: int, side: int, stride: tuple[int, int], factorised: bool
 ) -> list[tuple[str, str]]:
-    """Adds convolution `number` and its normalisation; kernel and stride are (time, space).
+    """Adds convolution `number` and its normalisation; the stride is (time, space).
 
     Returns the names of what was added, in the order of use.
     """
-    (time, space), (time_stride, space_stride) = kernel, stride
+    time, space = stride
     if factorised:
         # Tran et al., section 3.5: the channels between, for as many weights as the 3-D kernel has.
-        between = (time * space**2 * inputs * outputs) // (space**2 * inputs + time * outputs)
+        between = (side**3 * inputs * outputs) // (side**2 * inputs + side * outputs)
         parts = [
-            ("_s", inputs, between, (1, space, space), (1, space_stride, space_stride)),
-            ("_t", between, outputs, (time, 1, 1), (time_stride, 1, 1)),
+            ("_s", inputs, between, (1, side, side), (1, space, space)),
+            ("_t", between, outputs, (side, 1, 1), (time, 1, 1)),
         ]
     else:
-        parts = [("", inputs, outputs, (time, space, space), (time_stride, space_stride, space_stride))]
+        parts = [("", inputs, outputs, (side, side, side), (time, space, space))]
     names = []
     for suffix, n_in, n_out, size, step in parts:
         padding = (size[0] // 2, size[1] // 2, size[2] // 2)
@@ -144,7 +135,6 @@ def load_resnet3d(spec: str, rest: str) -> Classifier:
     """Loads a 3-D ResNet.
 
     Args:
-        spec: the whole, for messages.
         rest: NAME:FILE[:NAMES], NAME being one of `NAMES`; FILE a checkpoint of the 3D-ResNets tools, or "random" for
             random weights of 400 classes; NAMES as in `read_class_names`, which reads these tools' annotation file too.
             The files of 2017 (resnet-50-kinetics.pth and the like) expect pixels in [0, 255] less a mean: this
@@ -153,19 +143,9 @@ def load_resnet3d(spec: str, rest: str) -> Classifier:
     Raises:
         InputError: an unknown NAME, no FILE, or one that does not fit.
     """
-    name, _, file = rest.partition(":")
-    file, _, names = file.partition(":")
+    name, file, names = parts_of(rest)
     if name not in NAMES:
         raise InputError(f"model={spec} must name one of {', '.join(NAMES)}; got {name}")
-    kind, depth = ("r2plus1d", int(name[8:])) if name.startswith("r2plus1d") else ("r3d", int(name[3:]))
-
-    def build(n_classes: int) -> ResNet3D:
-        return ResNet3D(depth, kind == "r2plus1d", n_classes)
-
-    if file == "random":
-        network = initialised(lambda: build(400))
-    elif not os.path.isfile(file):
-        raise InputError(f"model={spec} must have its weights in a file, {name}:FILE; {SOURCE}; got {file or 'none'}")
-    else:
-        network = fit(build, read_state(file), file)
+    rule = f"model={spec} must have its weights in a file, {name}:FILE; {SOURCE}"
+    network = network_with(file, lambda n_classes: ResNet3D(*NAMES[name], n_classes), rule)
     return Classifier(network, PREPROCESSING, read_class_names(names, count_classes(network)) if names else None)

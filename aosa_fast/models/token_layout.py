@@ -67,18 +67,14 @@ class TokenLayout:
         Raises:
             InputError: an output of another shape, such as a token too many.
         """
-        clips, axes = video_shape[0], output.ndim
+        clips = video_shape[0]
         if self.order in ("channels-first", "channels-last"):
-            self._check(output, axes == 5 and len(output) == clips, f"B={clips}")
+            self._check(output, output.ndim == 5 and len(output) == clips, f"B={clips}")
             return output if self.order == "channels-first" else output.movedim(-1, 1)
         frames, height, width = self.grid_of(video_shape)
-        tokens = self.special + height * width
-        if self.order == "frames-in-batch":
-            fits = output.shape[:2] == (clips * frames, tokens)
-        else:
-            tokens += (frames - 1) * height * width
-            fits = output.shape[:2] == (clips, tokens)
-        self._check(output, fits and axes == 3, f"B={clips}, S={self.special} and grid {(frames, height, width)}")
+        rows, cells = (clips * frames, 1) if self.order == "frames-in-batch" else (clips, frames)
+        fits = output.ndim == 3 and output.shape[:2] == (rows, self.special + cells * height * width)
+        self._check(output, fits, f"B={clips}, S={self.special} and grid {(frames, height, width)}")
         video = output[:, self.special :]
         if self.order == "time-major":
             return video.unflatten(1, (frames, height, width)).movedim(-1, 1)

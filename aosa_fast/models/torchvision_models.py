@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from aosa_fast.errors import InputError
-from aosa_fast.models.checkpoints import count_classes, downloaded, fit, initialised, read_state
+from aosa_fast.models.checkpoints import count_classes, downloaded, network_with, parts_of
 from aosa_fast.models.classifier import Classifier, read_class_names
 from aosa_fast.models.preprocess import Preprocessing
 
@@ -23,7 +22,6 @@ def load_torchvision(spec: str, rest: str) -> Classifier:
     the first three; others look narrower to them than in training.
 
     Args:
-        spec: the whole, for messages.
         rest: NAME[:WEIGHTS[:NAMES]]. WEIGHTS is a name that torchvision knows (default: its DEFAULT), "random", or a
             checkpoint file, with as many classes as it has; NAMES is for `read_class_names`.
 
@@ -34,22 +32,16 @@ def load_torchvision(spec: str, rest: str) -> Classifier:
         from torchvision.models import get_model, get_model_weights, list_models, video
     except ImportError:
         raise InputError(f"model={spec} must have torchvision; it is missing: pip install torchvision") from None
-    name, _, weights = rest.partition(":")
-    weights, _, names = weights.partition(":")
+    name, weights, names = parts_of(rest)
     if name not in list_models(module=video):
         raise InputError(f"model must be one of torchvision's {', '.join(list_models(module=video))}; got {name}")
     known = get_model_weights(name)
     entry: Any = known[weights] if weights in known.__members__ else known.DEFAULT
-    if weights == "random":
-        network = initialised(lambda: get_model(name, weights=None))
-    else:
-        if weights in ("", *known.__members__):
-            weights = downloaded(spec, entry.url)
-        elif not os.path.isfile(weights):
-            choices = ", ".join(known.__members__)
-            raise InputError(f"model={spec} must name a checkpoint file, random, or one of {choices}; got {weights}")
-        network = fit(lambda n: get_model(name, weights=None, num_classes=n), read_state(weights), weights)
-    classes, categories = count_classes(network), tuple(entry.meta["categories"])
+    if weights in ("", *known.__members__):
+        weights = downloaded(spec, entry.url)
+    rule = f"model={spec} must name a checkpoint file, random, or one of {', '.join(known.__members__)}"
+    network = network_with(weights, lambda n: get_model(name, weights=None, num_classes=n), rule)
+    classes, categories = count_classes(network), entry.meta["categories"]
     class_names = categories if classes == len(categories) else None
     if names:
         class_names = read_class_names(names, classes)
@@ -57,13 +49,6 @@ def load_torchvision(spec: str, rest: str) -> Classifier:
 
 
 def _preprocessing(name: str, transform: Any) -> Preprocessing:
-    frames, stride = SAMPLING.get(name.split("_")[0], (16, 2))
-    height, width = transform.crop_size
-    return Preprocessing(
-        frames=frames,
-        stride=stride,
-        size=min(transform.resize_size),
-        crop=(height, width),
-        mean=tuple(transform.mean),
-        std=tuple(transform.std),
-    )
+    sampling = SAMPLING.get(name.split("_")[0], (16, 2))
+    mean, std = tuple(transform.mean), tuple(transform.std)
+    return Preprocessing(*sampling, min(transform.resize_size), transform.crop_size, mean, std)

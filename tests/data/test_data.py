@@ -5,46 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from aosa_fast.data import Dataset, Sample, open_dataset
 from aosa_fast.data.window import read_window
 from aosa_fast.errors import InputError, VideoError
-from aosa_fast.models.preprocess import Preprocessing
-from numbered_clips import B_FRAMES, number, numbered, write_clip
+from numbered_clips import B_FRAMES, number, write_clip, write_frames
+from small_nets import make_preprocessing
 from test_video_damage import damage, write_intra
 
 
-def preprocessing(frames: int, stride: int = 1, crop: tuple[int, int] = (48, 48)) -> Preprocessing:
-    return Preprocessing(frames, stride, max(crop), crop, (0.5,) * 3, (0.2,) * 3)
-
-
-def write_frames(folder: Path, count: int, first: int = 1) -> Path:
-    folder.mkdir(parents=True)
-    for i in range(count):
-        Image.fromarray(numbered(i)).save(folder / f"image_{i + first:05d}.png")
-    return folder
-
-
 def one(path: Path, **part: int | float) -> Dataset:
-    return Dataset("one", None, (Sample("a", str(path), None, **part),))  # type: ignore[arg-type]
-
-
-def indices(path: Path, frames: int, stride: int, **part: int | float) -> tuple[list[int], int]:
-    """What is read, by the indices; that the pictures are those of the indices is checked on the way."""
-    p = preprocessing(frames, stride)
-    dataset = one(path, **part)
-    clip = dataset.read(dataset.samples[0], p)
-    assert clip.frames.shape == (frames, 48, 48, 3)
-    assert clip.indices.shape == (frames,)
-    source = read_window(str(path), frames, stride, **part)
-    shown = [number(image) for image in source.frames]
-    assert shown == list(source.indices)
-    assert clip.indices.tolist() == [shown[t % len(shown)] for t in range(frames)]
-    assert np.array_equal(clip.frames, p.crop_frames(source.frames)[np.arange(frames) % len(shown)])
-    assert clip.looped == frames - len(shown)
-    assert clip.boxes is None
-    return clip.indices.tolist(), clip.looped
+    return Dataset("one", None, (Sample("a", str(path), None, **part),))
 
 
 @pytest.fixture(scope="module")
@@ -77,43 +48,35 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         (3, 2, {"start": 10, "end": 99.0}, [12, 14, 16]),
         (4, 1, {"start": 16}, [16, 17, 18, 19]),
         (2, 1, {"start": 0.0, "end": 1.0}, [9, 10]),
+        # Those that are too short are looped from their beginning.
+        (24, 1, {}, [*range(20), 0, 1, 2, 3]),
+        (12, 2, {}, [*range(0, 20, 2), 0, 2]),
+        (4, 9, {}, [0, 9, 18, 0]),
+        (3, 50, {}, [0, 0, 0]),
+        (6, 1, {"start": 16}, [16, 17, 18, 19, 16, 17]),
+        (6, 2, {"start": 0.64}, [16, 18, 16, 18, 16, 18]),
+        (6, 2, {"start": 3, "end": 8}, [3, 5, 7, 3, 5, 7]),
+        (2, 1, {"start": 19, "end": 500}, [19, 19]),
     ],
     ids=str,
 )
 def test_the_window(
     sources: list[Path], kind: int, frames: int, stride: int, part: dict[str, int | float], expected: list[int]
-) -> None:
-    assert indices(sources[kind], frames, stride, **part) == (expected, 0)
+):
+    dataset, p = one(sources[kind], **part), make_preprocessing(frames, stride)
+    clip = dataset.read(dataset.samples[0], p)
+    assert clip.frames.shape == (frames, 48, 48, 3)
+    assert clip.indices.tolist() == expected
+    assert clip.looped == frames - len(set(expected))
+    assert clip.boxes is None
+    # The pictures are those of the indices.
+    source = read_window(str(sources[kind]), frames, stride, **part)
+    shown = [number(image) for image in source.frames]
+    assert shown == list(source.indices) == expected[: len(shown)]
+    assert np.array_equal(clip.frames, p.crop_frames(source.frames)[np.arange(frames) % len(shown)])
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2, 3])
-@pytest.mark.parametrize(
-    ("frames", "stride", "part", "expected", "looped"),
-    [
-        (24, 1, {}, [*range(20), 0, 1, 2, 3], 4),
-        (12, 2, {}, [*range(0, 20, 2), 0, 2], 2),
-        (4, 9, {}, [0, 9, 18, 0], 1),
-        (3, 50, {}, [0, 0, 0], 2),
-        (6, 1, {"start": 16}, [16, 17, 18, 19, 16, 17], 2),
-        (6, 2, {"start": 0.64}, [16, 18, 16, 18, 16, 18], 4),
-        (6, 2, {"start": 3, "end": 8}, [3, 5, 7, 3, 5, 7], 3),
-        (2, 1, {"start": 19, "end": 500}, [19, 19], 1),
-    ],
-    ids=str,
-)
-def test_short_clips_are_looped_from_their_beginning(
-    sources: list[Path],
-    kind: int,
-    frames: int,
-    stride: int,
-    part: dict[str, int | float],
-    expected: list[int],
-    looped: int,
-) -> None:
-    assert indices(sources[kind], frames, stride, **part) == (expected, looped)
-
-
-def test_a_part_without_frames_is_a_video_error(sources: list[Path]) -> None:
+def test_a_part_without_frames_is_a_video_error(sources: list[Path]):
     for path in sources:
         for part in ({"start": 20}, {"start": 5, "end": 5}, {"start": 9, "end": 4}, {"start": 30.0}, {"end": 0}):
             with pytest.raises(VideoError, match=f"^{path}: must "):
@@ -123,16 +86,16 @@ def test_a_part_without_frames_is_a_video_error(sources: list[Path]) -> None:
                 read_window(str(path), 2, 1, **part)
 
 
-def test_real_clips_shorter_than_the_window(shared_data: Path) -> None:
+def test_real_clips_shorter_than_the_window(shared_data: Path):
     for name, total in (("video_90.mov", 3), ("unordered.mov", 4)):
         dataset = one(shared_data / "broken" / name)
-        clip = dataset.read(dataset.samples[0], preprocessing(8))
+        clip = dataset.read(dataset.samples[0], make_preprocessing(8))
         assert clip.indices.tolist() == [i % total for i in range(8)]
         assert clip.looped == 8 - total
         assert np.array_equal(clip.frames[:total], clip.frames[total : 2 * total][: 8 - total])
 
 
-def test_damage_is_counted_without_a_warning(tmp_path: Path, shared_data: Path) -> None:
+def test_damage_is_counted_without_a_warning(tmp_path: Path, shared_data: Path):
     path = write_intra(tmp_path / "a.mp4", 12, {})
     damage(path, [5])
     corners = [[i, 1, 2 + i, 40, 44] for i in range(12)]
@@ -140,19 +103,18 @@ def test_damage_is_counted_without_a_warning(tmp_path: Path, shared_data: Path) 
     manifest.write_text(f'path,label,boxes\na.mp4,0,"{corners}"\n')
     dataset = open_dataset(manifest)
     with warnings.catch_warnings(record=True) as warned:
-        clip = dataset.read(dataset.samples[0], preprocessing(4))
+        clip = dataset.read(dataset.samples[0], make_preprocessing(4))
         real = one(shared_data / "broken" / "corrupted.mp4", start=29)
-        found = real.read(real.samples[0], preprocessing(4))
+        found = real.read(real.samples[0], make_preprocessing(4))
     assert not warned
     assert (clip.indices.tolist(), clip.damaged, clip.replaced) == ([4, 5, 6, 7], 1, 1)
     assert np.array_equal(clip.frames[1], clip.frames[0])
     # The picture in the second place is another frame's: no box is true of it. 48 of 64 columns, from 8 on.
-    assert clip.boxes is not None
     assert clip.boxes[:, 0].tolist() == [[0, 6, 32, 44], [0, 0, 0, 0], [0, 8, 32, 44], [0, 9, 32, 44]]
     assert (found.damaged, found.replaced) == (1, 1)
 
 
-def test_a_clip_that_cannot_be_read_is_a_video_error(tmp_path: Path) -> None:
+def test_a_clip_that_cannot_be_read_is_a_video_error(tmp_path: Path):
     whole = write_clip(tmp_path / "a.mp4", 20).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 3])
     (tmp_path / "empty.avi").write_bytes(b"")
@@ -161,4 +123,4 @@ def test_a_clip_that_cannot_be_read_is_a_video_error(tmp_path: Path) -> None:
         for part in ({}, {"start": 1}, {"start": 0.1, "end": 0.4}):
             dataset = one(tmp_path / name, **part)
             with pytest.raises(VideoError, match=f"{name}: must "):
-                dataset.read(dataset.samples[0], preprocessing(4))
+                dataset.read(dataset.samples[0], make_preprocessing(4))

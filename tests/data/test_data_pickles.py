@@ -39,7 +39,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_pickles_of_every_protocol(protocol: int, tmp_path: Path) -> None:
+def test_plain_pickles_of_every_protocol(protocol: int, tmp_path: Path):
     content = pickle.dumps(CONTENT, protocol)
     assert same(load_plain_pickle(written(tmp_path, content)), pickle.loads(content))
     older = content.replace(b"numpy._core", b"numpy.core")
@@ -48,7 +48,7 @@ def test_plain_pickles_of_every_protocol(protocol: int, tmp_path: Path) -> None:
         assert same(load_plain_pickle(written(tmp_path, older)), pickle.loads(content))
 
 
-def test_a_pickle_of_python_2(tmp_path: Path) -> None:
+def test_a_pickle_of_python_2(tmp_path: Path):
     data = np.array([[300, 2, 30, 255]], "<i2").tobytes()
     content = (
         b"\x80\x02}U\x05boxescnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01K\x04\x86"
@@ -61,7 +61,7 @@ def test_a_pickle_of_python_2(tmp_path: Path) -> None:
 
 
 class Call:
-    def __init__(self, function: Any, *arguments: Any) -> None:
+    def __init__(self, function: Any, *arguments: Any):
         self.call = (function, arguments)
 
     def __reduce__(self) -> Any:
@@ -72,7 +72,7 @@ def named(module: bytes, name: bytes, arguments: bytes = b")") -> bytes:
     return b"\x80\x02c" + module + b"\n" + name + b"\n" + arguments + b"R."
 
 
-def test_malicious_pickles_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_malicious_pickles_are_refused_before_anything_runs(tmp_path: Path):
     trace = tmp_path / "ran"
     code = f"open({str(trace)!r}, 'w').close()"
     (tmp_path / "array.npy").write_bytes(b"")
@@ -130,7 +130,7 @@ def test_malicious_pickles_are_refused_before_anything_runs(tmp_path: Path) -> N
         b"PK\x03\x04",
     ],
 )
-def test_junk_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_junk_is_one_line(content: bytes, tmp_path: Path):
     with pytest.raises(InputError, match=r"^[^\n]*boxes.pkl: must be a pickle of plain containers and NumPy arrays of"):
         load_plain_pickle(written(tmp_path, content))
     # What a pickle did to the stand-ins, if anything, does not last.
@@ -138,11 +138,11 @@ def test_junk_is_one_line(content: bytes, tmp_path: Path) -> None:
     assert same(load_plain_pickle(written(tmp_path, plain)), pickle.loads(plain))
 
 
-def test_a_huge_memo_takes_no_memory(tmp_path: Path) -> None:
+def test_a_huge_memo_takes_no_memory(tmp_path: Path):
     assert load_plain_pickle(written(tmp_path, b"\x80\x02K\x01r\xff\xff\xff\x7f.")) == 1
 
 
-def test_truncated_and_flipped_pickles_never_crash(tmp_path: Path) -> None:
+def test_truncated_and_flipped_pickles_never_crash(tmp_path: Path):
     whole = pickle.dumps({"A/v": {"annotations": [{"label": 3, "sf": 0, "boxes": np.arange(8).reshape(2, 4)}]}}, 2)
     for length in range(len(whole)):
         with pytest.raises(InputError, match=r"in one piece|it names"):

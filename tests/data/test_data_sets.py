@@ -9,8 +9,8 @@ import pytest
 
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
-from numbered_clips import write_clip
-from test_data import preprocessing, write_frames
+from numbered_clips import write_clip, write_frames
+from small_nets import make_preprocessing
 
 SPLIT_CLASSES = ("ApplyEyeMakeup", "Archery", "CliffDiving")
 
@@ -46,7 +46,7 @@ def shown(dataset: Dataset) -> list[tuple[str, str | None]]:
     return [(s.id, None if s.label is None else names[s.label] if names else str(s.label)) for s in dataset.samples]
 
 
-def test_ucf101_without_lists_is_everything_there(tmp_path: Path, shared_data: Path) -> None:
+def test_ucf101_without_lists_is_everything_there(tmp_path: Path, shared_data: Path):
     dataset = open_dataset(f"ucf101:{ucf_tree(tmp_path, shared_data)}")
     assert dataset.class_names == SPLIT_CLASSES
     assert shown(dataset) == [
@@ -56,13 +56,15 @@ def test_ucf101_without_lists_is_everything_there(tmp_path: Path, shared_data: P
         ("CliffDiving/v_CliffDiving_g01_c01", "CliffDiving"),
     ]
     # Of a video and its frames, the frames: 64, of which 4 with stride 3 have a span of 10.
-    clip = dataset.read(dataset.samples[3], preprocessing(4, 3))
+    clip = dataset.read(dataset.samples[3], make_preprocessing(4, 3))
     assert clip.indices.tolist() == [27, 30, 33, 36]
-    assert dataset.read(dataset.samples[1], preprocessing(4)).indices.tolist() == [138, 139, 140, 141]
+    assert dataset.read(dataset.samples[1], make_preprocessing(4)).indices.tolist() == [138, 139, 140, 141]
+    write_frames(tmp_path / "Archery/v_2.5", 1)  # of a folder, what looks like a suffix is a part of the name
+    assert "Archery/v_2.5" in [sample.id for sample in open_dataset(f"ucf101:{tmp_path}").samples]
 
 
 @pytest.mark.parametrize("where", ["", "ucfTrainTestlist", "elsewhere"])
-def test_ucf101_official_splits(tmp_path: Path, shared_data: Path, where: str) -> None:
+def test_ucf101_official_splits(tmp_path: Path, shared_data: Path, where: str):
     root = ucf_tree(tmp_path / "root", shared_data)
     lists = split_lists(tmp_path / "lists" if where == "elsewhere" else root / where)
     annotations = lists if where == "elsewhere" else None
@@ -85,7 +87,7 @@ def test_ucf101_official_splits(tmp_path: Path, shared_data: Path, where: str) -
     assert (whole.class_names, len(whole)) == (test.class_names, 4)
 
 
-def test_ucf101_json_of_the_3d_resnet_tools(tmp_path: Path, shared_data: Path) -> None:
+def test_ucf101_json_of_the_3d_resnet_tools(tmp_path: Path, shared_data: Path):
     root = ucf_tree(tmp_path / "UCF101", shared_data)
     database = {
         "v_Archery_g01_c01": {"subset": "training", "annotations": {"label": "Archery", "segment": [1, 281]}},
@@ -99,7 +101,7 @@ def test_ucf101_json_of_the_3d_resnet_tools(tmp_path: Path, shared_data: Path) -
         assert dataset.class_names == ("CliffDiving", "Archery")
         assert shown(dataset) == [("CliffDiving/v_CliffDiving_g01_c01", "CliffDiving")]
         assert dataset.missing == 1
-    assert dataset.read(dataset.samples[0], preprocessing(4, 3)).indices.tolist() == [27, 30, 33, 36]
+    assert dataset.read(dataset.samples[0], make_preprocessing(4, 3)).indices.tolist() == [27, 30, 33, 36]
     assert shown(open_dataset(f"ucf101:{root}", annotations=path, split="train01")) == [
         ("Archery/v_Archery_g01_c01", "Archery")
     ]
@@ -108,7 +110,7 @@ def test_ucf101_json_of_the_3d_resnet_tools(tmp_path: Path, shared_data: Path) -
         open_dataset(f"ucf101:{root}", annotations=path, split="testlist")
 
 
-def test_ucf101_24_takes_the_annotated_videos_of_the_split(tmp_path: Path, shared_data: Path) -> None:
+def test_ucf101_24_takes_the_annotated_videos_of_the_split(tmp_path: Path, shared_data: Path):
     root = ucf_tree(tmp_path, shared_data)
     shutil.copy(shared_data / "ucf101/pyannot_sample.pkl", root / "pyannot.pkl")
     assert [s.id for s in open_dataset(f"ucf101-24:{root}").samples] == ["CliffDiving/v_CliffDiving_g01_c01"]
@@ -124,7 +126,7 @@ def test_ucf101_24_takes_the_annotated_videos_of_the_split(tmp_path: Path, share
         open_dataset(f"ucf101-24:{root}", split="train02")
 
 
-def test_kinetics_by_folder_and_by_csv(tmp_path: Path, shared_data: Path) -> None:
+def test_kinetics_by_folder_and_by_csv(tmp_path: Path, shared_data: Path):
     source = shared_data / "kinetics/arm_wrestling.mp4"
     ids = {
         "val/arm wrestling/-1_abc_DEFg_000012_000022.mp4",
@@ -149,7 +151,7 @@ def test_kinetics_by_folder_and_by_csv(tmp_path: Path, shared_data: Path) -> Non
         ("flipping pancake/abcdefghijk_000007_000017", "flipping pancake"),
     ]
     assert listed.missing == 2
-    assert listed.read(listed.samples[2], preprocessing(4)).indices.tolist() == [138, 139, 140, 141]
+    assert listed.read(listed.samples[2], make_preprocessing(4)).indices.tolist() == [138, 139, 140, 141]
     everything = open_dataset(f"kinetics:{tmp_path}", annotations=tmp_path / "val.csv")
     assert (len(everything), everything.missing) == (4, 2)
     (tmp_path / "val.csv").unlink()
@@ -159,7 +161,7 @@ def test_kinetics_by_folder_and_by_csv(tmp_path: Path, shared_data: Path) -> Non
     assert len(open_dataset(f"kinetics:{tmp_path / 'train'}")) == 1
 
 
-def test_kinetics_csv_errors_name_the_line(tmp_path: Path) -> None:
+def test_kinetics_csv_errors_name_the_line(tmp_path: Path):
     (tmp_path / "a").mkdir()
     path = tmp_path / "k.csv"
     for text, message in (
@@ -174,7 +176,7 @@ def test_kinetics_csv_errors_name_the_line(tmp_path: Path) -> None:
             open_dataset(f"kinetics:{tmp_path}", annotations=path)
 
 
-def test_plain_folders(tmp_path: Path) -> None:
+def test_plain_folders(tmp_path: Path):
     write_frames(tmp_path / "clips/b", 3)
     write_clip(tmp_path / "clips/a.MP4", 4)
     (tmp_path / "clips/notes.txt").write_text("x")
@@ -182,7 +184,7 @@ def test_plain_folders(tmp_path: Path) -> None:
     flat = open_dataset(str(tmp_path / "clips"))
     assert (flat.name, flat.class_names) == ("clips", None)
     assert shown(flat) == [("a.MP4", None), ("b", None)]
-    assert flat.read(flat.samples[1], preprocessing(4)).indices.tolist() == [0, 1, 2, 0]
+    assert flat.read(flat.samples[1], make_preprocessing(4)).indices.tolist() == [0, 1, 2, 0]
     (tmp_path / "classes").mkdir()
     (tmp_path / "clips/nothing").rmdir()
     os.rename(tmp_path / "clips", tmp_path / "classes/run")
@@ -236,9 +238,7 @@ def test_plain_folders(tmp_path: Path) -> None:
         ("rendered", {"annotations": "x"}, "^annotations must be left out for data=rendered; got x$"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(
-    tmp_path: Path, data: str, options: dict[str, str], message: str
-) -> None:
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path, data: str, options: dict[str, str], message: str):
     (tmp_path / "EMPTY").mkdir()
     write_frames(tmp_path / "FULL/A/a", 1)
     (tmp_path / "list.txt").write_text("A/a.avi\nnonsense\n")
@@ -249,5 +249,5 @@ def test_what_cannot_be_opened_is_said_in_one_line(
     files = {"LIST": str(tmp_path / "list.txt"), "JSON": str(tmp_path / "j.json")}
     options = {key: files.get(value, value) for key, value in options.items()}
     with pytest.raises(InputError, match=message) as caught:
-        open_dataset(data, **options)  # type: ignore[arg-type]
+        open_dataset(data, **options)
     assert "\n" not in str(caught.value)

@@ -11,25 +11,29 @@ import numpy as np
 import pytest
 import torch
 
-from aosa_fast.demo import CLASS_NAMES, demo_clip_path, demo_truth, load_demo_network, render_clip, to_input
+from aosa_fast.demo import (
+    CLASS_NAMES,
+    demo_clip_path,
+    demo_truth,
+    load_demo_attention,
+    load_demo_network,
+    render_clip,
+    to_input,
+)
 from aosa_fast.demo import render as render_module
 from aosa_fast.demo import train as train_module
-from aosa_fast.demo.network import WEIGHTS, DemoNet, evaluate, hide
+from aosa_fast.demo.network import DemoNet, evaluate, hide
 from aosa_fast.demo.render import motion_path
 from aosa_fast.demo.textures import texture_bank
 from aosa_fast.errors import InputError
 
-UNSEEN = range(50_000, 50_120)
+UNSEEN = range(50_000, 50_060)
+NETWORKS = {"conv": load_demo_network, "attention": load_demo_attention}
 
 
 @pytest.fixture(scope="module")
 def net() -> DemoNet:
     return load_demo_network()
-
-
-@pytest.fixture(scope="module")
-def probabilities(net: DemoNet) -> np.ndarray:
-    return evaluate(net, UNSEEN)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +43,12 @@ def clip_frames() -> np.ndarray:
 
 
 def test_importing_demo_loads_neither_torch_nor_skimage():
-    code = "import sys, aosa_fast.demo as d; d.demo_truth(); print({'torch', 'skimage', 'cv2'} & set(sys.modules))"
+    code = (
+        "import sys, aosa_fast.demo as d; d.demo_truth()\n"
+        "print({'torch', 'skimage', 'cv2', 'aosa_fast.demo.attention'} & set(sys.modules), d.DemoAttention.__module__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.strip() == "set() aosa_fast.demo.attention"
 
 
 def test_the_same_seed_gives_the_same_bytes():
@@ -96,9 +103,11 @@ def test_places_do_not_tell_the_class():
     assert np.abs(first - 0.5).max() < 0.25  # half of the way: starting points of left and right do differ a little
 
 
-def test_one_frame_does_not_tell_the_class(net):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_frame_does_not_tell_the_class(name):
+    net = NETWORKS[name]()
     hits = []
-    for seed in range(60):
+    for seed in range(45):
         clip = render_clip(seed)
         still = np.repeat(clip.frames[8:9], 16, axis=0)
         hits.append(int(net(to_input(still)).argmax()) == clip.label)
@@ -161,9 +170,11 @@ def test_input_must_be_uint8_frames():
         to_input(np.zeros((16, 64, 64, 3), np.float32))
 
 
-def test_the_network_is_right_on_unseen_clips_and_not_saturated(probabilities):
-    assert (probabilities.argmax(axis=1) == 0).mean() >= 0.95
-    assert 0.8 < probabilities[:, 0].mean() < 0.96
+@pytest.mark.parametrize(("name", "least", "sure"), [("conv", 0.95, 0.8), ("attention", 0.9, 0.7)])
+def test_the_networks_are_right_on_unseen_clips_and_not_saturated(name, least, sure):
+    probabilities = evaluate(NETWORKS[name](), UNSEEN)
+    assert (probabilities.argmax(axis=1) == 0).mean() >= least
+    assert sure < probabilities[:, 0].mean() < 0.96
     assert probabilities.max() < 0.99
 
 
@@ -171,11 +182,10 @@ def test_the_network_is_right_on_clips_rendered_large(net):
     assert (evaluate(net, range(60_000, 60_020), size=256).argmax(axis=1) == 0).mean() >= 0.95
 
 
-def test_hiding_the_object_hurts_and_hiding_a_distractor_does_not(net, probabilities):
-    few = UNSEEN[:60]
-    before = probabilities[: len(few), 0]
-    assert (evaluate(net, few, occlude="object")[:, 0] < 0.5 * before).mean() > 0.8
-    assert (evaluate(net, few, occlude="distractor")[:, 0] < 0.5 * before).mean() < 0.2
+def test_hiding_the_object_hurts_and_hiding_a_distractor_does_not(net):
+    before = evaluate(net, UNSEEN)[:, 0]
+    assert (evaluate(net, UNSEEN, occlude="object")[:, 0] < 0.5 * before).mean() > 0.8
+    assert (evaluate(net, UNSEEN, occlude="distractor")[:, 0] < 0.5 * before).mean() < 0.2
 
 
 def test_hide_clips_boxes_to_the_frame():
@@ -186,12 +196,17 @@ def test_hide_clips_boxes_to_the_frame():
     assert video[0, 1, 6:, 6:].sum() == 0
 
 
-def test_weights_are_small_and_record_how_they_were_made():
-    assert WEIGHTS.stat().st_size <= 3 * 2**20
-    meta = json.loads(torch.load(WEIGHTS, weights_only=True)["meta"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_are_small_and_record_how_they_were_made(name):
+    recipe = train_module.RECIPES[name]
+    assert recipe.weights.stat().st_size <= 3 * 2**20
+    meta = json.loads(torch.load(recipe.weights, weights_only=True)["meta"])
     assert meta["accuracy"] >= 0.95
     assert meta["accuracy_256"] >= 0.95
-    assert {"steps", "seed", "clips_per_step"} <= set(meta)
+    assert {"seed", "clips_per_step"} <= set(meta)
+    assert meta["steps"] == recipe.steps
+    if name == "attention":
+        assert (meta["network"], meta["occlusion"], meta["spread"]) == (name, False, recipe.spread)
 
 
 def test_the_embedded_clip_is_what_its_truth_says(clip_frames, net):
@@ -225,7 +240,7 @@ def test_three_steps_of_training_write_a_loadable_file(tmp_path, capsys):
     out = tmp_path / "weights.pt"
     train_module.main(["--steps", "3", "--clips-per-step", "3", "--test-clips", "3", "--seed", "1", "--out", str(out)])
     assert "accuracy" in capsys.readouterr().out
-    assert not out.with_name("weights.pt.partial").exists()
+    assert list(tmp_path.iterdir()) == [out]
     logits = load_demo_network(out)(to_input(render_clip(0).frames))
     assert logits.shape == (1, 6)
     assert json.loads(torch.load(out, weights_only=True)["meta"])["steps"] == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from aosa_fast.video import VideoClip, pyav_reader
 
@@ -51,6 +52,14 @@ def write_clip(
     """Frames that show `first`, `first` + 1, ..., at 25 a second or at `stamps` / 25 s."""
     images = [numbered(first + i, *size) for i in range(count)]
     return encode(path, images, codec, pix_fmt, options, stamps=stamps, metadata=metadata)
+
+
+def write_frames(folder: Path, count: int) -> Path:
+    """The same frames as pictures in a folder, from image_00001.png on."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(numbered(i)).save(folder / f"image_{i + 1:05d}.png")
+    return folder
 
 
 def encode(

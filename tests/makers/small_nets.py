@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from aosa_fast.models.preprocess import Preprocessing
 
 
 def make_net(classes: int = 6, scale: float = 1.0) -> nn.Sequential:
@@ -17,3 +21,23 @@ def make_net(classes: int = 6, scale: float = 1.0) -> nn.Sequential:
 
 def make_video(B: int = 1, C: int = 3, seed: int = 0) -> Tensor:
     return torch.randn(B, C, 4, 32, 40, generator=torch.Generator().manual_seed(seed))
+
+
+def make_preprocessing(
+    frames: int = 4,
+    stride: int = 1,
+    crop: tuple[int, int] = (48, 48),
+    size: int | None = None,
+    mean: Any = (0.5,) * 3,
+    std: Any = (0.2,) * 3,
+    resize: str = "short",
+) -> Preprocessing:
+    """`size` None is the longer side of the crop."""
+    return Preprocessing(frames, stride, max(crop) if size is None else size, crop, mean, std, resize)
+
+
+def silence(*modules: nn.Module) -> None:
+    """Sets all weights to 0."""
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_transformers import FAMILIES, tiny_clips, tiny_mvit, tiny_network, tiny_swin
 from torch import Tensor, nn
 
 from aosa_fast import Difference
@@ -17,14 +18,11 @@ from aosa_fast.methods.attention_rollout import attention_rollout
 from aosa_fast.models.anatomy import Anatomy
 from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.targets import ResolvedTarget
-from test_anatomy import tiny_mvit, tiny_swin
 from test_grad_cam import hooks, linear_along, resolver
-from test_models_huggingface import tiny_clips, tiny_network
 
 SHARP = 4.0  # weights so large that attention is far from uniform
 ROLLOUT = Config(method="attention-rollout")
 T, H, W = 3, 6, 4  # the grid of the tiny TimeSformer, with patches of 8 x 8
-FAMILIES = ("timesformer", "timesformer-joint", "videomae", "vivit")
 
 
 def stretched(cells: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

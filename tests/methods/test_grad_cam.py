@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_transformers import tiny_clips, tiny_network, tiny_swin
 from torch import Tensor, nn
 
 from aosa_fast import Difference, explain
@@ -21,7 +22,6 @@ from aosa_fast.models import Classifier, Preprocessing
 from aosa_fast.models.anatomy import Anatomy, find_anatomy
 from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.targets import ResolvedTarget, Target, resolve_target
-from test_models_huggingface import tiny_clips, tiny_network
 
 SHAPE = (2, 3, 6, 12, 20)  # the grid is 3 x 4 x 5
 
@@ -254,8 +254,6 @@ def test_another_depth_of_the_same_layer_has_the_same_layout():
 
 
 def test_swin_puts_channels_last_but_its_convolution_does_not():
-    from test_anatomy import tiny_swin
-
     network, video = tiny_swin(), torch.randn(1, 3, 4, 24, 40)
     maps = {
         name: grad_cam(network, video, config(layer=name, cam_weights="global"), resolver(1))[2][0]

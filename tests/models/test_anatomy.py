@@ -2,23 +2,24 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from tiny_transformers import tiny_clips, tiny_mvit, tiny_network, tiny_swin
 from torch import Tensor, nn
 from torchvision.models import get_model
-from torchvision.models.video.mvit import MSBlockConfig, MViT
-from torchvision.models.video.swin_transformer import SwinTransformer3d
 
+from aosa_fast.demo.attention import DemoAttention
 from aosa_fast.demo.network import DemoNet
 from aosa_fast.errors import InputError
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
+from aosa_fast.models.pytorchvideo_models import PackedPathways
 from aosa_fast.models.resnet3d import ResNet3D
 from aosa_fast.models.token_layout import TokenLayout
-from test_models_huggingface import tiny_clips, tiny_network
+from small_nets import silence
 
 VIDEO = (2, 3, 4, 18, 40)  # with patches of (2, 6, 8): T' = 2, H' = 3, W' = 5
 GRID = (2, 3, 5)
@@ -59,15 +60,6 @@ def test_maps_without_tokens():
     assert torch.equal(TokenLayout("channels-last").to_grid(places().permute(0, 2, 3, 4, 1), VIDEO), places())
 
 
-def test_gradients_go_through():
-    output = torch.randn(2, 31, 4, requires_grad=True)
-    grid = TokenLayout("patch-major", special=1, patch=PATCH).to_grid(output, VIDEO)
-    grid[1, 2, 1, 2, 3].backward()
-    assert output.grad is not None
-    # Patch 2 * 5 + 3, frame 1 of 2, after the class token.
-    assert torch.nonzero(output.grad).tolist() == [[1, 1 + (2 * 5 + 3) * 2 + 1, 2]]
-
-
 @pytest.mark.parametrize(
     ("order", "shape"),
     [
@@ -100,121 +92,12 @@ def test_layouts_that_say_too_little_are_refused():
 
 
 # The delta-pixel tests: one patch of one frame of one clip is changed, and exactly its place of the grid must change.
-# What mixes places before the layer is turned off.
-
-
-def changed(
-    network: nn.Module, layer: str, layout: TokenLayout, video: Tensor, where: tuple[Any, ...]
-) -> list[list[int]]:
-    seen: list[Tensor] = []
-    handle = network.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
-    other = video.clone()
-    other[where] += 3 * torch.randn(other[where].shape, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        network(video)
-        network(other)
-    handle.remove()
-    before, after = (layout.to_grid(output, video.shape) for output in seen)
-    return torch.nonzero((before != after).any(1)).tolist()
-
-
-def silence(*modules: nn.Module) -> None:
-    for module in modules:
-        for parameter in module.parameters():
-            nn.init.zeros_(parameter)
-
-
-def deltas(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    T, H, W = grid
-    return [(0, 0, 0), (T - 1, 0, 0), (0, H - 1, 0), (0, 0, W - 1), (T - 1, H // 2, 1), (T // 2, H - 1, W - 2)]
-
-
-def check_deltas(
-    network: nn.Module,
-    anatomy: Anatomy,
-    video: Tensor,
-    patch: tuple[int, int, int],
-    grid: tuple[int, int, int],
-    part: float = 1.0,
-) -> None:
-    """`part` is how much of the patch's height and width is changed."""
-    assert len(set(grid)) == 3
-    assert tuple(size // side for size, side in zip(video.shape[2:], patch, strict=True)) == grid
-    for t, y, x in deltas(grid):
-        rows = slice(y * patch[1], int((y + part) * patch[1]))
-        columns = slice(x * patch[2], int((x + part) * patch[2]))
-        # One frame of a tubelet is enough.
-        where = (1, slice(None), t * patch[0], rows, columns)
-        assert changed(network, anatomy.layer, anatomy.layout, video, where) == [[1, t, y, x]]
-
-
-HF_PATCHES = {"timesformer": (1, 8, 8), "timesformer-joint": (1, 8, 8), "videomae": (2, 8, 4), "vivit": (2, 8, 4)}
-HF_GRIDS = {"timesformer": (3, 6, 4), "timesformer-joint": (3, 6, 4), "videomae": (4, 3, 10), "vivit": (4, 3, 10)}
-
-
-@pytest.mark.parametrize("family", HF_PATCHES)
-def test_a_patch_of_hugging_face_is_its_token(family: str):
-    network = tiny_network(family, num_hidden_layers=1)
-    if family == "timesformer":
-        silence(network.model.timesformer.encoder.layer[0].temporal_dense)
-    anatomy = find_anatomy(network)
-    assert anatomy is not None
-    assert anatomy.layer.endswith("layernorm_before")
-    check_deltas(network, anatomy, tiny_clips(family), HF_PATCHES[family], HF_GRIDS[family])
-
-
-def test_timesformer_hands_on_patch_by_patch():
-    network = tiny_network("timesformer")
-    layout = TokenLayout("patch-major", special=1, patch=(1, 8, 8))
-    anatomy = Anatomy("model.timesformer.embeddings", layout)
-    check_deltas(network, anatomy, tiny_clips("timesformer"), (1, 8, 8), (3, 6, 4))
-
-
-def tiny_mvit(stride: int = 1) -> MViT:
-    """A patch is (2, 4, 4), and the first of two blocks pools height and width."""
-    torch.manual_seed(0)
-    settings = [
-        MSBlockConfig(2, 8, 8, [3, 3, 3], [3, 3, 3], [1, step, step], [1, 1, 1]) for step in (stride, 1)
-    ]  # fmt: skip
-    network = MViT(
-        (24, 40), 4, settings, residual_pool=False, residual_with_cls_embed=True, rel_pos_embed=False,
-        proj_after_attn=False, num_classes=6, patch_embed_kernel=(2, 4, 4), patch_embed_stride=(2, 4, 4),
-        patch_embed_padding=(0, 0, 0),
-    )  # fmt: skip
-    return network.eval()
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_patch_of_mvit_is_its_token(stride: int):
-    network = tiny_mvit(stride)
-    silence(network.blocks[0].attn.project, network.blocks[0].mlp)
-    anatomy = find_anatomy(network)
-    assert anatomy is not None
-    assert anatomy.layer == "blocks.1.norm1"
-    video = torch.randn(2, 3, 4, 24, 40)
-    # The pool takes the maximum of 3 x 3 around every second token: only that one is changed.
-    side = 4 * stride
-    check_deltas(network, anatomy, video, (2, side, side), (2, 24 // side, 40 // side), part=1 / stride)
-
-
-def tiny_swin() -> SwinTransformer3d:
-    torch.manual_seed(0)
-    return SwinTransformer3d([2, 4, 8], 8, [2], [2], [2, 3, 3], num_classes=6).eval()
-
-
-def test_a_patch_of_swin_is_its_place():
-    network = tiny_swin()
-    for block in network.features[0]:
-        silence(block.attn.proj, block.mlp)
-    anatomy = find_anatomy(network)
-    assert anatomy is not None
-    check_deltas(network, anatomy, torch.randn(2, 3, 4, 24, 40), (2, 4, 8), (2, 6, 5))
 
 
 class Patches(nn.Module):
-    """A convolutional network whose cells don't overlap."""
+    """A convolutional network whose cells don't overlap, and which says its own anatomy."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.layer = nn.Sequential(nn.Conv3d(3, 8, (2, 4, 8), (2, 4, 8)), nn.BatchNorm3d(8))
         self.head = nn.Linear(8, 6)
@@ -224,25 +107,98 @@ class Patches(nn.Module):
         return self.head(self.layer(video).relu_().mean((2, 3, 4)))
 
 
-def test_a_patch_of_a_convolution_is_its_cell_and_a_network_may_say_its_own_anatomy():
-    network = Patches().eval()
+def changed(network: nn.Module, anatomy: Anatomy, video: Tensor, where: tuple[Any, ...]) -> list[list[int]]:
+    seen: list[Tensor] = []
+    layer = network.get_submodule(anatomy.layer)
+    handle = layer.register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
+    other = video.clone()
+    other[where] += 3 * torch.randn(other[where].shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        network(video)
+        network(other)
+    handle.remove()
+    before, after = (anatomy.layout.to_grid(output, video.shape) for output in seen)
+    return torch.nonzero((before != after).any(1)).tolist()
+
+
+def check_deltas(network: nn.Module, anatomy: Anatomy, sizes: tuple[int, ...], patch: tuple[int, ...], part: float):
+    """`part` is how much of the patch's height and width is changed."""
+    video = torch.randn(2, 3, *sizes, generator=torch.Generator().manual_seed(1))
+    T, H, W = (size // side for size, side in zip(sizes, patch, strict=True))
+    for t, y, x in [(0, 0, 0), (T - 1, 0, 0), (0, H - 1, 0), (0, 0, W - 1), (T - 1, H // 2, 1), (T // 2, H - 1, W - 2)]:
+        rows = slice(y * patch[1], int((y + part) * patch[1]))
+        columns = slice(x * patch[2], int((x + part) * patch[2]))
+        # One frame of a tubelet is enough.
+        where = (1, slice(None), t * patch[0], rows, columns)
+        assert changed(network, anatomy, video, where) == [[1, t, y, x]]
+
+
+HF_PATCHES = {"timesformer": (1, 8, 8), "timesformer-joint": (1, 8, 8), "videomae": (2, 8, 4), "vivit": (2, 8, 4)}
+SWIN = ("features.0.0.attn.proj", "features.0.0.mlp", "features.0.1.attn.proj", "features.0.1.mlp")
+# Network, the layer, what mixes places before it and is turned off, T, H and W of the clips, the patch, and `part`.
+DELTAS = {
+    **{
+        family: (
+            partial(tiny_network, family, num_hidden_layers=1),
+            "layernorm_before",
+            ("model.timesformer.encoder.layer.0.temporal_dense",) if family == "timesformer" else (),
+            tiny_clips(family).shape[2:],
+            patch,
+            1,
+        )
+        for family, patch in HF_PATCHES.items()
+    },
+    "mvit": (tiny_mvit, "blocks.1.norm1", ("blocks.0.attn.project", "blocks.0.mlp"), (4, 24, 40), (2, 4, 4), 1),
+    # The pool takes the maximum of 3 x 3 around every second token: only that one is changed.
+    "pooled mvit": (
+        partial(tiny_mvit, 2),
+        "blocks.1.norm1",
+        ("blocks.0.attn.project", "blocks.0.mlp"),
+        (4, 24, 40),
+        (2, 8, 8),
+        1 / 2,
+    ),
+    "swin": (tiny_swin, "norm", SWIN, (4, 24, 40), (2, 4, 8), 1),
+    "convolution": (Patches, "layer", (), (4, 24, 40), (2, 4, 8), 1),
+    "demo": (
+        DemoAttention,
+        "blocks.2.norm_space",
+        tuple(f"blocks.{i}.attend_{where}" for i in range(3) for where in ("time", "space")),
+        (16, 64, 64),
+        (2, 8, 8),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DELTAS)
+def test_a_patch_is_its_token(name: str):
+    build, layer, silent, sizes, patch, part = DELTAS[name]
+    torch.manual_seed(0)
+    network = build().eval()
+    silence(*map(network.get_submodule, silent))
     anatomy = find_anatomy(network)
-    assert anatomy is network.anatomy
-    check_deltas(network, anatomy, torch.randn(2, 3, 4, 24, 40), (2, 4, 8), (2, 6, 5))
+    assert anatomy.layer.endswith(layer)
+    check_deltas(network, anatomy, sizes, patch, part)
 
 
-TINY: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
-    **{family: (lambda f=family: tiny_network(f, 3.0), lambda f=family: tiny_clips(f)) for family in HF_PATCHES},
-    "mvit": (lambda: tiny_mvit(2), lambda: torch.randn(2, 3, 4, 24, 40)),
-    "swin": (tiny_swin, lambda: torch.randn(2, 3, 4, 24, 40)),
+def test_timesformer_hands_on_patch_by_patch():
+    layout = TokenLayout("patch-major", special=1, patch=(1, 8, 8))
+    anatomy = Anatomy("model.timesformer.embeddings", layout)
+    check_deltas(tiny_network("timesformer"), anatomy, (3, 48, 32), (1, 8, 8), 1)
+
+
+TINY: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{family: (partial(tiny_network, family, 3.0), tiny_clips(family).shape) for family in HF_PATCHES},
+    "mvit": (partial(tiny_mvit, 2), (2, 3, 4, 24, 40)),
+    "swin": (tiny_swin, (2, 3, 4, 24, 40)),
 }
 
 
 @pytest.mark.parametrize("family", TINY)
 def test_every_place_of_the_layer_reaches_the_class_score(family: str):
-    network, video = TINY[family][0](), TINY[family][1]()
+    network, video = TINY[family][0](), torch.randn(TINY[family][1])
     anatomy = find_anatomy(network)
-    assert anatomy is not None
     seen: list[Tensor] = []
     network.get_submodule(anatomy.layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
     logits = network(video)
@@ -254,23 +210,13 @@ def test_every_place_of_the_layer_reaches_the_class_score(family: str):
 # Real networks, without their numbers: on the meta device, only shapes are computed.
 
 
-@contextmanager
-def imported_quietly() -> Iterator[None]:
+def pytorchvideo_network(name: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-def pytorchvideo_network(name: str) -> nn.Module:
-    with imported_quietly():
         from pytorchvideo.models import hub
 
     network: nn.Module = getattr(hub, name)(pretrained=False)
-    if not name.startswith("slowfast"):
-        return network
-    from aosa_fast.models.pytorchvideo_models import PackedPathways
-
-    return PackedPathways(network)
+    return PackedPathways(network) if name.startswith("slowfast") else network
 
 
 FULL = {
@@ -300,7 +246,6 @@ def test_the_layer_of_the_real_networks_gives_the_grid_that_it_should(name: str)
         else:
             network = pytorchvideo_network(name) if name.endswith(("r50", "x3d_s")) else get_model(name)
         anatomy = find_anatomy(network.eval())
-        assert anatomy is not None
         assert anatomy.layer == layer
         assert anatomy.attention is None
         seen: list[Tensor] = []
@@ -311,38 +256,15 @@ def test_the_layer_of_the_real_networks_gives_the_grid_that_it_should(name: str)
         assert anatomy.layout.to_grid(seen[0], video.shape).shape == (2, *expected)
 
 
-def test_the_embedded_network():
-    anatomy = find_anatomy(DemoNet())
-    assert anatomy == Anatomy("features", TokenLayout("channels-first"))
+def test_the_embedded_networks():
+    assert find_anatomy(DemoNet()) == Anatomy("features", TokenLayout("channels-first"))
+    assert find_anatomy(DemoAttention()).attention == "divided"
 
 
-def test_a_patch_of_the_embedded_network_with_attention_is_its_token():
-    from aosa_fast.demo.attention import PREPROCESSING, DemoAttention
-
-    torch.manual_seed(0)
-    network = DemoAttention().eval()
-    anatomy = find_anatomy(network)
-    assert anatomy is not None
-    assert anatomy.attention == "divided"
-    assert anatomy.layer == f"blocks.{len(network.blocks) - 1}.norm_space"
-    video = torch.randn(2, 3, PREPROCESSING.frames, *PREPROCESSING.crop)
-    T, H, W = anatomy.layout.grid_of(video.shape)
-    silence(*(part for block in network.blocks for part in (block.attend_time, block.attend_space)))
-    frames, high, wide = (size // cells for size, cells in zip(video.shape[2:], (T, H, W), strict=True))
-    for t, y, x in deltas((T, H, W)):
-        rows, columns = slice(y * high, (y + 1) * high), slice(x * wide, (x + 1) * wide)
-        where = (1, slice(None), t * frames, rows, columns)
-        assert changed(network, anatomy.layer, anatomy.layout, video, where) == [[1, t, y, x]]
-
-
-@pytest.mark.parametrize(
-    ("family", "attention"),
-    [("timesformer", "divided"), ("timesformer-joint", "joint"), ("videomae", "joint"), ("vivit", "joint")],
-)
-def test_the_kind_of_attention(family: str, attention: str):
+@pytest.mark.parametrize("family", HF_PATCHES)
+def test_the_kind_of_attention(family: str):
     anatomy = find_anatomy(tiny_network(family))
-    assert anatomy is not None
-    assert anatomy.attention == attention
+    assert anatomy.attention == ("divided" if family == "timesformer" else "joint")
     assert ".1." in anatomy.layer
 
 

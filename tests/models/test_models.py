@@ -13,52 +13,21 @@ from torchvision.models.video import mvit
 
 from aosa_fast.demo import demo_clip_path, demo_truth, to_input
 from aosa_fast.errors import InputError
-from aosa_fast.models import Classifier, Preprocessing, load, torchvision_models
+from aosa_fast.models import Classifier, load, torchvision_models
+from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.checkpoints import read_state
 from aosa_fast.models.classifier import read_class_names
 from aosa_fast.video import read_clip
-
-
-def preprocessing(**changes: object) -> Preprocessing:
-    values: dict = {"frames": 4, "stride": 1, "size": 64, "crop": (48, 56), "mean": (0.5, 0.4, 0.3), "std": (0.2,) * 3}
-    return Preprocessing(**{**values, **changes})
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (48, 100), (240, 320), (101, 77), (10, 12)])
-def test_crop_is_the_centre_and_keeps_proportions(shape: tuple[int, int]):
-    ramp = np.zeros((2, *shape, 3), np.uint8)
-    ramp[..., 0] = np.linspace(0, 255, shape[1])
-    ramp[..., 1] = np.linspace(0, 255, shape[0])[:, None]
-    p = preprocessing()
-    out = p.crop_frames(ramp)
-    assert out.shape == (2, 48, 56, 3)
-    # The centre of the crop shows the centre of the frame, and one source pixel has one scale in both axes.
-    assert abs(out[0, 23:25, 27:29, :2].mean() - 127.5) < 5
-    x0, y0, x1, y1 = p.source_window(*shape)
-    assert abs((x1 - x0) / 56 - (y1 - y0) / 48) < 0.02 * (x1 - x0) / 56
-    last_centre = x1 - 0.5 * (x1 - x0) / 56
-    assert out[0, 24, -1, 0] == pytest.approx((last_centre - 0.5) / (shape[1] - 1) * 255, abs=4)
-
-
-def test_a_box_outside_of_the_crop_is_empty():
-    outside = preprocessing().map_boxes(np.array([[0, 0, 5, 5]], np.int32), 120, 200)[0]
-    assert outside[0] >= outside[2] or outside[1] >= outside[3]
+from small_nets import make_preprocessing
 
 
 def test_input_is_normalised_and_channels_first():
     frames = np.full((4, 48, 56, 3), 51, np.uint8)
     frames[..., 1] = 102
-    video = preprocessing().to_input(frames)
+    video = make_preprocessing(crop=(48, 56), mean=(0.5, 0.4, 0.3)).to_input(frames)
     assert video.shape == (1, 3, 4, 48, 56)
     assert video.dtype == torch.float32
     torch.testing.assert_close(video[0, :, 0, 0, 0], torch.tensor([(0.2 - 0.5) / 0.2, 0.0, (0.2 - 0.3) / 0.2]))
-
-
-def test_bad_preprocessing_is_refused():
-    with pytest.raises(InputError, match="frames, stride, size and crop must be at least 1"):
-        preprocessing(frames=0)
-    with pytest.raises(InputError, match="crop must be at most size=64"):
-        preprocessing(crop=(65, 64))
 
 
 def test_demo_preprocessing_is_the_one_it_was_trained_with():
@@ -67,7 +36,6 @@ def test_demo_preprocessing_is_the_one_it_was_trained_with():
     mine = classifier.preprocessing.to_input(classifier.preprocessing.crop_frames(clip.frames))
     torch.testing.assert_close(mine, to_input(clip.frames), rtol=0, atol=1e-6)
     with torch.no_grad():
-        assert classifier.class_names is not None
         assert classifier.class_names[int(classifier.network(mine).argmax())] == demo_truth()["class_name"]
 
 
@@ -84,7 +52,7 @@ TORCHVISION = {
 
 
 @pytest.fixture
-def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_networks(monkeypatch: pytest.MonkeyPatch):
     """MViT for 4x64x64 and S3D for any size, which both are built for 224x224 pixels."""
     made, pooled = mvit._mvit, torchvision.models.video.S3D.forward
 
@@ -116,8 +84,7 @@ def test_torchvision_family_with_its_own_number_of_classes(name: str, tmp_path: 
     weights = loaded.network.state_dict()
     for key, value in network.state_dict().items():
         assert torch.equal(weights[key], value), key
-    assert loaded.class_names is None
-    assert loaded.anatomy is not None
+    assert (loaded.class_names, loaded.anatomy) == (None, find_anatomy(network))
     video = torch.randn(1, 3, *TORCHVISION[name], requires_grad=True)
     logits = loaded.network(video)
     with torch.no_grad():
@@ -159,7 +126,6 @@ def test_torchvision_downloaded_weights_have_class_names(tmp_path: Path, monkeyp
     torch.save(torchvision.models.get_model("mc3_18").state_dict(), folder / "mc3_18-a90a0ba3.pth")
     for spec in ("torchvision:mc3_18", "torchvision:mc3_18:KINETICS400_V1"):
         loaded = load(spec)
-        assert loaded.class_names is not None
         assert (loaded.class_names[0], loaded.class_names[-1]) == ("abseiling", "zumba")
     (folder / "mc3_18-a90a0ba3.pth").unlink()
     with pytest.raises(InputError, match="must name a checkpoint file, random, or one of KINETICS400_V1"):
@@ -198,7 +164,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path):
 
 
 class Evil:
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path):
         self.target = target
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -267,10 +233,18 @@ def test_an_unknown_spec_lists_all(spec: str):
         load(spec)
 
 
-def test_without_torchvision(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(InputError, match="must have torchvision; it is missing: pip install torchvision"):
-        load("torchvision:r3d_18")
+@pytest.mark.parametrize(
+    ("module", "spec", "library"),
+    [
+        ("torchvision.models", "torchvision:r3d_18", "torchvision"),
+        ("pytorchvideo.models", "pytorchvideo:x3d_s", "pytorchvideo"),
+        ("transformers", "hf:me/tiny", "transformers"),
+    ],
+)
+def test_a_missing_library_is_named(module: str, spec: str, library: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=f"must have {library}; it is missing: pip install {library}"):
+        load(spec)
 
 
 def test_a_function_may_return_a_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,12 +21,12 @@ SHAPE = (3, 4, 10, 12)  # channels, frames, height, width
 class Small(nn.Module):
     """Five classes, with what differs between training and evaluation."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv3d(3, 6, 3, padding=1)
         self.norm = nn.BatchNorm3d(6)
-        nn.init.uniform_(self.norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+        nn.init.uniform_(self.norm.running_var, 0.5, 2.0)
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(6, 5)
 
@@ -36,12 +36,12 @@ class Small(nn.Module):
 
 
 class WithLogits(Small):
-    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"logits": super().forward(x)}
 
 
 class Two(Small):
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return super().forward(x) + super().forward(y)
 
 
@@ -59,7 +59,7 @@ def script(path: Path, how: str) -> str:
     return str(path)
 
 
-def check(classifier: Classifier, batch: int) -> None:
+def check(classifier: Classifier, batch: int):
     """Logits and gradient are the original's, clip by clip."""
     network, original = classifier.network, Small().eval()
     assert isinstance(network, nn.Module)

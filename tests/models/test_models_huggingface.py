@@ -12,45 +12,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tiny_transformers import FAMILIES, tiny_clips, tiny_config, tiny_network
 from transformers import utils
 
 from aosa_fast.errors import InputError
 from aosa_fast.models.huggingface import HuggingFace, load_huggingface
-
-FAMILIES = ("timesformer", "timesformer-joint", "videomae", "vivit")
-
-
-def tiny_config(family: str, **changes: Any) -> Any:
-    """Six classes, T' != H' != W' where the family has it."""
-    common = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    if family.startswith("timesformer"):
-        kind = "joint_space_time" if family.endswith("joint") else "divided_space_time"
-        own = {"image_size": 32, "patch_size": 8, "num_frames": 3, "attention_type": kind}
-        make = transformers.TimesformerConfig
-    elif family == "videomae":
-        own = {"image_size": [24, 40], "patch_size": [8, 4], "num_frames": 8, "tubelet_size": 2}
-        make = transformers.VideoMAEConfig
-    else:
-        own = {"image_size": [24, 40], "tubelet_size": [2, 8, 4], "num_frames": 8}
-        make = transformers.VivitConfig
-    return make(**{**common, **own, "num_labels": 6, **changes})
-
-
-def tiny_network(family: str, sharpness: float = 1.0, seed: int = 0, **changes: Any) -> HuggingFace:
-    """Random weights; `sharpness` scales all of them, so that attention is not the same everywhere."""
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForVideoClassification.from_config(tiny_config(family, **changes))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" not in name:
-                parameter.copy_(sharpness * 0.1 * torch.randn_like(parameter))
-    return HuggingFace(model).eval()
-
-
-def tiny_clips(family: str, clips: int = 2, seed: int = 1) -> torch.Tensor:
-    """TimeSformer stretches its embeddings to a height that is not the width."""
-    shape = (3, 48, 32) if family.startswith("timesformer") else (8, 24, 40)
-    return torch.randn(clips, 3, *shape, generator=torch.Generator().manual_seed(seed))
 
 
 def save(network: HuggingFace, folder: Path) -> Path:
@@ -63,8 +29,8 @@ def save(network: HuggingFace, folder: Path) -> Path:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+def no_network(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object):
         raise AssertionError("a connection was tried")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
@@ -98,7 +64,6 @@ def test_a_folder_gives_the_model_that_was_saved(family: str, tmp_path: Path, no
 def test_the_gradient_reaches_every_voxel(family: str):
     network, video = tiny_network(family), tiny_clips(family).requires_grad_()
     network(video)[:, 2].sum().backward()
-    assert video.grad is not None
     assert torch.isfinite(video.grad).all()
     assert (video.grad != 0).float().mean() > 0.99
 
@@ -305,9 +270,3 @@ def test_a_folder_named_kernels_is_not_taken_for_the_package(tmp_path: Path):
     # With -c, the working directory is the first place where modules are looked for.
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("HuggingFace False\n", "")
-
-
-def test_without_transformers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match="pip install transformers"):
-        load_huggingface("hf:me/tiny", "me/tiny")

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -32,7 +30,6 @@ def wake(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             for values, middle in ((module.weight, 0.7), (module.running_var, 1.0)):
-                assert values is not None
                 nn.init.uniform_(values, middle - 0.3, middle + 0.3)
             nn.init.normal_(module.bias, 0, 0.1)
     return network.eval()
@@ -154,11 +151,3 @@ def test_what_does_not_fit(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"X.pyth: must be a PyTorch checkpoint of plain tensors; "):
         load(f"pytorchvideo:x3d_xs:{path}")
-
-
-def test_without_pytorchvideo(monkeypatch: pytest.MonkeyPatch):
-    modules: dict[str, Any] = {"pytorchvideo": None, "pytorchvideo.models": None}
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    with pytest.raises(InputError, match="must have pytorchvideo; it is missing: pip install pytorchvideo"):
-        load("pytorchvideo:x3d_s")

@@ -3,14 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aosa_fast.models.preprocess import Preprocessing
+from small_nets import make_preprocessing
 
-
-def preprocessing(size: int, crop: tuple[int, int]) -> Preprocessing:
-    return Preprocessing(4, 1, size, crop, (0.5,) * 3, (0.2,) * 3)
-
-
-UCF = preprocessing(112, (112, 112))
+UCF = make_preprocessing(crop=(112, 112))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +21,7 @@ UCF = preprocessing(112, (112, 112))
         ((-50, -50, 500, 500), (0, 0, 112, 112)),
     ],
 )
-def test_a_box_of_ucf_by_hand(box: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_a_box_of_ucf_by_hand(box: tuple[int, ...], expected: tuple[int, ...]):
     mapped = UCF.map_boxes(np.array(box), 240, 320)
     assert mapped.dtype == np.int32
     assert tuple(mapped.tolist()) == expected
@@ -35,14 +30,14 @@ def test_a_box_of_ucf_by_hand(box: tuple[int, ...], expected: tuple[int, ...]) -
 @pytest.mark.parametrize(
     "box", [(5, 5, 5, 9), (60.5, 20, 60.5, 40), (60, 40, 70, 40.0), (90, 30, 60, 50), (0, 0, 0, 0)]
 )
-def test_an_empty_box_stays_empty(box: tuple[float, ...]) -> None:
+def test_an_empty_box_stays_empty(box: tuple[float, ...]):
     # Growing to whole pixels would give the box without width, and clipping the inverted one, an area.
-    for p in (UCF, preprocessing(48, (40, 48)), preprocessing(500, (100, 500))):
+    for p in (UCF, make_preprocessing(crop=(40, 48)), make_preprocessing(crop=(100, 500))):
         assert p.map_boxes(np.array(box), 100, 140).tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 4), (5, 4), (4,), (0, 4), (2, 0, 4), (2, 3, 1, 4)])
-def test_any_leading_axes(shape: tuple[int, ...]) -> None:
+def test_any_leading_axes(shape: tuple[int, ...]):
     rng = np.random.default_rng(0)
     boxes = rng.uniform(-30, 330, shape)
     mapped = UCF.map_boxes(boxes, 240, 320)
@@ -51,13 +46,13 @@ def test_any_leading_axes(shape: tuple[int, ...]) -> None:
         assert np.array_equal(mapped[at], UCF.map_boxes(boxes[at], 240, 320))
 
 
-def test_a_corner_on_a_whole_pixel_does_not_grow_the_box() -> None:
+def test_a_corner_on_a_whole_pixel_does_not_grow_the_box():
     # 15 source rows are 7 rows of the model. 149 columns for 320 are whole at the centre only: 74.5 - 18.
     for k in range(1, 17):
         y0, y1 = UCF.map_boxes(np.array([150, 15 * (k - 1), 170, 15 * k]), 240, 320)[[1, 3]]
         assert (y0, y1) == (7 * (k - 1), 7 * k)
     # Column 640 of 1280 is 112 of 224, and 111.99999999999999 in floating point.
-    assert preprocessing(224, (224, 224)).map_boxes(np.array([640, 0, 700, 720]), 720, 1280)[0] == 112
+    assert make_preprocessing(crop=(224, 224)).map_boxes(np.array([640, 0, 700, 720]), 720, 1280)[0] == 112
 
 
 @pytest.mark.parametrize(
@@ -65,8 +60,8 @@ def test_a_corner_on_a_whole_pixel_does_not_grow_the_box() -> None:
     [((240, 320), 112, (112, 112)), ((90, 60), 128, (96, 128)), ((101, 77), 64, (48, 56)), ((64, 64), 64, (64, 64))],
     ids=str,
 )
-def test_the_box_of_a_painted_rectangle(source: tuple[int, int], size: int, crop: tuple[int, int]) -> None:
-    p = preprocessing(size, crop)
+def test_the_box_of_a_painted_rectangle(source: tuple[int, int], size: int, crop: tuple[int, int]):
+    p = make_preprocessing(size=size, crop=crop)
     H, W = source
     rng = np.random.default_rng(3)
     for _ in range(20):

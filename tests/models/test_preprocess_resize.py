@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,14 +19,11 @@ from numpy.typing import NDArray
 from aosa_fast import InputError, explain
 from aosa_fast.models import Classifier, Preprocessing, load
 from aosa_fast.video.overlay import render_overlay
+from small_nets import make_preprocessing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 FRAMES = 4
-
-
-def preprocessing(**changes: object) -> Preprocessing:
-    values: dict = {"frames": FRAMES, "stride": 1, "size": 32, "crop": (32, 64), "mean": MEAN, "std": STD}
-    return Preprocessing(**{**values, "resize": "exact", **changes})
+preprocessing = partial(make_preprocessing, FRAMES, crop=(32, 64), size=32, mean=MEAN, std=STD, resize="exact")
 
 
 def marked(height: int, width: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -98,7 +96,7 @@ class Mirrored(Preprocessing):
 class Prepared(Mirrored):
     """One with a constructor of its own."""
 
-    def __init__(self, gain: float) -> None:
+    def __init__(self, gain: float):
         super().__init__(FRAMES, 1, 32, (32, 32), MEAN, STD)
         object.__setattr__(self, "gain", gain)
 
@@ -145,7 +143,7 @@ def test_a_users_class_reaches_a_process_that_does_not_search_its_folder(tmp_pat
 class Sized(torch.nn.Module):
     """Says what size it was given, and what it saw there."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.seen: list[torch.Tensor] = []
 
