@@ -60,7 +60,7 @@ def pure(model: str, batch: int, threads: int, seconds: float, least: int) -> An
 
 def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answer:
     """A whole audit with the local engine; with `shows`, the number of clips done is printed as they are."""
-    from aosa_fast.audit import driver
+    from aosa_fast.audit import AuditRequest, driver
     from aosa_fast.audit.settings import AuditSettings
 
     looks: list[tuple[int, float, dict[str, float]]] = []  # clips done, time of day, processor time of each process
@@ -72,7 +72,7 @@ def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answ
             print(done, flush=True)
 
     where = Path(request.pop("out"))
-    result = driver.audit(driver.AuditRequest(out=where, settings=AuditSettings(**settings), **request), report)
+    result = driver.audit(AuditRequest(out=where, settings=AuditSettings(**settings), **request), report)
     (first, begun, spent), (last, ended, all_spent) = looks[0], looks[-1]
     clips = max(last - first, 1)
     processor = {name: (seconds - spent.get(name, 0.0)) / clips for name, seconds in all_spent.items()}

@@ -6,9 +6,9 @@ import hashlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,17 +50,45 @@ class AuditResult:
     busy: float
 
 
+class _Tally:
+    """What became of the clips of a shard so far, and the warnings of the model by their kind, earlier runs' too."""
+
+    def __init__(self, samples: Iterable[Sample], done: Mapping[str, str], earlier: Mapping[str, Any]) -> None:
+        self.counts = Counter({OK: 0, ERROR: 0, QUARANTINED: 0})
+        self.counts.update(done[id] for id in set(map(row_id, samples)) if id in done)
+        self.new, self.started = 0, time.monotonic()
+        texts = earlier.get("warnings")  # from a file that anybody may have written
+        self.warnings = {ModelWarning.kind(str(text)): str(text) for text in (texts if isinstance(texts, list) else ())}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Counts rows, and warns of what is new in them."""
+        self.new += len(rows)
+        self.counts.update(row["status"] for row in rows)
+        for text in (text for row in rows for text in row.get("warnings", ())):
+            if ModelWarning.kind(text) not in self.warnings:
+                self.warnings[ModelWarning.kind(text)] = text
+                warnings.warn(text, ModelWarning, stacklevel=3)
+
+    def __str__(self) -> str:
+        failed = self.counts[ERROR] + self.counts[QUARANTINED]
+        rate = self.new / max(time.monotonic() - self.started, 1e-9)
+        return f"{rate:.1f} clips/s" + (f", {failed} failed" if failed else "")
+
+
 class Engine(Protocol):
     """Who does the clips: processes of this machine, or a Ray cluster."""
 
     def start(self) -> Ready:
-        """Loads the model. Raises an InputError if it cannot be loaded."""
+        """Loads the model, and returns what its process says of it. Raises an InputError if it cannot be loaded."""
 
-    def run(self, samples: Iterable[Sample], attempts: Attempts) -> Iterator[list[Row]]:
-        """Rows of all samples, in any order, each exactly once."""
+    def run(self, samples: Sequence[Sample], attempts: Attempts) -> Iterator[list[Row]]:
+        """Rows of all samples, each exactly once: of a group of `settings.batch` that follow each other at a time.
+
+        Groups come in any order. Raises an InputError if processes die again and again without a clip done.
+        """
 
     def close(self) -> None:
-        """Ends all that was started."""
+        """Ends all that was started; a second call does nothing."""
 
 
 def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
@@ -85,56 +113,36 @@ def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
         stack.callback(engine.close)
         ready = engine.start()
         unknown_labels(dataset, ready.labels, ready.class_names)  # warns of them
-        identity = describe_run(request, dataset, ready)
-        run = stack.enter_context(
-            open_run(request.out, identity, describe_facts(request, dataset, ready), request.shard)
-        )
+        identity, facts = describe_run(request, dataset, ready), describe_facts(request, dataset, ready)
+        run = stack.enter_context(open_run(request.out, identity, facts, request.shard))
         attempts = stack.enter_context(Attempts(request.out, request.shard))
         if request.retry:
             for suspect in attempts.suspects():
                 attempts.forgive(suspect)
             drop_failed(request.out, request.shard)
         dense = _open_dense(request, ready, stack)
-        parts = stack.enter_context(
-            PartWriter(
-                request.out,
-                request.shard,
-                done=done_ids(request.out, request.shard),
-                before_commit=None if dense is None else dense.flush,
-            )
-        )
-        wanted = {row_id(sample) for sample in samples}
-        counts = Counter({OK: 0, ERROR: 0, QUARANTINED: 0})
-        counts.update(status for name, status in parts.done.items() if name in wanted)
-        todo = [sample for sample in samples if row_id(sample) not in parts.done]
-        new, started = 0, time.monotonic()
-        earlier = (run.earlier or {}).get("warnings")  # from a file that anybody may have written
-        said = {ModelWarning.kind(str(text)): str(text) for text in (earlier if isinstance(earlier, list) else ())}
-        for rows in engine.run(todo, attempts):
-            found = [text for row in rows for text in row.pop("warnings", ())]
+        done, flush = done_ids(request.out, request.shard), None if dense is None else dense.flush
+        parts = stack.enter_context(PartWriter(request.out, request.shard, done=done, before_commit=flush))
+        tally = _Tally(samples, parts.done, run.earlier or {})
+        for rows in engine.run([sample for sample in samples if row_id(sample) not in parts.done], attempts):
             parts.add([_complete(row, dataset, dense) for row in rows])
             parts.poll()
-            new += len(rows)
-            counts.update(row["status"] for row in rows)
-            for text in found:
-                if ModelWarning.kind(text) not in said:
-                    said[ModelWarning.kind(text)] = text
-                    warnings.warn(text, ModelWarning, stacklevel=2)
+            tally.add(rows)
             if report:
-                report(sum(counts.values()), len(samples), _say(new, started, counts))
+                report(sum(tally.counts.values()), len(samples), str(tally))
         parts.flush()
-        busy, seconds = time.monotonic() - started, time.monotonic() - begin
-        facts = {"finished": True, "clips": len(samples), "counts": dict(counts), "new": new, "seconds": seconds}
-        run.finish({**facts, "warnings": list(said.values())})
-    return AuditResult(request.out, len(samples), dict(counts), new, seconds, busy)
+        end, counts = time.monotonic(), dict(tally.counts)
+        busy, seconds = end - tally.started, end - begin
+        facts = {"finished": True, "clips": len(samples), "counts": counts, "new": tally.new, "seconds": seconds}
+        run.finish({**facts, "warnings": list(tally.warnings.values())})
+    return AuditResult(request.out, len(samples), counts, tally.new, seconds, busy)
 
 
 def choose_clips(request: AuditRequest) -> Dataset:
     """The data set with the clips that are asked for."""
     dataset = open_dataset(request.data, annotations=request.annotations, split=request.split)
-    if request.limit is None and request.per_class is None:
-        return dataset
-    return dataset.select(request.per_class, request.limit, request.settings.seed)
+    everything = request.limit is None and request.per_class is None
+    return dataset if everything else dataset.select(request.per_class, request.limit, request.settings.seed)
 
 
 def describe_run(request: AuditRequest, dataset: Dataset, ready: Ready) -> dict[str, Any]:
@@ -152,11 +160,7 @@ def describe_run(request: AuditRequest, dataset: Dataset, ready: Ready) -> dict[
 def describe_facts(request: AuditRequest, dataset: Dataset, ready: Ready) -> dict[str, Any]:
     """What else is worth keeping: how to open the data again, names, versions, and how the run was started."""
     return {
-        "data": request.data,
-        "annotations": request.annotations,
-        "split": request.split,
-        "limit": request.limit,
-        "per_class": request.per_class,
+        **{name: getattr(request, name) for name in ("data", "annotations", "split", "limit", "per_class")},
         "clips": len(dataset),
         "missing": dataset.missing,
         "class_names": None if ready.class_names is None else list(ready.class_names),
@@ -171,15 +175,8 @@ def describe_facts(request: AuditRequest, dataset: Dataset, ready: Ready) -> dic
 def make_setup(request: AuditRequest, dataset: Dataset) -> Setup:
     """What the processes need to begin."""
     used = tuple(sorted({sample.label for sample in dataset.samples if sample.label is not None}))
-    return Setup(
-        model=request.model,
-        settings=request.settings,
-        class_names=dataset.class_names,
-        used_labels=used,
-        data=dataset.name,
-        device=request.device,
-        threads=request.threads,
-    )
+    names, device, threads = dataset.class_names, request.device, request.threads
+    return Setup(request.model, request.settings, names, used, dataset.name, device=device, threads=threads)
 
 
 def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
@@ -187,11 +184,11 @@ def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
     if request.engine == "ray":
         from aosa_fast.audit.ray.engine import RayEngine
 
-        return RayEngine(setup, replace(dataset, samples=()), request)
+        return RayEngine(setup, dataset, request)
     from aosa_fast.audit.workers.pool import Pool
 
     devices = [f"cuda:{i}" for i in range(request.gpus)] or [request.device]
-    return Pool(setup, replace(dataset, samples=()), devices=devices, readers=request.readers)
+    return Pool(setup, dataset, devices=devices, readers=request.readers)
 
 
 def _is_mine(name: str, shard: tuple[int, int]) -> bool:
@@ -203,7 +200,7 @@ def _is_mine(name: str, shard: tuple[int, int]) -> bool:
 
 def _complete(row: Row, dataset: Dataset, dense: DenseWriter | None) -> Row:
     """A row with its label's name, which whoever could not read the clip does not know, and the place of its map."""
-    row = dict(row)
+    row = {name: value for name, value in row.items() if name != "warnings"}
     label = row.get("data_label")
     if label is not None and dataset.class_names is not None and row.get("label_name") is None:
         row["label_name"] = plain_text(dataset.class_names[label])
@@ -221,9 +218,3 @@ def _open_dense(request: AuditRequest, ready: Ready, stack: ExitStack) -> DenseW
 
     shape = (ready.preprocessing.frames, *ready.preprocessing.crop)
     return stack.enter_context(DenseWriter(request.out, request.shard, shape))
-
-
-def _say(new: int, started: float, counts: Counter[str]) -> str:
-    failed = counts[ERROR] + counts[QUARANTINED]
-    rate = new / max(time.monotonic() - started, 1e-9)
-    return f"{rate:.1f} clips/s" + (f", {failed} failed" if failed else "")

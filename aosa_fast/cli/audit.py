@@ -96,7 +96,7 @@ def audit(
     if options["dense"]:
         check_libraries("zarr", extra="dense")
     if options["engine"] == "ray":
-        check_libraries("ray.data", extra="ray")
+        check_libraries("ray", extra="ray")
     check_opencv()
     check_specs(data or "", [model], extra="audit")
     config = read_config({name: options[name] for name in _OF_CONFIG})

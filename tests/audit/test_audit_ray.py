@@ -11,31 +11,26 @@ import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import audit_models
-from aosa_fast.audit.driver import AuditRequest, audit
+from aosa_fast.audit.driver import audit, make_setup
 from aosa_fast.audit.ray import cluster as ray_cluster
 from aosa_fast.audit.ray import engine as ray_engine
-from aosa_fast.audit.ray.actor import Explainers, Hands
+from aosa_fast.audit.ray.batches import Batches
 from aosa_fast.audit.ray.cluster import Share, share_out
 from aosa_fast.audit.ray.engine import RayEngine
-from aosa_fast.audit.ray.stream import ClusterError, cut
-from aosa_fast.audit.ray.tasks import Answer, Group, Work
-from aosa_fast.audit.settings import AuditSettings, Setup
+from aosa_fast.audit.request import AuditRequest
+from aosa_fast.audit.settings import AuditSettings
 from aosa_fast.audit.store.parts import read_rows
-from aosa_fast.audit.tasks import failed_row
 from aosa_fast.audit.workers.attempts import Attempts
-from aosa_fast.data import Dataset, Sample
+from aosa_fast.data import Dataset
 from aosa_fast.errors import InputError
 from audit_processes import attempts, by_id, samples, until
 
@@ -71,8 +66,10 @@ def make_request(**changes: Any) -> AuditRequest:
     return AuditRequest(**{**fixed, **changes, "settings": AuditSettings(**settings)})
 
 
-def make_setup(request: AuditRequest) -> Setup:
-    return Setup(request.model, request.settings, None, (), "data", threads=request.threads)
+def make_engine(module: str = "audit_models", **changes: Any) -> RayEngine:
+    request, dataset = make_request(**changes), Dataset("data", None, ())
+    factories = {"read": f"{module}:Reader", "explain": f"{module}:Explainer"}
+    return RayEngine(make_setup(request, dataset), dataset, request, factories=factories)
 
 
 class TestSharing:
@@ -82,14 +79,12 @@ class TestSharing:
             ([(8, 0)], 0, False, Share(1, 7, 0)),
             ([(8, 0)], 2, False, Share(2, 3, 0)),  # 7 / 2, in whole CPUs
             ([(2, 0)], 2, False, Share(2, 0.5, 0)),
-            ([(3, 0)], 3, False, Share(3, 0.66, 0)),
             ([(1, 0)], 1, False, Share(1, 0.5, 0)),
             ([(4, 0), (4, 0), (0, 0)], 0, False, Share(2, 3, 0)),  # a head node that computes nothing
             ([(4, 0), (16, 0)], 3, False, Share(3, 5, 0)),
             ([(2, 0), (16, 0)], 18, False, Share(18, 0.5, 0)),
             ([(16, 4), (64, 0)], 0, True, Share(4, 3, 1)),
             ([(16, 4), (8, 1)], 0, True, Share(5, 3, 1)),
-            ([(16, 4)], 2, True, Share(2, 7, 1)),
             ([(4, 8)], 8, True, Share(8, 0.37, 1)),
         ],
     )
@@ -124,32 +119,27 @@ class TestRequests:
         ],
     )
     def test_what_contradicts_itself_is_refused(self, changes: dict[str, Any], says: str) -> None:
-        request = make_request(**changes)
         with pytest.raises(InputError, match=f"^{says}$"):
-            RayEngine(make_setup(request), Dataset("data", None, ()), request)
+            make_engine(**changes)
 
     def test_a_missing_library_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
-        request = make_request()
-        with pytest.raises(
-            InputError, match=r"^engine=ray must have ray; it is missing: pip install aosa-fast\[ray\]$"
-        ):
-            RayEngine(make_setup(request), Dataset("data", None, ()), request).start()
+        says = r"^engine=ray must have ray; it is missing: pip install aosa-fast\[ray\]$"
+        with pytest.raises(InputError, match=says):
+            make_engine().start()
 
 
 class TestAddresses:
     def refusal(self, address: str) -> str:
-        request = make_request(address=address)
-        engine, begin = RayEngine(make_setup(request), Dataset("data", None, ()), request), time.monotonic()
+        engine, begin = make_engine(address=address), time.monotonic()
         with pytest.raises(InputError) as error:
             engine.start()
         assert time.monotonic() - begin < 60  # with the library's import; Ray itself would try for two minutes
         return str(error.value)
 
     def test_where_nobody_listens(self) -> None:
-        address = f"127.0.0.1:{free_port()}"
-        says = self.refusal(address)
-        assert says == f"address must be of a Ray cluster; {address} does not answer: Connection refused"
+        says = "address must be of a Ray cluster; {} does not answer: Connection refused"
+        assert self.refusal(address := f"127.0.0.1:{free_port()}") == says.format(address)
 
     @pytest.mark.parametrize(
         ("answer", "says"),
@@ -160,227 +150,58 @@ class TestAddresses:
     )
     def test_where_something_else_listens(self, monkeypatch: pytest.MonkeyPatch, answer: bytes, says: str) -> None:
         monkeypatch.setattr(ray_cluster, "_REACH", 0.5)
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", 0))
-            server.listen()
-            clients = []
-
-            def serve() -> None:
-                clients.append(server.accept()[0])
-                clients[0].sendall(answer)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+            client = threads.submit(server.accept)
+            client.add_done_callback(lambda accepted: accepted.result()[0].sendall(answer))
             address = f"127.0.0.1:{server.getsockname()[1]}"
-            try:
-                assert self.refusal(address) == says.format(address)
-            finally:
-                thread.join()
-                clients[0].close()
+            assert self.refusal(address) == says.format(address)
+            client.result()[0].close()
 
-    @pytest.mark.parametrize("address", ["here", "host:port", "host:1:2", "host:70000"])
+    @pytest.mark.parametrize("address", ["here", "host:port", "host:1:2", "host:70000", "ray://127.0.0.1:10001"])
     def test_what_is_none(self, address: str) -> None:
-        assert self.refusal(address) == f"address must be HOST:PORT, or auto; got {address}"
-
-    def test_of_another_kind(self) -> None:
-        says = "address must be HOST:PORT of a cluster that this machine belongs to, or auto; got ray://127.0.0.1:10001"
-        assert self.refusal("ray://127.0.0.1:10001") == says
+        what = "HOST:PORT of a cluster that this machine belongs to" if "://" in address else "HOST:PORT"
+        assert self.refusal(address) == f"address must be {what}, or auto; got {address}"
 
 
-def make_groups(*sizes: int) -> list[Group]:
-    return [Group(i, tuple(samples(*(f"{i}.{j}" for j in range(size))))) for i, size in enumerate(sizes)]
+class TestBatches:
+    def test_calls_are_large_at_first_and_small_at_the_end(self) -> None:
+        batches = Batches(samples(*map(str, range(3999))), 4, 2)
+        calls = []
+        while batches.waiting:
+            calls.append([sample.id for batch in batches.take() for sample in batch.samples])
+        assert list(itertools.chain(*calls)) == [str(i) for i in range(3999)]
+        groups = [-(-len(call) // 4) for call in calls]
+        assert groups == sorted(groups, reverse=True)
+        # 1000 / 16 is above 32, as long as 512 groups are left: after (1000 - 512) / 32 = 15.25 calls, thus 16.
+        assert groups[:17] == [32] * 16 + [(1000 - 512) // 16]
+        assert groups[-16:] == [1] * 16
 
-
-class TestHandingOut:
-    """What the driver does with answers, whatever the cluster does."""
-
-    @pytest.fixture
-    def engine(self, monkeypatch: pytest.MonkeyPatch) -> RayEngine:
-        request = make_request(settings={"batch": 2})
-        engine = RayEngine(make_setup(request), Dataset("data", None, ()), request)
-        engine._share = Share(1, 1, 0)
-        monkeypatch.setattr(engine, "start", lambda: None)
-        return engine
-
-    @staticmethod
-    def answer(group: Group, *record: dict[str, Any], status: str = "ok") -> Answer:
-        return Answer(group.number, tuple(failed_row(s, "read", "", status=status) for s in group.samples), record)
-
-    def test_tasks_are_large_at_first_and_small_at_the_end(self) -> None:
-        groups = make_groups(*[4] * 1000)
-        tasks = list(cut(groups, 2))
-        assert [group.number for task in tasks for group in task] == list(range(1000))
-        sizes = [len(task) for task in tasks]
-        # 1000 / 16 is above 32, as long as 512 groups are left: after (1000 - 512) / 32 = 15.25 tasks, thus 16.
-        assert sizes[:16] == [32] * 16
-        assert sizes[16:] == sorted(sizes[16:], reverse=True)
-        assert sizes[16] == (1000 - 512) // 16
-        assert sizes[-16:] == [1] * 16
-
-    def test_a_short_group_is_the_last_of_its_task(self) -> None:
-        tasks = [[group.number for group in task] for task in cut(make_groups(4, 4, 1, *[4] * 38), 1)]
-        assert list(itertools.chain(*tasks)) == list(range(41))
-        assert tasks[:2] == [[0, 1, 2], [3, 4, 5, 6]]  # not 41 / 8; then 38 / 8
-
-    def test_answers_that_come_twice_count_once_and_missing_ones_are_asked_for_again(
-        self, engine: RayEngine, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("harmful", "losses"), [([9], 4), ([9, 10], 2 + 4), ([9, 10, 30], 1 + 2 + 6), (range(40), 1 + 10 + 80)]
+    )
+    def test_clips_with_which_actors_are_lost_are_found_and_no_other_has_to_suffer(
+        self, harmful: Sequence[int], losses: int
     ) -> None:
-        rounds = []
-
-        def stream(groups: list[Group], tasks: Iterator[int]) -> Iterator[Answer]:
-            rounds.append([group.number for group in groups])
-            for group in groups:
-                if group.number == 2 and len(rounds) == 1:
-                    continue
-                if group.number == 3 and len(rounds) == 2:
-                    raise ClusterError("a machine is gone")
-                yield self.answer(group)
-                yield self.answer(group)
-
-        monkeypatch.setattr(engine, "_stream", stream)
-        monkeypatch.setattr(ray_engine, "_WINDOW", 3)
-        rows = by_id(engine.run(samples(*"abcdefghi"), attempts))
-        assert sorted(rows) == list("abcdefghi")
-        assert rounds == [[0, 1, 2], [2, 3, 4], [3, 4]]
-
-    def test_a_cluster_that_gets_nothing_done_ends_the_run(
-        self, engine: RayEngine, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(groups: list[Group], tasks: Iterator[int]) -> Iterator[Answer]:
-            raise ClusterError("all machines are gone")
-            yield
-
-        monkeypatch.setattr(engine, "_stream", fail)
-        with pytest.raises(InputError, match=r"^the Ray cluster must get clips done; it fails: all machines are gone$"):
-            list(engine.run(samples("a"), attempts))
-        monkeypatch.setattr(engine, "_stream", lambda groups, tasks: (answer for answer in ()))
-        with pytest.raises(InputError, match=r"it fails: answers are missing$"):
-            list(engine.run(samples("a"), attempts))
-
-    def test_an_actor_that_can_do_nothing_ends_the_run(
-        self, engine: RayEngine, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        refusal = Answer(None, refusal="model must load")
-        monkeypatch.setattr(engine, "_stream", lambda groups, tasks: (refusal for _ in groups))
-        with pytest.raises(InputError, match=r"^model must load$"):
-            list(engine.run(samples("a"), attempts))
-
-    def test_of_an_endless_list_a_part_is_taken(
-        self, engine: RayEngine, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        taken = itertools.count()
-        endless = (Sample(str(next(taken)), None, None) for _ in itertools.count())
-        monkeypatch.setattr(engine, "_stream", lambda groups, tasks: (self.answer(group) for group in groups))
-        monkeypatch.setattr(ray_engine, "_WINDOW", 5)
-        with closing(engine.run(endless, attempts)) as run:
-            for _ in range(12):
-                next(run)
-        assert next(taken) == 3 * 5 * 2
-
-    def test_deaths_are_recorded_here_and_known_to_actors(
-        self, engine: RayEngine, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        attempts.record(["d"], "read", "an earlier run")
-        seen = []
-
-        def stream(groups: list[Group], tasks: Iterator[int]) -> Iterator[Answer]:
-            seen.extend(group.deaths for group in groups)
-            died = {"died": ["a", "b"], "stage": "explain", "reason": "killed"}
-            yield self.answer(groups[0], died, died, status="quarantined")
-            # "c" was forgiven by an actor that was lost; of "d" nothing more was heard
-            yield self.answer(groups[1], {"died": ["c"], "stage": "read", "reason": "killed"})
-            for _ in range(2):  # the second time the rows are there already
-                yield self.answer(groups[2], {"died": ["e"], "stage": "read", "reason": "killed"}, {"forgiven": "e"})
-
-        monkeypatch.setattr(engine, "_stream", stream)
-        list(engine.run(samples(*"abcdef"), attempts))
-        assert seen == [(), (("d", 1, "read", "an earlier run"),), ()]
-        assert attempts.suspects() == {"a", "b"}
-        assert attempts.quarantine_row(samples("b")[0])["error"] == "killed"
-
-
-class TestActors:
-    """What an actor does with tasks, in this process."""
-
-    @pytest.fixture
-    def work(self) -> Work:
-        request = make_request()
-        here = tuple(sys.path)
-        return Work(make_setup(request), Dataset("data", None, ()), "cpu", 2, audit_models.FACTORIES, os.getcwd(), here)
-
-    @pytest.fixture
-    def make_actor(self) -> Iterator[Callable[..., Explainers]]:
-        made: list[Explainers] = []
-
-        def make(work: Work) -> Explainers:
-            made.append(Explainers(work, None))
-            return made[-1]
-
-        yield make
-        for actor in made:
-            if actor._pool is not None:
-                actor._pool.close()
-
-    def test_answers_come_in_the_order_of_the_groups(self, work: Work, make_actor: Callable[..., Explainers]) -> None:
-        groups = [Group(7, tuple(samples("a", "s900", "c", "d"))), Group(8, tuple(samples(*"efgh")))]
-        groups += [Group(9, tuple(samples("i")))]
-        answers = list(make_actor(work).explain(groups, False))
-        assert [answer.number for answer in answers] == [7, 8, 9]
-        for group, answer in zip(groups, answers, strict=True):
-            ids = [sample.id for sample in group.samples]
-            assert [row["id"] for row in answer.rows] == ids
-            assert [row["batch"] for row in answer.rows] == [ids] * len(ids)
-
-    def test_deaths_are_known_and_told(self, work: Work, make_actor: Callable[..., Explainers]) -> None:
-        known = (("a", 1, "read", "died before"), ("b", 2, "explain", "died twice before"))
-        groups = [Group(0, tuple(samples("a", "b", "read-exit", "d")), known)]
-        (answer,) = make_actor(work).explain(groups, False)
-        assert [row["status"] for row in answer.rows] == ["ok", "quarantined", "quarantined", "ok"]
-        assert [row["attempts"] for row in answer.rows] == [2, 2, 2, 1]
-        assert answer.rows[1]["error"] == "died twice before"
-        assert [line.get("died", line.get("forgiven")) for line in answer.record] in (
-            [["read-exit"], ["read-exit"], "a"],
-            [["read-exit"], "a", ["read-exit"]],
-            ["a", ["read-exit"], ["read-exit"]],
-        )
-
-    def test_what_nobody_thought_of_costs_one_group(
-        self, work: Work, make_actor: Callable[..., Explainers], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        actor = make_actor(work)
-        run = actor._run
-
-        def fail(todo: Iterable[Sample], deaths: Any) -> Iterator[list[dict[str, Any]]]:
-            for rows in run(todo, deaths):
-                if rows[0]["id"] == "e":
-                    raise OSError("too many open files")
-                yield rows
-
-        monkeypatch.setattr(actor, "_run", fail)
-        groups = [Group(i, tuple(samples(*ids))) for i, ids in enumerate(("abcd", "efgh", "ijkl"))]
-        answers = list(actor.explain(groups, False))
-        assert [[row["status"] for row in answer.rows] for answer in answers] == [["ok"] * 4, ["error"] * 4, ["ok"] * 4]
-        assert [answer.number for answer in answers] == [0, 1, 2]
-        assert {row["error"] for row in answers[1].rows} == {"too many open files"}
-
-    def test_other_weights_than_elsewhere_are_refused(
-        self, work: Work, make_actor: Callable[..., Explainers], tmp_path: Path
-    ) -> None:
-        (tmp_path / "weights").write_text("other")
-        setup = replace(work.setup, model=f"weights={tmp_path / 'weights'}")
-        with pytest.raises(InputError, match=r"must be the same on all machines; its weights are these and other$"):
-            list(make_actor(replace(work, setup=setup, weights="these")).explain(make_groups(4), False))
-
-    def test_what_is_in_hand_is_counted_until_it_is_done(self) -> None:
-        hands = Hands()
-        assert [hands.take("a"), hands.take("a"), hands.take("b"), hands.take("a")] == [0, 1, 0, 2]
-        hands.drop("a")
-        assert [hands.take("a"), hands.take("b")] == [0, 1]
+        ids = [str(i) for i in range(400)]  # in calls of 12 groups at first, which are lost together once
+        batches, lost, rows = Batches(samples(*ids), 4, 1), 0, []
+        while not batches.finished:
+            call = batches.take()
+            while call and not any(int(sample.id) in harmful for sample in call[0].samples):
+                batch = call.pop(0)
+                rows += batches.done(batch, [{"id": sample.id, "n": len(batch.samples)} for sample in batch.samples])
+            if call:
+                lost += 1
+                rows += itertools.chain(*batches.lost(call))
+                assert batches.losses <= 4  # since a row was last known, so that the run is not given up
+        assert [int(row["id"]) // 4 for row in rows[::4]] == [int(row["id"]) // 4 for row in rows[3::4]]  # groups whole
+        assert sorted(ids) == sorted(row["id"] for row in rows)
+        assert [row["id"] for row in rows if row.get("status") == "quarantined"] == [str(i) for i in harmful]
+        assert {int(row["id"]) // 4 for row in rows if row.get("n") != 4} == {i // 4 for i in harmful}
+        assert lost == losses
 
 
 def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
@@ -410,13 +231,16 @@ class Cluster:
             self.close()
             raise
 
+    def engine(self, module: str = "audit_models", **changes: Any) -> RayEngine:
+        return make_engine(module, **{"device": "cpu", "address": self.address, **changes})
+
     def actors(self) -> set[int]:
         """The processes of actors that an audit started, and their children."""
         found = set()
         for pid in descendants(self._process.pid):
             with suppress(OSError):
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if line.startswith(("ray::MapWorker", "ray::Hands", "ray::Greeter")) or "aosa_fast.audit" in line:
+                if line.startswith("ray::Explainers") or "aosa_fast.audit" in line:
                     found.add(pid)
         return found
 
@@ -454,12 +278,6 @@ def cluster(token: None, short_folder: str) -> Iterator[Cluster]:
     cluster.close()
 
 
-def make_engine(cluster: Cluster, model: str = "", reader: str = "audit_models:Reader", **changes: Any) -> RayEngine:
-    request = make_request(**{"model": model, "address": cluster.address, "device": "cpu", **changes})
-    factories = {"read": reader, "explain": audit_models.FACTORIES["explain"]}
-    return RayEngine(make_setup(request), Dataset("data", None, ()), request, factories=factories)
-
-
 KILLER = """
 import os, signal
 import audit_models
@@ -469,28 +287,41 @@ class Reader(audit_models.Reader):
         if "actor-kill" in sample.id:
             os.kill(os.getppid(), signal.SIGKILL)
         return super().prepare(sample)
+
+class Explainer(audit_models.Explainer):
+    def __init__(self, setup):
+        super().__init__(setup)
+        if self.fuse and os.path.exists(self.fuse):
+            os.kill(os.getppid(), signal.SIGKILL)
 """
 
 
 @pytest.fixture(scope="module")
-def eventful(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Any, set[str]]:
+def killers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where the actors' processes find the module above."""
+    folder = tmp_path_factory.mktemp("killers")
+    (folder / "ray_killer.py").write_text(KILLER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield
+
+
+@pytest.fixture(scope="module")
+def eventful(
+    cluster: Cluster, killers: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Any, set[str]]:
     """Ids, rows and suspects of a run on all CPUs, in which clips and a stranger kill what they can."""
     folder = tmp_path_factory.mktemp("eventful")
-    (folder / "ray_killer.py").write_text(KILLER)
     ids = [f"good{i}" for i in range(48)]
-    for place, act in ((5, "read-segfault"), (14, "explain-segfault"), (23, "read-bug"), (30, "actor-kill")):
+    acts = {5: "read-segfault", 14: "explain-segfault", 23: "read-bug", 30: "actor-kill"}
+    for place, act in {**acts, 36: "known-once", 38: "known-twice"}.items():
         ids[place] = act
     killed, said = 0, io.StringIO()
-    with (
-        redirect_stdout(said),
-        redirect_stderr(said),
-        pytest.MonkeyPatch.context() as patch,
-        Attempts(folder, (1, 1)) as attempts,
-    ):
-        patch.syspath_prepend(folder)  # the actors' processes must find it
-        engine = make_engine(cluster, "wait=0.1", "ray_killer:Reader", actors=3)
+    with redirect_stdout(said), redirect_stderr(said), Attempts(folder, (1, 1)) as attempts:
+        attempts.record(["known-once", "known-twice"], "read", "died before")
+        attempts.record(["known-twice"], "read", "died twice before")
         groups = []
-        try:
+        with closing(cluster.engine("ray_killer", model="wait=0.1", actors=3)) as engine:
             for rows in engine.run(samples(*ids), attempts):
                 groups.append(rows)
                 of = parents()
@@ -498,8 +329,6 @@ def eventful(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tupl
                 if actors and not killed:
                     killed = actors[0]
                     os.kill(killed, signal.SIGKILL)
-        finally:
-            engine.close()
         suspects = attempts.suspects()
     assert killed
     assert said.getvalue() == ""
@@ -518,6 +347,7 @@ class TestEvents:
             ("read-segfault", "quarantined", "read", "killed by SIGSEGV: Segmentation fault"),
             ("explain-segfault", "quarantined", "explain", "killed by SIGSEGV: Segmentation fault"),
             ("read-bug", "error", "read", "ValueError: a bug in the decoder"),
+            ("known-twice", "quarantined", "read", "died twice before"),
             ("actor-kill", "quarantined", "explain", "4 actors were lost with it, 2 of them while they had no other"),
         ],
     )
@@ -534,11 +364,35 @@ class TestEvents:
                 assert [rows[id]["batch"] for id in group] == [group] * 4
         assert len({row["explained_by"] for row in rows.values() if "explained_by" in row}) >= 3
 
-    def test_processes_that_died_are_on_record(self, eventful: Any) -> None:
-        assert eventful[2] == {"read-segfault", "explain-segfault"}
+    def test_processes_that_died_are_on_record_and_actors_know_of_it(self, eventful: Any) -> None:
+        assert eventful[2] == {"read-segfault", "explain-segfault", "known-twice"}
+        once = eventful[1]["known-once"]
+        assert (once["status"], once["attempts"], once["batch"]) == ("ok", 2, ["known-once"])
 
     def test_nothing_is_left(self, eventful: Any, cluster: Cluster) -> None:
         until(lambda: not cluster.actors(), 30)
+
+
+class TestRefusals:
+    def test_other_weights_than_elsewhere(self, cluster: Cluster, attempts: Attempts, tmp_path: Path) -> None:
+        (tmp_path / "weights").write_text("these")
+        model = f"wait=0.5,weights={tmp_path / 'weights'}"
+        with closing(cluster.engine(model=model, actors=2)) as engine:
+            assert engine.start().weights == "these"
+            (tmp_path / "weights").write_text("other")
+            says = f"^model={model} must be the same on all machines; its weights are these and other \\(on "
+            with pytest.raises(InputError, match=says):
+                list(engine.run(samples(*map(str, range(40))), attempts))
+
+    def test_a_cluster_that_loses_actor_after_actor(
+        self, cluster: Cluster, killers: None, attempts: Attempts, tmp_path: Path
+    ) -> None:
+        fuse = tmp_path / "fuse"
+        with closing(cluster.engine("ray_killer", model=f"fuse={fuse}", settings={"max_restarts": 1})) as engine:
+            engine.start()
+            fuse.touch()
+            with pytest.raises(InputError, match=r"^the Ray cluster must get clips done; it fails: ActorDiedError: "):
+                list(engine.run(samples("actor-kill"), attempts))
 
 
 class TestCluster:
@@ -570,18 +424,13 @@ class TestCluster:
     def test_what_cannot_work_is_refused_before_it_begins(
         self, cluster: Cluster, changes: dict[str, Any], says: str
     ) -> None:
-        engine = make_engine(cluster, **changes)
-        with pytest.raises(InputError, match=f"^{says}$"):
+        with closing(cluster.engine(**changes)) as engine, pytest.raises(InputError, match=f"^{says}$"):
             engine.start()
-        engine.close()
 
     def test_a_gpu_is_used_where_there_is_one_and_signals_are_handled_as_before(self, cluster: Cluster) -> None:
         handler = signal.getsignal(signal.SIGTERM)
-        engine = make_engine(cluster, device="auto")
-        try:
+        with closing(cluster.engine(device="auto")) as engine:
             assert engine.start().device == "cuda"
-        finally:
-            engine.close()
         assert signal.getsignal(signal.SIGTERM) is handler  # Ray would leave its own
 
     def test_a_cluster_in_use_says_so_and_a_connection_of_others_is_left_open(
@@ -589,20 +438,16 @@ class TestCluster:
     ) -> None:
         import ray
 
-        class Busy:
-            def works(self) -> bool:
-                return True
-
-        engine = make_engine(cluster)
+        engine = cluster.engine()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         try:
-            busy = ray.remote(Busy).options(num_cpus=3).remote()
-            assert ray.get(busy.works.remote())
+            busy = ray.remote(type("Busy", (), {})).options(num_cpus=3).remote()
+            assert ray.get(busy.__ray_ready__.remote())
             monkeypatch.setattr(ray_engine, "PLACE_SECONDS", 2.0)
             with pytest.raises(InputError, match=r"must have 2 CPU free for an actor within 2 s; it has 0 CPU, 1 GPU$"):
                 engine.start()
             engine.close()
-            assert ray.get(busy.works.remote())
+            assert ray.get(busy.__ray_ready__.remote())
         finally:
             ray.shutdown()
 
@@ -613,9 +458,8 @@ import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # of a job in the background, it is ignored
 sys.path[:0] = {tests!r}
 from pathlib import Path
-from test_audit_ray import Attempts, Dataset, RayEngine, audit_models, make_request, make_setup, samples
-request = make_request(model="wait=0.3", address={address!r})
-engine = RayEngine(make_setup(request), Dataset("data", None, ()), request, factories=audit_models.FACTORIES)
+from test_audit_ray import Attempts, make_engine, samples
+engine = make_engine(model="wait=0.3", address={address!r})
 try:
     for rows in engine.run(samples(*map(str, range(400))), Attempts(Path({folder!r}), (1, 1))):
         print("rows", flush=True)
@@ -626,10 +470,9 @@ finally:
 
 def run_until_rows(folder: Path, address: str | None, environment: dict[str, str]) -> subprocess.Popen[str]:
     """A driver in a process, and a group, of its own, in the middle of its work."""
-    script = SCRIPT.format(tests=sys.path, address=address, folder=str(folder))
     with (folder / "errors").open("w") as errors:
         driver = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(script)],
+            [sys.executable, "-c", SCRIPT.format(tests=sys.path, address=address, folder=str(folder))],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -645,7 +488,7 @@ class TestEnds:
     def test_no_actor_outlives_a_driver_that_was_killed(self, cluster: Cluster, tmp_path: Path) -> None:
         with run_until_rows(tmp_path, cluster.address, dict(os.environ)) as driver:
             actors = cluster.actors()
-            assert len(actors) >= 5  # the actor, its three processes, and the one that keeps the list
+            assert len(actors) >= 4  # the actor, and its three processes
             environments = [Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in actors]
             assert any(b"CUDA_VISIBLE_DEVICES=0" in environment for environment in environments)
             driver.kill()

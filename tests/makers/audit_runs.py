@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aosa_fast.audit import driver
+from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import AuditSettings, Ready, Setup
 from aosa_fast.audit.tasks import Row, describe_sample
 from aosa_fast.audit.workers.pool import Pool
@@ -54,7 +55,7 @@ def use_fakes(names: list[str], label: str = "fakes") -> None:
     samples = tuple(Sample(name, f"{name}.mp4", i % 2) for i, name in enumerate(names))
     dataset = Dataset(label, ("a", "b"), samples)
 
-    def engine(request: driver.AuditRequest, dataset: Dataset) -> driver.Engine:
+    def engine(request: AuditRequest, dataset: Dataset) -> driver.Engine:
         setup = driver.make_setup(request, dataset)
         return Pool(setup, replace(dataset, samples=()), devices=["cpu"], readers=2, factories=FACTORIES)
 
@@ -62,12 +63,10 @@ def use_fakes(names: list[str], label: str = "fakes") -> None:
     driver._engine = engine  # type: ignore[assignment]
 
 
-def make_request(folder: Path, **changes: Any) -> driver.AuditRequest:
+def make_request(folder: Path, **changes: Any) -> AuditRequest:
     """An audit of the fakes into a folder."""
     settings = changes.pop("settings", AuditSettings(batch=4))
-    return driver.AuditRequest(
-        data="fakes", model=changes.pop("model", "fake"), out=folder, settings=settings, **changes
-    )
+    return AuditRequest(data="fakes", model=changes.pop("model", "fake"), out=folder, settings=settings, **changes)
 
 
 if __name__ == "__main__":

@@ -26,35 +26,22 @@ _SETTINGS = 4  # kind of the first frame that a server then sends
 
 @dataclass(frozen=True)
 class Share:
-    """What each actor gets.
-
-    Attributes:
-        actors: how many there are.
-        cpus: of each, below 1 where there are as many actors as CPUs.
-        gpus: of each, 0 or 1.
-    """
+    """How many actors there are, and what each gets."""
 
     actors: int
-    cpus: float
-    gpus: int
+    cpus: float  # below 1 where there are as many actors as CPUs
+    gpus: int  # 0 or 1
 
 
 def import_ray() -> Any:
-    """Ray with Ray Data.
-
-    Raises:
-        InputError: it is missing, or a library that it needs.
-    """
+    """Ray. Raises an InputError if it is missing, or a library that it needs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import ray
-            import ray.data
     except ImportError as error:
-        missing = error.name or "ray"
-        raise InputError(
-            f"engine=ray must have {missing.partition('.')[0]}; it is missing: pip install aosa-fast[ray]"
-        ) from None
+        missing = (error.name or "ray").partition(".")[0]
+        raise InputError(f"engine=ray must have {missing}; it is missing: pip install aosa-fast[ray]") from None
     return ray
 
 
@@ -93,24 +80,19 @@ class Cluster:
                 self.ray.init(**where, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         except BaseException as error:
             self.close()
-            if isinstance(error, SystemExit) or (address is not None and isinstance(error, Exception)):
-                raise InputError(
-                    f"address must be of a Ray cluster that this machine can join; got {address}: {_line(error)}"
-                ) from None
-            if isinstance(error, Exception):
-                raise InputError(f"engine=ray must be able to start Ray here; {_line(error)}") from None
-            raise
+            if not isinstance(error, (Exception, SystemExit)):
+                raise
+            rule = f"address must be of a Ray cluster that this machine can join; got {address}: "
+            if address is None:
+                rule = "engine=ray must be able to start Ray here; "
+            raise InputError(rule + _line(error)) from None
         self._print(False)
 
-    def share(self, actors: int, gpu: bool) -> Share:
-        """As `share_out`, for the machines that are up."""
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        return share_out([(node.get("CPU", 0.0), int(node.get("GPU", 0))) for node in nodes], actors, gpu)
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs there are."""
-        return int(self.ray.cluster_resources().get("GPU", 0))
+    def share(self, actors: int, gpu: bool | None) -> Share:
+        """As `share_out`, for the machines that are up; None: with a GPU each where there is one at all."""
+        resources = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        nodes = [(node.get("CPU", 0.0), int(node.get("GPU", 0))) for node in resources]
+        return share_out(nodes, actors, any(gpus for _, gpus in nodes) if gpu is None else gpu)
 
     def close(self) -> None:
         """Disconnects, and ends a cluster that was started here."""
