@@ -127,7 +127,8 @@ def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
     Raises:
         InputError: a library is missing.
     """
-    needed = {record.name: record.library for record in (*FAMILIES.own(), *KINDS.own())}
+    needed = {family.name: family.library for family in FAMILIES.own()}
+    needed |= {kind.name: kind.library for kind in KINDS.own()}
     for spec in models:
         library = needed.get(spec.rpartition("=")[2].partition(":")[0])
         if library and not is_installed(library):

@@ -46,8 +46,8 @@ def captum_map(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
     import captum.attr
 
     name = config.method.partition(":")[2]
-    kind = getattr(captum.attr, name, None)
-    if not (inspect.isclass(kind) and issubclass(kind, captum.attr.Attribution)):
+    kind: Any = getattr(captum.attr, name, None)
+    if not (isinstance(kind, type) and captum.attr.Attribution in kind.__mro__):
         raise InputError(f"method must be captum:NAME, NAME a class of captum.attr; got {config.method}")
     _, channels, T, H, W = video.shape
     height, width = config.box_size
@@ -56,7 +56,7 @@ def captum_map(model: Model, video: Tensor, config: Config, resolve: Resolve) ->
         "strides": (channels, config.cuboid_step, config.stride, config.stride),
     }
     with foreign_code(f"method={config.method}", "a class of captum that needs a function alone", ModelError):
-        attribution = kind(_Scores(model, config.score_name))
+        attribution: Any = kind(_Scores(model, config.score_name))
     wanted = inspect.signature(attribution.attribute).parameters
     arguments: dict[str, Any] = {key: value for key, value in windows.items() if key in wanted}
     if config.steps and "n_steps" in wanted:

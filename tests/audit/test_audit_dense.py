@@ -264,15 +264,6 @@ def test_a_run_that_is_killed_again_and_again_loses_no_map_that_a_row_points_to(
     assert len(set(rows.values())) == len(rows)
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
-    write(tmp_path, range(2))
-    before = files(dense_path(tmp_path, SHARD))
-    leftover = dense_path(tmp_path, SHARD) / "values" / ".c.7.0.0.0.tmp"
-    leftover.write_bytes(b"half")
-    DenseWriter(tmp_path, SHARD, SHAPE)
-    assert files(dense_path(tmp_path, SHARD)) == before
-
-
 def test_a_full_disk_is_one_line_and_the_maps_stay_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = DenseWriter(tmp_path, SHARD, SHAPE, shard_clips=4)
     writer.append("clip 0", a_map(0))

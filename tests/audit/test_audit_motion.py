@@ -14,7 +14,6 @@ from scipy import ndimage
 from aosa_fast.audit.clip.camera import camera_flow, camera_length, camera_motion, robust_deviation
 from aosa_fast.audit.clip.motion import letterbox, moving_pixels, static_pixels
 from aosa_fast.data import open_dataset
-from aosa_fast.demo.planted import KINDS, make_plan, render_planted
 from aosa_fast.demo.render import render_clip
 from aosa_fast.methods.flow import optical_flow
 from aosa_fast.models.preprocess import Preprocessing
@@ -251,23 +250,6 @@ def test_four_levels_are_static_and_five_or_one_channel_or_one_pixel_are_not() -
     assert np.array_equal(static_pixels(frames), expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_is_planted_and_stands_still_is_found_to_the_pixel_and_nothing_else(seed: int) -> None:
-    plan = make_plan(seed)
-    for cue in plan.cues:
-        clip = render_planted(plan, 40 + seed, cue=cue)
-        static = static_pixels(clip.frames)
-        plain = render_planted(plan, 40 + seed, cue=None).frames
-        if cue is None or cue.kind not in ("logo", "object"):
-            assert static.sum() <= 4  # a block by chance, where a tint makes the noise weaker
-            continue
-        drawn = (clip.frames != plain).any(axis=(0, 3))
-        side = 10 if cue.kind == "logo" else 11
-        assert static.sum() == side * side
-        assert not (drawn & ~static).any()
-    assert {cue.kind for cue in plan.cues if cue} == set(KINDS)
-
-
 def compressed(frames: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     """Through H.264 at its usual quality, and to 112 pixels."""
     with av.open(str(path), "w") as container:
@@ -341,12 +323,6 @@ def test_a_bar_may_be_uneven_by_eight_levels_in_all_and_no_more() -> None:
     assert letterbox(frames).sum() == 3 * 20
     frames[1, 0, 0, 2] = 109
     assert not letterbox(frames).any()
-
-
-def test_a_sky_that_fades_is_no_bar() -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (4, 40, 20, 3), np.uint8)
-    frames[:, :20] = np.arange(0, 100, 5, dtype=np.uint8)[:, None, None]
-    assert letterbox(frames).sum() == 2 * 20
 
 
 def test_no_bar_is_longer_than_45_percent_of_a_side() -> None:

@@ -22,7 +22,7 @@ from aosa_fast.audit.store import parts
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed, iter_rows, read_rows
 from aosa_fast.audit.store.schema import SCHEMA
 from aosa_fast.errors import InputError
-from audit_disk import files, short_files
+from audit_disk import failing, files, short_files
 from audit_processes import until
 from audit_rows import fake_failure, fake_row
 
@@ -411,11 +411,7 @@ def test_a_folder_that_cannot_be_flushed_is_an_error_but_writes_no_row_twice(
 ) -> None:
     writer = PartWriter(tmp_path, ONE)
     writer.add([fake_row("a")])
-
-    def broken(path: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(parts, "sync_folder", broken)
+    monkeypatch.setattr(parts, "sync_folder", failing(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(InputError, match=r"must be a folder that can be written; Input/output error$"):
         writer.flush()
     monkeypatch.undo()
@@ -428,11 +424,7 @@ def test_a_clips_folder_that_cannot_be_listed_is_not_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, [fake_row("a")])
-
-    def refused(path: object) -> list[str]:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, "listdir", failing(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(InputError, match=r"clips: must be a folder that can be read; got Permission denied$"):
         PartWriter(tmp_path, ONE)
     with pytest.raises(InputError, match="must be a folder that can be read"):
@@ -451,11 +443,7 @@ def test_an_error_in_the_body_keeps_the_rows_and_stays_the_error(
         fail(PartWriter(tmp_path, ONE), "a")
     assert plain_ids(tmp_path) == ["a"]
     writer = PartWriter(tmp_path, ONE)
-
-    def broken(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(parts, "write_file", broken)
+    monkeypatch.setattr(parts, "write_file", failing(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(InputError, match="the pool broke"):
         fail(writer, "b")
 

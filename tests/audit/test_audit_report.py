@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aosa_fast.audit.findings.types import Group
+from aosa_fast.audit.findings.types import ClusterSummary
 from aosa_fast.audit.report import mean_maps, text
 from aosa_fast.audit.report.page import PageSize, write_page
 from aosa_fast.audit.report.pictures import Caption, ClipPictures
@@ -335,7 +335,7 @@ def test_fifty_classes_stay_under_ten_megabytes(tmp_path: Path) -> None:
     classes = []
     for name in map(str, range(50)):
         ids = tuple(f"class {name}/clip {j}" for j in range(12))
-        groups = tuple(Group(ids[j : j + 3], grid(8, 8, 8), 0.3, "frame") for j in range(4))
+        groups = tuple(ClusterSummary(ids[j : j + 3], grid(8, 8, 8), 0.3, "frame") for j in range(4))
         maps = {"mean_map": grid(8, 8, 8), "mean_moving": grid(8, 8, 8), "mean_around": grid(9, 9)}
         classes.append(one_class(int(name), name, typical=ids[:6], strangest=ids[6:], groups=groups, **maps))
     ids = tuple(f"UCF-101/v_ApplyEyeMakeup_g08_c{i:02}.avi" for i in range(50))

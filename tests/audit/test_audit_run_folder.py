@@ -16,7 +16,7 @@ from aosa_fast.audit.store import run_folder
 from aosa_fast.audit.store.parts import PartWriter
 from aosa_fast.audit.store.run_folder import open_run, read_run, read_shards
 from aosa_fast.errors import InputError
-from audit_disk import files, short_files
+from audit_disk import failing, files, short_files
 from audit_rows import fake_row
 
 IDENTITY = {"model": "net.pt", "weights": None, "settings": {"config": {"stride": 8, "box": [16, 16]}, "seed": 0}}
@@ -153,10 +153,7 @@ def test_what_a_run_left_that_was_killed_while_it_wrote_is_removed(tmp_path: Pat
 
 
 def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(source: object, target: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "link", failing(PermissionError(errno.EPERM, "Operation not permitted")))
     open_run(tmp_path, IDENTITY, FACTS, ONE).close()
     open_run(tmp_path, IDENTITY, {}, ONE).close()
     assert read_run(tmp_path)["facts"] == FACTS

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    """In place of a function that fails."""
+
+    def fail(*arguments: object) -> Any:
+        raise error
+
+    return fail
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding, Group
+from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, ClusterSummary, Finding
 from aosa_fast.audit.report.page import write_page
 from aosa_fast.audit.report.pictures import Caption
 
@@ -162,7 +162,7 @@ def one_class(index: int = 0, name: str = "sit", **changes: Any) -> ClassSummary
 def finding(kind: str = "shortcut", index: int | None = 0, name: str = "sit", **changes: Any) -> Finding:
     clips = tuple(f"{name or 'any'}/{kind}-{i}" for i in range(7))
     text = f"Maps of {name} gather."
-    whole = Finding(kind, index, name, "", text, 0.42, "share above other classes", 0.004, 31, clips)
+    whole = Finding(kind, index, name, text, 0.42, "share above other classes", 31, clips, p_value=0.004)
     return replace(whole, **changes)
 
 
@@ -198,7 +198,7 @@ def words(element: Element) -> str:
 
 def full() -> AuditSummary:
     """Three classes, findings of every kind, a group, errors."""
-    group = Group(("run/group-1", "run/group-2"), shares(8, 8, 8, at=(0, 0, 7)), 0.6, "motion")
+    group = ClusterSummary(("run/group-1", "run/group-2"), shares(8, 8, 8, at=(0, 0, 7)), 0.6, "motion")
     classes = (
         one_class(0, "sit"),
         one_class(4, "run", mean_map=shares(8, 8, 8, at=(5, 0, 7)), correct=36, groups=(group,)),
@@ -220,7 +220,7 @@ def full() -> AuditSummary:
 
 def hostile_audit(hostile: str) -> AuditSummary:
     """An audit whose every text is this one."""
-    group = Group((hostile,), shares(8, 8, 8), 0.5, hostile)
+    group = ClusterSummary((hostile,), shares(8, 8, 8), 0.5, hostile)
     one = one_class(
         3,
         hostile,

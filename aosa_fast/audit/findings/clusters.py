@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
-from aosa_fast.audit.findings.types import Group
+from aosa_fast.audit.findings.types import ClusterSummary
 
 LEAST_CLIPS = 12  # of a class, to be clustered
 _MOST_CLIPS = 400  # of a class that are clustered; the others join the nearest cluster
@@ -80,10 +80,10 @@ def cluster_class(clips: Clips, own: NDArray[np.int64], aligned: str, *, seed: i
     return sorted(found, key=lambda cluster: -len(cluster.members))
 
 
-def to_group(clips: Clips, cluster: Cluster, most: int = 6) -> Group:
+def summarize_cluster(clips: Clips, cluster: Cluster, most: int = 6) -> ClusterSummary:
     """What the page shows of a cluster."""
     mean = clips.grids["grid"][cluster.members].mean(0)
-    return Group(clips.ids(cluster.members, most), mean.astype(np.float32), cluster.share, cluster.aligned)
+    return ClusterSummary(clips.ids(cluster.members, most), mean.astype(np.float32), cluster.share, cluster.aligned)
 
 
 def _spectral(values: NDArray[np.float64]) -> NDArray[np.int64]:

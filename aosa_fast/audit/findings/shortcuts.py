@@ -71,11 +71,7 @@ def find_shortcuts(clips: Clips, *, permutations: int = 999, seed: int = 0) -> l
     A class is named where its mean map exceeds the other classes' somewhere by `LEAST_EFFECT` of the map, and the
     permutation test, corrected for all classes, cells and profiles, says that this is no chance. A region
     of the frame is told from one beside the motion by which of the two alignments gathers it into fewer cells.
-
-    Args:
-        clips: explained clips; those with an empty map are left out.
-        permutations: of the test.
-        seed: likewise.
+    Clips with an empty map are left out; permutations and seed are those of the test.
 
     Returns:
         At most one finding per class for a place and one for a time, the largest effect first.

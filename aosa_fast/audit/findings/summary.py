@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips, load_clips
-from aosa_fast.audit.findings.clusters import Cluster, cluster_class, features, to_group
+from aosa_fast.audit.findings.clusters import Cluster, cluster_class, features, summarize_cluster
 from aosa_fast.audit.findings.labels import find_labels
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
@@ -109,7 +109,7 @@ def _summarize_class(clips: Clips, label: int, own: NDArray[np.int64], clusters:
         measures={measure: quartiles for measure in MEASURES if (quartiles := _quartiles(clips[measure][everyone]))},
         typical=clips.ids(order, _SHOWN),
         strangest=clips.ids(order[::-1], _SHOWN),
-        groups=tuple(to_group(clips, cluster) for cluster in clusters),
+        groups=tuple(summarize_cluster(clips, cluster) for cluster in clusters),
     )
 
 

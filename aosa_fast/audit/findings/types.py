@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class ClusterSummary:
     """Clips of a class whose maps are alike: a cluster."""
 
     clips: tuple[str, ...]  # ids, the most typical first
@@ -87,7 +87,7 @@ class ClassSummary:
     measures: dict[str, tuple[float, float, float]]
     typical: tuple[str, ...]
     strangest: tuple[str, ...]
-    groups: tuple[Group, ...] = ()
+    groups: tuple[ClusterSummary, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

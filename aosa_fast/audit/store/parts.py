@@ -161,14 +161,10 @@ class PartWriter:
 
 
 def done_ids(folder: Path, shard: tuple[int, int] | None = None) -> dict[str, str]:
-    """The status of every clip that has a row, by id.
+    """The status of every clip that has a row, by id; of the parts of one shard, (i, n), or of all.
 
     Takes some 120 bytes of memory a clip, for ids of 30 letters. Where clips belong to shards by their names, those of
     one shard are enough for its `PartWriter`.
-
-    Args:
-        folder: of the audit.
-        shard: (i, n), to look at its parts only; None for all.
 
     Raises:
         InputError: a part cannot be read.
@@ -213,11 +209,7 @@ def drop_failed(folder: Path, shard: tuple[int, int]) -> int:
 
 
 def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of all shards, by the names of the parts.
-
-    Args:
-        folder: of the audit.
-        columns: which; None for all.
+    """All rows of all shards, by the names of the parts, with some columns of the schema or all.
 
     Raises:
         KeyError: a column that there is not.
