@@ -14,8 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.network import FRAMES, LOGIT_LIMIT, PREPROCESSING, SIZE, load_weights
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 
 __all__ = ["PREPROCESSING", "WEIGHTS", "Attention", "Block", "DemoAttention", "load_demo_attention"]

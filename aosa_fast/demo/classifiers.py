@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aosa_fast.demo import CLASS_NAMES, attention, network, planted
+from aosa_fast.demo import attention, network, planted
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.models.classifier import Classifier
 

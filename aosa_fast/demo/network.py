@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.render import render_clip
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import cv2
 from aosa_fast.models.preprocess import Preprocessing

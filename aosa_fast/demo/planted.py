@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.network import FRAMES, PREPROCESSING, SIZE, DemoNet, load_weights
 from aosa_fast.demo.render import RenderedClip, render_clip
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import cv2
 

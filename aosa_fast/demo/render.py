@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.textures import BANK_SIDE, IMAGES, SPLITS, crop, paste, sample_sprite, texture_bank
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.files import atomic_path
 from aosa_fast.libraries import cv2

@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.demo.attention import WEIGHTS as ATTENTION_WEIGHTS
 from aosa_fast.demo.attention import DemoAttention
 from aosa_fast.demo.network import FRAMES, SIZE, DemoNet, hide, report, to_input
 from aosa_fast.demo.network import WEIGHTS as NET_WEIGHTS
 from aosa_fast.demo.render import SPREAD, RenderedClip, motion_path, render_clip
+from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.files import atomic_path
 
