@@ -52,7 +52,7 @@ def on_device(function: Callable[..., Any], device: str) -> Callable[..., Any]:
         there = [value.to(device) if isinstance(value, Tensor) else value for value in arguments]
         found = function(*there, **options)
         for own, moved in zip(arguments, there, strict=True):
-            if isinstance(own, Tensor):
+            if isinstance(own, Tensor) and 0 not in own.stride():  # what was expanded is never written to
                 own.copy_(moved)
         several = isinstance(found, tuple)
         back = [value.cpu() if isinstance(value, Tensor) else value for value in (found if several else (found,))]

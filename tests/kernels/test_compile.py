@@ -21,7 +21,10 @@ MODULES = sorted(path.stem for path in TESTS.glob("test_*_triton.py"))
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= {
+        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+    }
 
     def compile_module(module: str) -> list[dict[str, object]]:
         command = [sys.executable, "-P", str(TESTS.parent / "makers" / "compile_kernels.py"), module]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from test_farneback import CASES, PAPER, moving_texture
+from picture_cases import FLOWS, PAPER, moving_texture
 
 pytest.importorskip("triton")
 
@@ -41,7 +41,7 @@ LAUNCHES = {
 # The interpreter is too slow for the others.
 SMALL = [
     case
-    for case in CASES
+    for case in FLOWS
     if math.prod(case.values[0]) <= 2 * 48 * 56
     and all(case.values[1].get(name, 0) <= most for name, most in {"poly_n": 7, "winsize": 21, "iterations": 3}.items())
 ]
@@ -133,7 +133,7 @@ def test_one_frame_has_no_flow() -> None:
     assert twin(blank(0, 3, 33, 35)).shape == (0, 2, 33, 35, 2)
 
 
-def test_a_flow_that_leads_anywhere_stays_in_the_frame() -> None:
+def test_a_flow_that_leads_anywhere_stays_in_the_frame(pytestconfig: pytest.Config) -> None:
     """The first matrices, from flows that are not finite, that no integer holds, and that end on the borders."""
     h, w = 11, 13
     flow = torch.randn(1, h, w, 2, generator=torch.Generator().manual_seed(0)) * 4
@@ -146,13 +146,14 @@ def test_a_flow_that_leads_anywhere_stays_in_the_frame() -> None:
     flow[0, 9, :, 1] = -9
     expansion = torch.randn(5, 2, h, w, generator=torch.Generator().manual_seed(1))
     M = torch.full((5, 1, h, w), 777.0)
-    index = [torch.arange(size, dtype=torch.int32)[None] for size in (h, w)]
-    share = [torch.ones(1, size) for size in (h, w)]
+    taps = [table for size in (h, w) for table in (torch.arange(size, dtype=torch.int32)[None], torch.ones(1, size))]
+    tensors = [tensor.to(pytestconfig.getoption("--device")) for tensor in (flow, *taps, expansion, M)]
     with np.errstate(over="ignore", invalid="ignore"):
         farneback_triton._start[(1,)](
-            *(flow, index[0], share[0], index[1], share[1], expansion, M, 1, 2, 1, h, w, h, w),
+            *(*tensors, 1, 2, 1, h, w, h, w),
             **{"TAPS": 1, "ROWS": 16, "COLUMNS": 16, "enable_fp_fusion": False},
         )
+    M = tensors[-1].cpu()
     there = flow[0].permute(2, 0, 1).double()
     expected = farneback_reference.matrices(expansion[:, 0].double(), expansion[:, 1].double(), there)
     finite = there.abs().amax(0) < 1e6

@@ -10,8 +10,8 @@ from occlude_cases import CASES, DTYPES, FORMATS, Shape, make_rows, sampled_inpu
 
 pytest.importorskip("triton")
 
+from aosa_fast.kernels import occlude_triton as twins
 from aosa_fast.kernels import reference
-from aosa_fast.kernels.occlude_triton import occlude, occlude_sampled
 
 
 def tubes(n: int, shape: Shape, K: int, box: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,9 +27,9 @@ def launch(n: int, shape: Shape, K: int, box: int, form: list[object], radius: i
     out = torch.empty((n, *shape[1:]), dtype=dtype, memory_format=memory_format)
     if radius is None:
         video = torch.zeros(shape, dtype=dtype)
-        return occlude(video, video, *tubes(n, shape, K, box), out)
+        return twins.occlude(video, video, *tubes(n, shape, K, box), out)
     video, noise = torch.zeros(shape), torch.zeros(n, shape[2], 2 * radius + 1, 2 * radius + 1)
-    return occlude_sampled(video, video, *tubes(n, shape, K, box), noise, out)
+    return twins.occlude_sampled(video, video, *tubes(n, shape, K, box), noise, out)
 
 
 FLOATS = [torch.contiguous_format, torch.float32]
@@ -70,7 +70,7 @@ def test_every_bit_is_the_reference(
     members, clips = members[:2], clips[:2]
     expected = torch.full((len(clips), *shape[1:]), torch.nan, dtype=dtype)
     out = expected.clone(memory_format=memory_format)
-    occlude(video, fill, boxes, members, clips, out)
+    twins.occlude(video, fill, boxes, members, clips, out)
     reference.occlude(video, fill, boxes, members, clips, expected)
     assert (expected != video[clips]).any()
     assert torch.equal(out, expected)
@@ -82,7 +82,7 @@ def test_special_values_are_copied_bit_for_bit() -> None:
     video, fill = bits.int().view(torch.float32)  # NaN payloads, infinities, subnormals, -0
     boxes, members, clips = make_rows(2, 5, 2, 9, 8, 1, 5)
     out, expected = torch.zeros(11, 3, 2, 9, 8), torch.zeros(11, 3, 2, 9, 8)
-    occlude(video, fill, boxes, members, clips, out)
+    twins.occlude(video, fill, boxes, members, clips, out)
     reference.occlude(video, fill, boxes, members, clips, expected)
     assert torch.equal(out.view(torch.int32), expected.view(torch.int32))
 
@@ -96,7 +96,7 @@ def test_sampled_matches_the_reference(
     members, clips, noise = members[:2], clips[:2], noise[:2]
     expected = sampled_reference(video, mean, boxes, members, clips, noise)
     result = torch.full_like(expected, torch.nan, dtype=torch.float32, memory_format=memory_format)
-    occlude_sampled(video, mean, boxes, members, clips, noise, result)
+    twins.occlude_sampled(video, mean, boxes, members, clips, noise, result)
     # Worst measured: 2.6e-6 at radius 9, 6.5e-7 at radius 1, for values up to 7.
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5)
     masks = reference.tube_masks(boxes[clips], members.unsqueeze(1), *video.shape[3:]).expand_as(result)
@@ -108,9 +108,9 @@ def test_sampled_matches_the_reference(
 def test_sampled_draws_are_rounded_to_the_output(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     arguments = sampled_inputs((1, 2, 1, 9, 11), 1, 0, 6, 1)
     expected = torch.empty(len(arguments[4]), *arguments[0].shape[1:])
-    occlude_sampled(*arguments, expected)
+    twins.occlude_sampled(*arguments, expected)
     out = torch.full_like(expected, torch.nan, dtype=dtype, memory_format=memory_format)
-    occlude_sampled(*arguments, out)
+    twins.occlude_sampled(*arguments, out)
     # To bfloat16, a GPU rounds to the nearest, as torch does, but the interpreter cuts off: one unit in the last place.
     torch.testing.assert_close(out, expected.to(dtype), rtol=2**-7 if dtype == torch.bfloat16 else 0, atol=0)
 
@@ -121,7 +121,7 @@ def test_the_centre_of_the_noise_is_not_used() -> None:
     for centre in (0.0, torch.nan):
         noise[..., 1, 1] = centre
         results.append(torch.full((3, 2, 1, 5, 6), torch.nan))
-        occlude_sampled(*arguments, noise, results[-1])
+        twins.occlude_sampled(*arguments, noise, results[-1])
     assert torch.equal(*results)
     assert not torch.isnan(results[0]).any()
 
@@ -135,7 +135,7 @@ def test_any_layout_gives_the_same_bits_and_so_does_a_row_alone() -> None:
     assert not any(a.is_contiguous() for a in (*turned, pairs))
     shape = (len(clips), *video.shape[1:])
     for memory_format in FORMATS:
-        for operator, extra in ((occlude, []), (occlude_sampled, [noise])):
+        for operator, extra in ((twins.occlude, []), (twins.occlude_sampled, [noise])):
             outs = [torch.full(shape, torch.nan).clone(memory_format=memory_format) for _ in range(4)]
             operator(video, mean, boxes, members, clips, *extra, outs[0])
             operator(video, mean, boxes, members, clips, *extra, outs[1])
@@ -159,7 +159,7 @@ def test_nothing_outside_of_the_arguments_is_used(memory_format: torch.memory_fo
     noise = torch.randn(5, T, 3, 3, generator=torch.Generator().manual_seed(2))
     inside = torch.tensor([[0, 0, 3, 2], [2, 3, 6, 5], [0, 4, 6, 5]]).int()[None, :, None].expand(B, 3, T, 4)
     good = (inside, torch.tensor([[0], [1], [2]]).int(), clips[:3])
-    for operator, extra in ((occlude, []), (occlude_sampled, [noise])):
+    for operator, extra in ((twins.occlude, []), (twins.occlude_sampled, [noise])):
         out = torch.zeros(5, C, T, H, W).contiguous(memory_format=memory_format)
         expected = torch.zeros_like(out[:3])
         operator(video, fill, boxes, members, clips, *extra, out)
@@ -174,15 +174,15 @@ def test_nothing_to_write_is_no_launch(shape: Shape) -> None:
     n, C, T, H, W = shape
     video, out = torch.zeros(1, C, T, H, W), torch.empty(shape)
     boxes, members, clips = torch.zeros(1, 3, T, 4).int(), torch.zeros(n, 1).int(), torch.zeros(n).int()
-    occlude(video, video, boxes, members, clips, out)
-    occlude_sampled(video, video, boxes, members, clips, torch.zeros(n, T, 3, 3), out)
+    twins.occlude(video, video, boxes, members, clips, out)
+    twins.occlude_sampled(video, video, boxes, members, clips, torch.zeros(n, T, 3, 3), out)
 
 
 def test_no_tubes_hide_nothing() -> None:
     video = torch.randn(1, 2, 1, 5, 7, generator=torch.Generator().manual_seed(1))
     none, clips = torch.zeros(2, 0).int(), torch.zeros(2).int()
     for members in (none, torch.full((2, 3), -1).int(), torch.zeros(2, 1).int()):
-        for operator, extra in ((occlude, []), (occlude_sampled, [torch.ones(2, 1, 3, 3)])):
+        for operator, extra in ((twins.occlude, []), (twins.occlude_sampled, [torch.ones(2, 1, 3, 3)])):
             out = torch.full((2, 2, 1, 5, 7), torch.nan)
             operator(video, video + 1, torch.zeros(1, 0, 1, 4).int(), members, clips, *extra, out)
             assert torch.equal(out, video.expand_as(out))

@@ -8,53 +8,11 @@ from torch import Tensor
 
 from aosa_fast.kernels import reference
 from aosa_fast.kernels.partners import select_partners
-from aosa_fast.kernels.partners_numba import COLUMNS, ROWS
 from aosa_fast.kernels.tracking import track_anchors
+from track_cases import PARTNERS, translation, walks
 
 
-def walks(B: int, N: int, T: int, seed: int = 0) -> Tensor:
-    """Random walks (B, N, T, 2) from random places, some at rest, some that die half way."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = torch.randn(B, N, T, 2, generator=generator) * torch.rand(B, N, 1, 1, generator=generator)
-    steps[:, ::7] = 0
-    steps[:, 3::5, T // 2 + 1 :] = 0
-    steps[:, :, 0] = torch.rand(B, N, 2, generator=generator) * 100
-    return steps.cumsum(2)
-
-
-def grid_walks(N: int, T: int, seed: int = 0) -> Tensor:
-    """Anchors on a grid in four motions: nearly everything is a tie."""
-    generator = torch.Generator().manual_seed(seed)
-    places = torch.stack([torch.arange(N) % 19 * 4.0, torch.arange(N) // 19 * 4.0], dim=-1)
-    motions = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.25, 0.5]])
-    steps = motions[torch.randint(4, (N,), generator=generator)]
-    return (places[:, None] + torch.arange(T)[:, None] * steps[:, None])[None]
-
-
-# Name: tracks, K, min_motion.
-CASES = [
-    pytest.param(walks(1, 49, 8), 3, 0.0, id="paper-like"),
-    pytest.param(walks(2, 20, 5), 3, 0.0, id="batch"),
-    pytest.param(walks(1, 300, 6), 5, 0.0, id="300-walks"),
-    pytest.param(walks(1, COLUMNS + 18, 4), 4, 0.0, id="more-than-one-block"),
-    pytest.param(walks(1, ROWS + 1, 16), 2, 0.0, id="one-row-over"),
-    pytest.param(walks(1, 30, 1), 3, 0.0, id="one-frame"),
-    pytest.param(walks(1, 30, 2), 3, 0.0, id="two-frames"),
-    pytest.param(walks(1, 1, 4), 0, 0.0, id="one-anchor"),
-    pytest.param(walks(1, 1, 4), 3, 0.0, id="one-anchor-padded"),
-    pytest.param(walks(2, 12, 4), 0, 0.0, id="no-partners"),
-    pytest.param(walks(2, 5, 4), 4, 0.0, id="all-others"),
-    pytest.param(walks(2, 5, 4), 9, 0.0, id="more-partners-than-anchors"),
-    pytest.param(walks(1, 60, 8), 3, 2.0, id="min-motion"),
-    pytest.param(walks(1, 60, 8), 3, 1e9, id="min-motion-larger-than-all"),
-    pytest.param(grid_walks(190, 4), 8, 0.0, id="ties"),
-    pytest.param(grid_walks(190, 4), 8, 1.5, id="ties-min-motion"),
-    pytest.param(grid_walks(COLUMNS + 7, 4), 3, 0.0, id="ties-over-two-blocks"),
-    pytest.param(walks(1, 1, 1).expand(1, 20, 6, 2), 3, 0.0, id="all-at-one-place"),
-]
-
-
-@pytest.mark.parametrize(("tracks", "K", "min_motion"), CASES)
+@pytest.mark.parametrize(("tracks", "K", "min_motion"), PARTNERS)
 def test_matches_the_reference(tracks: Tensor, K: int, min_motion: float) -> None:
     N = tracks.shape[1]
     members = select_partners(tracks, K, min_motion)
@@ -90,9 +48,7 @@ def test_a_static_clip_by_hand() -> None:
 
 @pytest.mark.parametrize("velocity", [(0.37, -0.21), (1 / 3, 0.0), (-0.07, 0.9)])
 def test_a_uniform_translation_chooses_by_nearness(velocity: tuple[float, float]) -> None:
-    static, _ = track_anchors(torch.zeros(1, 15, 112, 112, 2), 8)
-    moving = static.double() + torch.arange(16.0).double()[:, None] * torch.tensor(velocity).double()
-    moved = moving.float()
+    static, moved = translation(0.0, 0.0), translation(*velocity)
     # The displacements differ in their last bits, the cosines do not after rounding to float32.
     assert len(moved.diff(dim=2)[..., 0].unique()) > 1
     assert torch.equal(select_partners(moved, 3), select_partners(static, 3))

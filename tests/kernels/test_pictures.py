@@ -8,18 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from aosa_fast.kernels import reference
 from aosa_fast.kernels.pictures import grey_frames, normalize_frames
 from aosa_fast.models.preprocess import Preprocessing
-
-MEAN, STD = torch.tensor([0.4345, 0.4051, 0.3775]), torch.tensor([0.2768, 0.2713, 0.2737])
-SHAPES = [(1, 4, 12, 17, 3), (2, 1, 33, 35, 3), (1, 1, 1, 1, 3), (0, 2, 3, 4, 3)]
-
-
-def pictures(shape: tuple[int, ...]) -> Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+from picture_cases import MEAN, SHAPES, STD, pictures
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

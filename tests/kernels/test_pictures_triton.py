@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from test_pictures import MEAN, SHAPES, STD, pictures
+from picture_cases import MEAN, SHAPES, STD, pictures
 
 pytest.importorskip("triton")
 

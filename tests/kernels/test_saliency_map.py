@@ -104,11 +104,7 @@ MEMBERS = torch.zeros(1, 2, 1, dtype=torch.int32)
     [
         ((SCORES[0], BOXES, MEMBERS, 5, 6), ValueError, "scores must have shape (B, N); got (2,)"),
         ((SCORES, BOXES[:, :1], MEMBERS, 5, 6), ValueError, "boxes must have shape (B, N, T, 4) with B=1, N=2; got"),
-        (
-            (SCORES, BOXES, MEMBERS[:, :1], 5, 6),
-            ValueError,
-            "members must have shape (B, N, K1) with B=1, N=2; got (1, 1, 1)",
-        ),
+        ((SCORES, BOXES, MEMBERS[:, :1], 5, 6), ValueError, "members must have shape (B, N, K1) with B=1, N=2; got"),
         ((SCORES.double(), BOXES, MEMBERS, 5, 6), TypeError, "scores must be torch.float32; got torch.float64"),
         ((SCORES, BOXES.long(), MEMBERS, 5, 6), TypeError, "boxes must be torch.int32; got torch.int64"),
         ((SCORES, BOXES, MEMBERS.long(), 5, 6), TypeError, "members must be torch.int32; got torch.int64"),
