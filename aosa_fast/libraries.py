@@ -59,8 +59,8 @@ def check_opencv() -> ModuleType:
     return module
 
 
-def check_libraries(*names: str, extra: str) -> None:
-    """Imports the libraries of an extra, so that a missing one is said before hours of work.
+def check_libraries(*names: str, extra: str, what: str = "") -> None:
+    """Imports the libraries that something needs, the extra itself or `what`: a missing one is said before the work.
 
     Raises:
         InputError: one of these libraries cannot be imported.
@@ -72,13 +72,11 @@ def check_libraries(*names: str, extra: str) -> None:
             warnings.simplefilter("ignore")
             for name in names:
                 importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or name).partition(".")[0]
-        raise InputError(f"{extra} must have {missing}; it is missing: pip install aosa-fast[{extra}]") from None
     except ImportError as error:
-        raise InputError(
-            f"{extra} must have {name}; it cannot be imported ({error}): pip install aosa-fast[{extra}]"
-        ) from None
+        missing = (error.name or name).partition(".")[0]
+        gone = isinstance(error, ModuleNotFoundError)
+        found = f"must have {missing}; it is missing" if gone else f"must have {name}; it cannot be imported ({error})"
+        raise InputError(f"{what or extra} {found}: pip install aosa-fast[{extra}]") from None
     finally:
         logging.disable(logging.NOTSET)
 

@@ -12,6 +12,7 @@ from typing import Any
 from aosa_fast.boundary import open_file, reading
 from aosa_fast.data.parquet import open_parquet
 from aosa_fast.errors import InputError, brief
+from aosa_fast.libraries import check_libraries
 
 _MOST_ROWS = 10_000_000
 _LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field
@@ -74,10 +75,7 @@ def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
     Raises:
         InputError: pyarrow is missing, or the file cannot be read or lacks a required column.
     """
-    try:
-        import pyarrow  # noqa: F401 - only to see whether it is there
-    except ImportError:
-        raise InputError(f"{path}: a Parquet file must have pyarrow; it is missing: pip install pyarrow") from None
+    check_libraries("pyarrow", extra="evaluate", what=f"{path}: a Parquet file")
     with reading(path, "must be a Parquet file in one piece"):
         with open_parquet(path) as file:
             if file.metadata.num_rows > _MOST_ROWS:  # a small file can say so, and would fill the memory

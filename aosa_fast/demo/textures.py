@@ -7,8 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from aosa_fast.errors import InputError
-from aosa_fast.libraries import cv2
+from aosa_fast.libraries import check_libraries, cv2
 
 # CC0 or public domain, and inside the scikit-image wheel, so that nothing is downloaded. NOTICE lists the sources.
 IMAGES = ("brick", "coffee", "chelsea", "grass", "gravel", "rocket")
@@ -28,12 +27,9 @@ def texture_bank(split: str) -> tuple[np.ndarray, ...]:
     Raises:
         InputError: scikit-image is not installed.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise InputError(
-            "rendering demo clips needs scikit-image: install the extra, pip install 'aosa-fast[train]'"
-        ) from error
+    check_libraries("skimage", extra="train", what="rendered clips")
+    from skimage import data
+
     return tuple(_part(np.asarray(getattr(data, name)()), split) for name in IMAGES)
 
 

@@ -14,6 +14,7 @@ from aosa_fast.evaluation.bootstrap import Estimate, Floats, curve_intervals, in
 from aosa_fast.evaluation.metrics import METRICS, Column, Row
 from aosa_fast.evaluation.table import is_baseline, rows_by_method
 from aosa_fast.files import atomic_path
+from aosa_fast.libraries import check_libraries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +54,10 @@ def plot_curves(rows: Sequence[Row], methods: Sequence[str], path: str | os.Path
         InputError: matplotlib is missing, no curves, curves of different lengths in one panel or not finite, or the
             file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("curves must have matplotlib; it is missing: pip install matplotlib") from None
+    check_libraries("matplotlib.figure", extra="evaluate", what="curves")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if not os.fspath(path).lower().endswith(".png"):
         raise InputError(f"{os.fspath(path)}: must end in .png")
     found = [(panel, lines) for panel in _PANELS if (lines := mean_lines(rows, methods, panel))]

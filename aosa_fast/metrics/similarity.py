@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries
 
 Map = Tensor | NDArray[Any]
 
@@ -62,10 +63,9 @@ def ssim(first: Map, second: Map) -> Tensor:
     Raises:
         InputError: no scikit-image, frames under 3 pixels, or as `spearman`.
     """
-    try:
-        from skimage import metrics
-    except ImportError:
-        raise InputError("ssim must have scikit-image; it is missing: pip install scikit-image") from None
+    check_libraries("skimage", extra="evaluate", what="ssim")
+    from skimage import metrics
+
     structural_similarity: Any = metrics.structural_similarity
     values = []
     for a, b in _pairs(first, second):

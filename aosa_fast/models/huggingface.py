@@ -79,7 +79,7 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
         InputError: transformers or the files are missing, another kind of model, weights that are not all there.
     """
     if not is_installed("transformers"):
-        raise InputError(f"model={spec} must have transformers; it is missing: pip install transformers")
+        raise InputError(f"model={spec} must have transformers; it is missing: pip install aosa-fast[models]")
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:

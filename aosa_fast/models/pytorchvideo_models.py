@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries
 from aosa_fast.models.checkpoints import count_classes, downloaded, network_with, parts_of
 from aosa_fast.models.classifier import Classifier, read_class_names
 from aosa_fast.models.preprocess import Preprocessing
@@ -94,11 +94,8 @@ def load_pytorchvideo(spec: str, rest: str) -> Classifier:
 
 
 def _builder(spec: str, name: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # A library of pytorchvideo's calls torch.jit.script as it is imported.
-            warnings.filterwarnings("ignore", message=".*torch.jit")
-            from pytorchvideo.models import hub
-    except ImportError:
-        raise InputError(f"model={spec} must have pytorchvideo; it is missing: pip install pytorchvideo") from None
+    # Without the warnings of its import: a library of its own calls torch.jit.script.
+    check_libraries("pytorchvideo.models", "pytorchvideo.models.hub", extra="models", what=f"model={spec}")
+    from pytorchvideo.models import hub
+
     return getattr(hub, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries
 from aosa_fast.models.checkpoints import count_classes, downloaded, network_with, parts_of
 from aosa_fast.models.classifier import Classifier, read_class_names
 from aosa_fast.models.preprocess import Preprocessing
@@ -28,10 +29,9 @@ def load_torchvision(spec: str, rest: str) -> Classifier:
     Raises:
         InputError: no torchvision, no such model, weights that are not on this machine or do not fit.
     """
-    try:
-        from torchvision.models import get_model, get_model_weights, list_models, video
-    except ImportError:
-        raise InputError(f"model={spec} must have torchvision; it is missing: pip install torchvision") from None
+    check_libraries("torchvision.models", extra="models", what=f"model={spec}")
+    from torchvision.models import get_model, get_model_weights, list_models, video
+
     name, weights, names = parts_of(rest)
     if name not in list_models(module=video):
         raise InputError(f"model must be one of torchvision's {', '.join(list_models(module=video))}; got {name}")

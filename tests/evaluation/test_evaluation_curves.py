@@ -140,6 +140,8 @@ def test_bad_arguments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"it is a folder"):
         plot_curves(made(), METHODS, tmp_path / "folder.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"curves must have matplotlib; it is missing: pip install matplotlib"):
+    with pytest.raises(
+        InputError, match=r"curves must have matplotlib; it is missing: pip install aosa-fast\[evaluate\]$"
+    ):
         plot_curves(made(), METHODS, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]

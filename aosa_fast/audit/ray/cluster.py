@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aosa_fast.errors import InputError
+from aosa_fast.libraries import check_libraries
 
 NAMESPACE = "aosa-fast"
 _STORE = 300_000_000  # bytes; what passes through it is some 20 kB a clip
@@ -35,13 +36,9 @@ class Share:
 
 def import_ray() -> Any:
     """Ray. Raises an InputError if it is missing, or a library that it needs."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import ray
-    except ImportError as error:
-        missing = (error.name or "ray").partition(".")[0]
-        raise InputError(f"engine=ray must have {missing}; it is missing: pip install aosa-fast[ray]") from None
+    check_libraries("ray", extra="ray", what="engine=ray")
+    import ray
+
     return ray
 
 

@@ -30,6 +30,7 @@ from aosa_fast.audit.store.run_folder import shard_name
 from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, make_folder, sync_folder, write_file
+from aosa_fast.libraries import check_libraries
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -228,9 +229,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _zarr() -> Any:
-    try:
-        import zarr
-        import zarr.codecs
-    except ImportError:
-        raise InputError("dense must have zarr; it is missing: pip install 'zarr>=3.1'") from None
+    check_libraries("zarr", extra="dense")
+    import zarr.codecs
+
     return zarr
