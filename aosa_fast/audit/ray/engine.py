@@ -20,7 +20,7 @@ from aosa_fast.audit.ray.cluster import Cluster
 from aosa_fast.audit.tasks import QUARANTINED, row_id
 from aosa_fast.audit.workers.child import START_SECONDS
 from aosa_fast.audit.workers.pool import FACTORIES
-from aosa_fast.audit.workers.worker import describe
+from aosa_fast.audit.workers.worker import error_line
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class RayEngine:
                 )
             ready: Ready = _get(ray, actor.handle.start.remote())
         except ray.exceptions.RayError as error:
-            raise InputError(f"the Ray cluster must be able to load the model; {describe(error)}") from None
+            raise InputError(f"the Ray cluster must be able to load the model; {error_line(error)}") from None
         return ready
 
     def _call(self, actor: _Actor, batches: Sequence[Batch], attempts: Attempts) -> None:
@@ -186,7 +186,7 @@ class RayEngine:
                 return
             reason = "answers are missing"
         except ray.exceptions.RayError as error:
-            reason = describe(error)
+            reason = error_line(error)
         else:
             self._busy[answers] = actor  # behind the others
             batch = actor.batches.pop(rows[0]["id"])

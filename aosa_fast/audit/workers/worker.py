@@ -61,7 +61,7 @@ def main(role: str) -> None:
         worker = getattr(importlib.import_module(module), name)(*arguments)
         ready = pickle.dumps(worker.ready if role == "explain" else None, pickle.HIGHEST_PROTOCOL)
     except BaseException as error:  # noqa: BLE001 - all that keeps it from working is told to the driver
-        text = describe(error)
+        text = error_line(error)
         if not isinstance(error, InputError):
             text = f"the process that is to {role} clips cannot begin; {text}"
         write_message(answers_to, Kind.REFUSED, [_encode(text)])
@@ -77,7 +77,7 @@ def main(role: str) -> None:
         del answer
 
 
-def describe(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error in one line: the message of one that the data can cause, with its kind and place for any other."""
     text = " ".join(str(error).split())
     if isinstance(error, (InputError, OSError)) and text:
@@ -106,8 +106,8 @@ def _do(work: Callable[[Any, memoryview], Answer], worker: Any, task: Task, limi
         return work(worker, body)
     except BaseException as error:  # noqa: BLE001 - one clip's failure, an exit that a library asks for among them
         if is_broken_device(error):
-            _give_up(describe(error))
-        return Kind.FAILED, [_encode(describe(error))]
+            _give_up(error_line(error))
+        return Kind.FAILED, [_encode(error_line(error))]
     finally:
         faulthandler.cancel_dump_traceback_later()
 
