@@ -125,7 +125,7 @@ class TestUndisturbed:
         assert [*first, *second] == ["a", "b", "c"]
         assert len({row["explained_by"] for row in (first | second).values()}) == 1
 
-    def test_the_first_device_says_hello_and_threads_are_set_before_libraries_look(
+    def test_the_first_device_says_it_is_ready_and_threads_are_set_before_libraries_look(
         self, make_pool: MakePool, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
@@ -235,7 +235,7 @@ class TestDeaths:
         assert all(row["status"] == "ok" for id, row in rows.items() if id.startswith(("good", "fine")))
         assert suspects == {id for id, row in rows.items() if row["status"] == "quarantined"}
 
-    def test_the_last_words_are_the_last_of_many(self, after_deaths: Any) -> None:
+    def test_the_end_of_standard_error_is_the_last_of_many_lines(self, after_deaths: Any) -> None:
         assert after_deaths[0]["read-shout"]["error"].endswith(" | the last words")
 
     def test_what_was_said_of_another_clip_is_no_reason(self, make_pool: MakePool, attempts: Attempts) -> None:
@@ -282,7 +282,7 @@ class TestDeaths:
         rows = by_id(make_pool(max_restarts=1, batch=1).run(samples(*ids), attempts))
         assert [rows[id]["status"] for id in ids] == ["ok", *["quarantined"] * 3, "ok"]
 
-    def test_deaths_with_work_in_between_put_nobody_on_trial(self, make_pool: MakePool, attempts: Attempts) -> None:
+    def test_deaths_with_work_in_between_begin_no_probe(self, make_pool: MakePool, attempts: Attempts) -> None:
         ids = [id for i in range(5) for id in (f"{i}/explain-exit", f"{i}", f"{i}b")]
         rows = by_id(make_pool(max_restarts=4, batch=1).run(samples(*ids), attempts))
         assert Counter(row["status"] for row in rows.values()) == {"ok": 10, "quarantined": 5}
@@ -553,12 +553,12 @@ class TestChannel:
     def test_messages_come_through_a_pipe_that_takes_a_little_at_a_time(self, pipe: tuple[int, int]) -> None:
         inbox, outbox = Inbox(pipe[0]), Outbox(pipe[1])
         parts = [np.random.default_rng(i).bytes(length) for i, length in enumerate((1_000_003, 0, 1, 70_000))]
-        outbox.add(Kind.BATCH, pack(parts))
-        outbox.add(Kind.BEGIN, [])
-        outbox.add(Kind.FAILED, [b"text"])
+        outbox.send(Kind.BATCH, pack(parts))
+        outbox.send(Kind.BEGIN)
+        outbox.send(Kind.FAILED, [b"text"])
         got = []
         for _ in range(1000):
-            outbox.send()
+            outbox.flush()
             got += inbox.receive()
         assert not outbox
         assert [kind for kind, _ in got] == [Kind.BATCH, Kind.BEGIN, Kind.FAILED]
@@ -568,9 +568,8 @@ class TestChannel:
 
     def test_of_a_sender_that_ends_half_way_what_was_whole_counts(self, pipe: tuple[int, int]) -> None:
         inbox, outbox = Inbox(pipe[0]), Outbox(pipe[1])
-        outbox.add(Kind.BEGIN, [])
-        outbox.add(Kind.FAILED, [b"all of it"])
-        outbox.send()
+        outbox.send(Kind.BEGIN)
+        outbox.send(Kind.FAILED, [b"all of it"])
         whole = os.read(pipe[0], 100)
         got = []
         for byte in whole[:-1]:
@@ -583,11 +582,10 @@ class TestChannel:
 
     def test_to_a_receiver_that_is_gone_everything_can_be_sent(self, pipe: tuple[int, int]) -> None:
         outbox = Outbox(pipe[1])
-        outbox.add(Kind.SAMPLE, [bytes(1_000_000)])
-        outbox.send()
+        outbox.send(Kind.SAMPLE, [bytes(1_000_000)])
         assert outbox
         os.close(pipe[0])
-        outbox.send()
+        outbox.flush()
         assert not outbox
 
     @pytest.mark.parametrize("header", [b"\x63" + bytes(8), b"\x01" + b"\xff" * 8])
@@ -600,7 +598,7 @@ class TestChannel:
 PLACE = "container.py:12 decode < <frozen runpy>:88 _run_code"
 
 
-def test_last_words_name_a_crash_and_its_place_or_are_the_last_lines() -> None:
+def test_the_end_of_standard_error_names_a_crash_and_its_place_or_is_the_last_lines() -> None:
     crash = textwrap.dedent(
         """\
         a warning

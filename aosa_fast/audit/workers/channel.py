@@ -1,7 +1,7 @@
 """Messages between the driver and a process that it started: a kind, a length, and so many bytes, over a pipe.
 
-The driver's ends never block (`Inbox`, `Outbox`), so that a process that stopped half-way through a message holds up
-nobody else; the process itself may wait for the driver (`read_message`, `write_message`).
+The driver's pipes do not block, so that a process that stopped half-way through a message holds up nobody else. The
+process' own pipes do, as it may wait for the driver.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import IntEnum
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ _ALIGN = 16  # bytes; what memory begins at anyway, and arrays of any type may b
 _PIECES = 64  # buffers per write; systems take 1024 or more
 _LARGEST = 1 << 34  # bytes; a message that claims more is none: something else came down the pipe
 _PIPE = 1 << 20  # bytes; what Linux grants without privileges
-
 
 Bytes = bytes | memoryview
 
@@ -94,10 +94,10 @@ def widen(pipe: int) -> None:
 
 
 class Outbox:
-    """Messages on their way to a process, written as far as the pipe takes them."""
+    """Messages on their way through a pipe, written as far as it takes them."""
 
     def __init__(self, pipe: int) -> None:
-        """Takes the writing end of a pipe, which must not block."""
+        """Takes the writing end of a pipe."""
         self._pipe = pipe
         self._pieces: deque[memoryview] = deque()
 
@@ -105,34 +105,39 @@ class Outbox:
         """Whether something is left to be written."""
         return bool(self._pieces)
 
-    def add(self, kind: Kind, parts: Sequence[Bytes]) -> None:
-        """Adds a message, whose body is the parts one after the other; they must not change until they are sent."""
-        self._pieces.extend(memoryview(piece) for piece in (_header(kind, parts), *parts) if piece)
+    def send(self, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
+        """Sends a message, whose body is the parts one after the other; they must not change until they are sent."""
+        header = _HEADER.pack(kind, sum(map(len, parts)))
+        self._pieces.extend(memoryview(piece) for piece in (header, *parts) if piece)
+        self.flush()
 
-    def send(self) -> None:
-        """Writes what the pipe takes now; a process that is gone takes, and loses, everything."""
+    def flush(self) -> None:
+        """Writes what the pipe takes now; one whose other end is gone takes, and loses, everything."""
         while self._pieces:
-            pieces = [self._pieces[i] for i in range(min(_PIECES, len(self._pieces)))]
             try:
-                done = os.writev(self._pipe, pieces)
+                done = os.writev(self._pipe, list(islice(self._pieces, _PIECES)))
             except BlockingIOError:
                 return
             except BrokenPipeError:
                 self._pieces.clear()
                 return
-            _advance(self._pieces, done)
+            while done:
+                piece = self._pieces.popleft()
+                if done < len(piece):
+                    self._pieces.appendleft(piece[done:])
+                done = max(done - len(piece), 0)
 
 
 class Inbox:
-    """Messages from a process, of which any part may have come.
+    """Messages that come through a pipe, of which any part may have come.
 
     Attributes:
-        ended: whether the process has closed its end; what came before is complete.
+        ended: whether the other end is closed; what came before is complete.
         moved: bytes that have come, in all.
     """
 
     def __init__(self, pipe: int) -> None:
-        """Takes the reading end of a pipe, which must not block."""
+        """Takes the reading end of a pipe."""
         self.ended = False
         self.moved = 0
         self._pipe = pipe
@@ -142,7 +147,7 @@ class Inbox:
         self._filled = 0
 
     def receive(self) -> Iterator[tuple[Kind, memoryview]]:
-        """The messages that are whole by now.
+        """The messages that are whole by now; of a pipe that blocks, all until the other end is closed.
 
         Raises:
             BrokenChannelError: what came is no message.
@@ -163,30 +168,10 @@ class Inbox:
                 self._kind, length = _parse(self._header)
                 self._target = allocate(length)
             else:
-                kind, body = self._kind, self._target
+                message = self._kind, self._target
                 self._kind, self._target = None, self._header
-                yield kind, body
-
-
-def write_message(pipe: int, kind: Kind, parts: Sequence[Bytes] = ()) -> None:
-    """Writes a message, and waits until the pipe has taken all of it."""
-    pieces = deque(memoryview(piece) for piece in (_header(kind, parts), *parts) if piece)
-    while pieces:
-        _advance(pieces, os.writev(pipe, list(pieces)[:_PIECES]))
-
-
-def read_message(pipe: int) -> tuple[Kind, memoryview] | None:
-    """Waits for a message; None once the other end is closed."""
-    header = _read(pipe, _HEADER.size)
-    if header is None:
-        return None
-    kind, length = _parse(header)
-    body = _read(pipe, length)
-    return None if body is None else (kind, body)
-
-
-def _header(kind: Kind, parts: Sequence[Bytes]) -> bytes:
-    return _HEADER.pack(kind, sum(map(len, parts)))
+                yield message
+                del message  # as large as all the clips of a task
 
 
 def _parse(header: memoryview) -> tuple[Kind, int]:
@@ -194,22 +179,3 @@ def _parse(header: memoryview) -> tuple[Kind, int]:
     if kind not in Kind.__members__.values() or length > _LARGEST:
         raise BrokenChannelError(f"bytes {header.hex()} where a message should begin")
     return Kind(kind), length
-
-
-def _advance(pieces: deque[memoryview], done: int) -> None:
-    while done:
-        if done < len(pieces[0]):
-            pieces[0] = pieces[0][done:]
-            return
-        done -= len(pieces.popleft())
-
-
-def _read(pipe: int, length: int) -> memoryview | None:
-    target = allocate(length)
-    done = 0
-    while done < length:
-        count = os.readv(pipe, [target[done:]])
-        if not count:
-            return None
-        done += count
-    return target

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 START_SECONDS = 900.0  # to import, and to load a model, maybe from a busy file server
 _GRACE = 0.5  # seconds of grace, in which a process that took too long may say where it was
 _REAP = 2.0  # seconds to wait for the end of a process that was killed; a read from a dead server can outlast it
-_KEPT = 1 << 20  # bytes of a process' standard error that are kept
+_KEPT, _READ = 1 << 20, 1 << 16  # bytes of a process' standard error that are kept, and of these, read in the end
 _LINES, _FRAMES, _LENGTH = 5, 5, 500  # lines of it, or of where it was, and characters, in a reason
 _FRAME = re.compile(r'File ".*?([^/"]*)", line (\d+) in (.*)')
 _FATAL, _TOO_LONG = "Fatal Python error: ", "Timeout ("  # how faulthandler begins
@@ -36,16 +35,11 @@ class Child:
     """A process that reads or explains.
 
     Attributes:
-        role: "read" or "explain".
         ready: whether it has said that its tasks may come.
-        begun: whether it is at the first of its tasks.
-        probing: whether it must first do a task that another process has done.
         tasks: the clips of each task that it has, in the order in which it does them; no clip in that of a probe.
-        device: what an explainer was started for.
         pid: of the process, and of the group of what it starts.
         reads, writes: this process' ends of its pipes.
         inbox, outbox: what goes through them.
-        limit: seconds that a task may take per clip.
     """
 
     def __init__(
@@ -72,19 +66,18 @@ class Child:
         Raises:
             InputError: the system refuses another process.
         """
-        self.role, self.limit, self.device, self.probing = role, limit, device, probing
-        self.ready = self.begun = False
+        self.role, self.device, self.probing, self._limit = role, device, probing, limit
+        self.ready = self._begun = False
         self.tasks: deque[list[PooledClip]] = deque()
         self._failure: str | None = None  # why it was killed from here
         self._kill_at: float | None = None
         self._moved, self._since = 0, clock
-        command = [sys.executable, "-P", "-m", "aosa_fast.audit.workers.worker", role]
         try:
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
             # Appending, so that either side can cut it back to nothing without a hole.
             fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND | fcntl.fcntl(self._stderr, fcntl.F_GETFL))
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", "aosa_fast.audit.workers.worker", role],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -102,15 +95,14 @@ class Child:
             os.set_blocking(pipe, False)
             widen(pipe)
         self.inbox, self.outbox = Inbox(self.reads), Outbox(self.writes)
-        self.outbox.add(Kind.SETUP, [setup])
+        self.outbox.send(Kind.SETUP, [setup])
 
     def assign(self, kind: Kind, parts: Sequence[Bytes], clips: list[PooledClip], clock: float) -> None:
         """Hands it a task, which is sent as far as it takes it."""
         if not self.tasks:
             self._since = clock
         self.tasks.append(clips)
-        self.outbox.add(kind, parts)
-        self.outbox.send()
+        self.outbox.send(kind, parts)
 
     def mark_ready(self) -> None:
         """Its tasks may come."""
@@ -118,22 +110,20 @@ class Child:
 
     def begin(self) -> None:
         """It begins the first of its tasks."""
-        self.begun = True
+        self._begun = True
 
     def finish(self) -> list[PooledClip]:
         """It has done, or failed at, the first of its tasks, whose clips are returned."""
-        self.begun = self.probing = False
+        self._begun = self.probing = False
         return self.tasks.popleft()
 
     def unfinished(self) -> tuple[list[PooledClip], list[list[PooledClip]]]:
         """The clips of the task at which it was when it ended, and those of the tasks that it had not begun."""
         tasks = list(self.tasks)
-        return (tasks[0], tasks[1:]) if self.begun else ([], tasks)
+        return (tasks[0], tasks[1:]) if self._begun else ([], tasks)
 
     def check_timeout(self, clock: float) -> None:
-        """Ends it if it has not been heard of for longer than its task may take.
-
-        It gets a moment to write down where it was.
+        """Ends it if it has not been heard of for longer than its task may take; first, it may write where it was.
 
         Args:
             clock: seconds; passes only while the driver listens.
@@ -176,7 +166,9 @@ class Child:
             self.mark_failed("stopped answering")
         self.kill()
         self._ends_within(_REAP)
-        said, itself = self._stderr_tail()
+        stderr = self._stderr.fileno()
+        start = max(os.fstat(stderr).st_size - _READ, 0)
+        said, itself = summarize_stderr(os.pread(stderr, _READ, start).decode("utf-8", "replace"))
         reason = self._failure or (_time_limit(self._allowed) if itself else _cause(self._process.returncode))
         for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             assert pipe is not None
@@ -184,12 +176,9 @@ class Child:
         return reason + (f": {said}" if said else "")
 
     def _ends_within(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        while self._process.poll() is None:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.002)
-        return True
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.has_ended()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -197,13 +186,7 @@ class Child:
 
     @property
     def _allowed(self) -> float:
-        return self.limit * max(len(self.tasks[0]), 1) if self.ready and self.tasks else START_SECONDS
-
-    def _stderr_tail(self) -> tuple[str, bool]:
-        """What it said last, and whether it ended itself for having taken too long."""
-        size = os.fstat(self._stderr.fileno()).st_size
-        start = max(size - 64 * 1024, 0)
-        return summarize_stderr(os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace"))
+        return self._limit * max(len(self.tasks[0]), 1) if self.ready and self.tasks else START_SECONDS
 
 
 def summarize_stderr(text: str) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
     from aosa_fast.data import Sample
 
 
+@dataclass(eq=False, slots=True)
 class PooledClip:
     """A sample on its way to its row.
 
     Attributes:
-        sample: which it is.
         group: the clips among which it came.
         prepared: bytes of its Prepared, from when it was read to when its row is there.
         row: None until it is known.
         alone: whether it is explained by itself.
     """
 
-    __slots__ = ("alone", "group", "prepared", "row", "sample")
+    sample: Sample
+    group: Group
+    alone: bool
+    prepared: memoryview | None = None
+    row: Row | None = None
 
-    def __init__(self, sample: Sample, group: Group, alone: bool) -> None:
-        self.sample, self.group, self.alone = sample, group, alone
-        self.prepared: memoryview | None = None
-        self.row: Row | None = None
 
-
+@dataclass(eq=False, slots=True)
 class Group:
     """Samples that follow each other.
 
@@ -48,11 +49,8 @@ class Group:
         sent: whether those that are explained together were given out.
     """
 
-    __slots__ = ("clips", "sent")
-
-    def __init__(self, samples: Sequence[Sample], attempts: Suspects) -> None:
-        self.clips = [PooledClip(sample, self, attempts.deaths(sample.id) > 0) for sample in samples]
-        self.sent = False
+    clips: list[PooledClip] = field(default_factory=list)
+    sent: bool = False
 
 
 class Groups:
@@ -87,13 +85,10 @@ class Groups:
             self._exhausted = len(samples) < self._size
             if not samples:
                 return
-            group = Group(samples, self._attempts)
+            group = Group()
+            group.clips += [PooledClip(sample, group, self._attempts.deaths(sample.id) > 0) for sample in samples]
             self._open.add(group)
-            for clip in group.clips:
-                if self._attempts.deaths(clip.sample.id) >= QUARANTINE:
-                    clip.row = self._attempts.quarantine_row(clip.sample)
-                else:
-                    self.to_read.append(clip)
+            self.to_read += self._quarantine(group.clips)
             self._look_at(group)
 
     @property
@@ -124,10 +119,12 @@ class Groups:
 
     def failed(self, clips: Sequence[PooledClip], stage: str, error: str) -> None:
         """A task ended with an exception. Of several clips each is tried alone, as one of them may be at fault."""
-        if len(clips) > 1:
-            self._separate(clips)
+        if len(clips) == 1:
+            self._finish(clips[0], failed_row(clips[0].sample, stage, error))
             return
-        self._finish(clips[0], failed_row(clips[0].sample, stage, error))
+        for clip in clips:
+            clip.alone = True
+            self.to_explain.append([clip])
 
     def died(self, clips: Sequence[PooledClip], stage: str, reason: str) -> None:
         """A process died over a task: each of its clips is tried once more, alone, unless that was its second death.
@@ -136,17 +133,11 @@ class Groups:
             InputError: the record cannot be written.
         """
         self._attempts.record([clip.sample.id for clip in clips], stage, reason)
-        again = []
-        for clip in clips:
-            if self._attempts.deaths(clip.sample.id) >= QUARANTINE:
-                clip.row, clip.prepared = self._attempts.quarantine_row(clip.sample), None
+        for clip in self._quarantine(clips):
+            clip.alone = True
+            if stage == "explain":
+                self.to_explain.append([clip])
             else:
-                again.append(clip)
-        if stage == "explain":
-            self._separate(again)
-        else:
-            for clip in again:
-                clip.alone = True
                 self.to_read.append(clip)  # behind the others: something else may work in between
         for clip in clips:
             self._look_at(clip.group)
@@ -158,10 +149,12 @@ class Groups:
         else:
             self.to_read.extendleft(clips)
 
-    def _separate(self, clips: Sequence[PooledClip]) -> None:
-        for clip in clips:
-            clip.alone = True
-            self.to_explain.append([clip])
+    def _quarantine(self, clips: Sequence[PooledClip]) -> list[PooledClip]:
+        """Gives their rows to the clips that are not tried again; returns the others."""
+        left = [clip for clip in clips if self._attempts.deaths(clip.sample.id) < QUARANTINE]
+        for clip in set(clips).difference(left):
+            clip.row, clip.prepared = self._attempts.quarantine_row(clip.sample), None
+        return left
 
     def _finish(self, clip: PooledClip, row: Row) -> None:
         deaths = self._attempts.deaths(clip.sample.id)

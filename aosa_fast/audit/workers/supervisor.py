@@ -49,7 +49,7 @@ class Supervisor:
             if child not in self.children:
                 continue  # it ended at an event before this one
             if pipe == child.writes:
-                child.outbox.send()
+                child.outbox.flush()
             else:
                 self._hear(child)
         now = time.monotonic()

@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from aosa_fast.audit.workers.channel import Bytes, Kind, dump_arrays, load_arrays, read_message, unpack, write_message
+from aosa_fast.audit.workers.channel import Bytes, Inbox, Kind, Outbox, dump_arrays, load_arrays, unpack
 from aosa_fast.errors import InputError
 
 BROKEN_DEVICE = 70  # exit code: no later computation on the device can succeed in this process
@@ -37,7 +37,7 @@ def main(role: str) -> None:
     Args:
         role: "read" or "explain".
     """
-    tasks_from, answers_to = os.dup(0), os.dup(1)
+    inbox, outbox = Inbox(os.dup(0)), Outbox(os.dup(1))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)  # a program that a decoder starts would eat the tasks
     os.dup2(2, 1)
@@ -53,7 +53,7 @@ def main(role: str) -> None:
             signal.signal(getattr(signal, name), _ignore_signal)
             signal.siginterrupt(getattr(signal, name), False)
     tasks: SimpleQueue[Task] = SimpleQueue()
-    threading.Thread(target=_take, args=(tasks_from, tasks), daemon=True).start()
+    threading.Thread(target=_take, args=(inbox, tasks), daemon=True).start()
     _, setup = tasks.get()
     try:
         factory, arguments, limit = pickle.loads(setup)
@@ -64,16 +64,16 @@ def main(role: str) -> None:
         text = error_line(error)
         if not isinstance(error, InputError):
             text = f"the process that is to {role} clips cannot begin; {text}"
-        write_message(answers_to, Kind.REFUSED, [_encode(text)])
+        outbox.send(Kind.REFUSED, [_encode(text)])
         os._exit(1)
-    write_message(answers_to, Kind.READY, [ready])
+    outbox.send(Kind.READY, [ready])
     work = _explain if role == "explain" else _read
     while True:
         task = tasks.get()
-        write_message(answers_to, Kind.BEGIN)
+        outbox.send(Kind.BEGIN)
         answer = _do(work, worker, task, limit)
         del task  # as large as all of its clips
-        write_message(answers_to, *answer)
+        outbox.send(*answer)
         del answer
 
 
@@ -106,7 +106,9 @@ def _do(work: Callable[[Any, memoryview], Answer], worker: Any, task: Task, limi
         return work(worker, body)
     except BaseException as error:  # noqa: BLE001 - one clip's failure, an exit that a library asks for among them
         if is_broken_device(error):
-            _give_up(error_line(error))
+            sys.stderr.write(f"{error_line(error)}\n")
+            sys.stderr.flush()
+            os._exit(BROKEN_DEVICE)
         return Kind.FAILED, [_encode(error_line(error))]
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -124,11 +126,12 @@ def _explain(explainer: Any, body: memoryview) -> Answer:
     return Kind.ROWS, [pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)]
 
 
-def _take(pipe: int, tasks: SimpleQueue[Task]) -> None:
+def _take(inbox: Inbox, tasks: SimpleQueue[Task]) -> None:
     """Queues tasks as they come, so that the next one is here when the current one is done."""
     try:
-        while (task := read_message(pipe)) is not None:
+        for task in inbox.receive():
             tasks.put(task)
+            del task  # as large as all of its clips
     finally:
         if os.getpgrp() == os.getpid():  # with the programs that a decoder may have started
             os.killpg(0, signal.SIGKILL)
@@ -141,12 +144,6 @@ def _ignore_signal(number: int, frame: object) -> None:
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")  # names of files may be any bytes
-
-
-def _give_up(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-    os._exit(BROKEN_DEVICE)
 
 
 if __name__ == "__main__":
