@@ -13,6 +13,7 @@ FLOORS = [
     {"version", "errors", "lazy", "_C"},
     {"boundary", "registry"},
     {"files", "libraries"},
+    {"journal"},
     {"video", "kernels"},
     {"methods.registry", "methods.option", "models.registry", "data.registry", "evaluation.metrics", "audit.measures"},
     {"config", "targets"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.metrics import Row
-from aosa_fast.files import Record
+from aosa_fast.journal import JournalFile
 
 FILE = "journal.jsonl"
 
@@ -28,7 +28,7 @@ class Journal:
         self.blocks: dict[tuple[str, int], list[Row]] = {}
         self._configs: dict[str, str] = {}
         alone = f"another run writes to its {FILE}"
-        self._record = Record(folder, FILE, take=self._take, what="an evaluation", alone=alone)
+        self._record = JournalFile(folder, FILE, take=self._take, what="an evaluation", alone=alone)
         if self._record.empty:
             try:
                 self._record.add({"identity": identity})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aosa_fast.audit.store.run_folder import shard_name
 from aosa_fast.audit.tasks import QUARANTINED, Row, failed_row
-from aosa_fast.files import Record
+from aosa_fast.journal import JournalFile
 
 if TYPE_CHECKING:
     from aosa_fast.data import Sample
@@ -111,7 +111,7 @@ class Attempts(Suspects):
         """
         super().__init__(lambda line, sync: self._lines.add(line, sync=sync))
         name = f"{shard_name(shard)}.jsonl"
-        self._lines = Record(folder, FOLDER, name, take=lambda number, line: self.take(line), what="attempts")
+        self._lines = JournalFile(folder, FOLDER, name, take=lambda number, line: self.take(line), what="attempts")
         self.path = self._lines.path
 
     def close(self) -> None:
