@@ -29,27 +29,29 @@ def three():
 def network(spec, rest):
     return Classifier(make_net(int(rest)), KINETICS)
 
-KIND = DataKind("own", "own:NAME", "My clips.", "mine:clips", takes=("split",), root="NAME what they are called")
-FAMILY = ModelFamily("own", "own:CLASSES", "My networks.", "mine:network", runs_code=False)
+KIND = DataKind("own", "own:NAME", "My clips.", "others_data:clips", takes=("split",), root="NAME what they are called")
+FAMILY = ModelFamily("own", "own:CLASSES", "My networks.", "others_data:network", runs_code=False)
 """
 POINTS = """[aosa_fast.models]
-own = mine:FAMILY
-broken = mine:NOTHING
+own = others_data:FAMILY
+broken = others_data:NOTHING
 [aosa_fast.datasets]
-own = mine:KIND
+own = others_data:KIND
 broken = nowhere:KIND
 """
 
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "mine-1.0.dist-info").mkdir()
-    (tmp_path / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (tmp_path / "mine-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
+    (tmp_path / "others_data.py").write_text(MINE)
+    (tmp_path / "others_data-1.0.dist-info").mkdir()
+    (tmp_path / "others_data-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: others_data\nVersion: 1.0\n"
+    )
+    (tmp_path / "others_data-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    sys.modules.pop("mine", None)
+    sys.modules.pop("others_data", None)
 
 
 def test_a_package_brings_models_and_data(mine):
@@ -61,7 +63,7 @@ def test_a_package_brings_models_and_data(mine):
 
 
 def test_a_users_function_gives_the_data(mine):
-    found = open_dataset("python:mine:clips")
+    found = open_dataset("python:others_data:clips")
     assert isinstance(found, Dataset)
     assert found.name == "mine None"
 
@@ -71,8 +73,11 @@ def test_a_users_function_gives_the_data(mine):
     [
         ("own", "data must be own:NAME, NAME what they are called; got own"),
         ("broken:x", "data=broken must be an importable DataKind, nowhere:KIND; it raised ModuleNotFoundError: "),
-        ("python:mine:three", "data=python:mine:three must return a Dataset; got int"),
-        ("python:mine:none", "data=python:mine:none must be an importable function without arguments that works; "),
+        ("python:others_data:three", "data=python:others_data:three must return a Dataset; got int"),
+        (
+            "python:others_data:none",
+            "data=python:others_data:none must be an importable function without arguments that works; ",
+        ),
         ("python", "data must be python:PACKAGE.MODULE:FUNCTION, PACKAGE.MODULE:FUNCTION a function "),
         ("renderd", r"data must be rendered\[:SEED\].*, which does not exist \(did you mean rendered\?\)$"),
     ],
@@ -87,7 +92,7 @@ def test_what_is_wrong_with_data_is_said_in_one_line(mine, given, message):
     ("given", "message"),
     [
         ("own", "model must be one of demo, "),
-        ("broken:x", "model=broken must be an importable ModelFamily, mine:NOTHING; it raised AttributeError: "),
+        ("broken:x", "model=broken must be an importable ModelFamily, others_data:NOTHING; it raised AttributeError: "),
         ("torchvison:r3d_18", r"got torchvison:r3d_18 \(did you mean torchvision"),
     ],
 )

@@ -32,21 +32,23 @@ def steady(model, video, config, resolve):
     return logits, targets, [torch.full_like(video[:, 0], config.level) for _ in targets]
 
 LEVEL = Option("level", 2.0, "How high.", float, least=0)
-METHOD = Method("steady", "The same everywhere.", "mine:steady", "level", options=(LEVEL,))
+METHOD = Method("steady", "The same everywhere.", "others_methods:steady", "level", options=(LEVEL,))
 """
-POINTS = "[aosa_fast.methods]\nsteady = mine:METHOD\nbroken = mine:NOTHING\n"
+POINTS = "[aosa_fast.methods]\nsteady = others_methods:METHOD\nbroken = others_methods:NOTHING\n"
 
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package beside ours, with a method, a broken one, and functions."""
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "mine-1.0.dist-info").mkdir()
-    (tmp_path / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (tmp_path / "mine-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
+    (tmp_path / "others_methods.py").write_text(MINE)
+    (tmp_path / "others_methods-1.0.dist-info").mkdir()
+    (tmp_path / "others_methods-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: others_methods\nVersion: 1.0\n"
+    )
+    (tmp_path / "others_methods-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    sys.modules.pop("mine", None)
+    sys.modules.pop("others_methods", None)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +89,17 @@ def test_captums_windows_and_baselines_are_those_of_the_config():
             0,
             "method=python:nowhere:f must be an importable function; it raised ModuleNot",
         ),
-        ("python:mine:three", 0, r"method=python:mine:three: the map must be \(1, 4, 32, 40\) or .*; got int"),
-        ("python:mine:fails", 0, "must be a function that works on these clips; it raised RuntimeError: of two lines"),
-        ("broken", 0, "method=broken must be an importable Method, mine:NOTHING; it raised AttributeError: "),
+        (
+            "python:others_methods:three",
+            0,
+            r"method=python:others_methods:three: the map must be \(1, 4, 32, 40\) or .*; got int",
+        ),
+        (
+            "python:others_methods:fails",
+            0,
+            "must be a function that works on these clips; it raised RuntimeError: of two lines",
+        ),
+        ("broken", 0, "method=broken must be an importable Method, others_methods:NOTHING; it raised AttributeError: "),
     ],
 )
 def test_what_is_wrong_with_them_is_said_in_one_line(mine, method, target, message):
@@ -100,7 +110,7 @@ def test_what_is_wrong_with_them_is_said_in_one_line(mine, method, target, messa
 
 def test_a_users_function_is_a_method(mine):
     video = make_video(B=2)
-    found = explain(make_net(), video, torch.tensor([1, 3]), method="python:mine:shares", batch_size=1)
+    found = explain(make_net(), video, torch.tensor([1, 3]), method="python:others_methods:shares", batch_size=1)
     torch.testing.assert_close(found.saliency, video.abs().sum(1) * torch.tensor([1, 3]).reshape(-1, 1, 1, 1))
     assert found.scores.shape == (2, 0)
 
