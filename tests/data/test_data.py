@@ -9,9 +9,8 @@ import pytest
 from aosa_fast.data import Dataset, Sample, open_dataset
 from aosa_fast.data.window import read_window
 from aosa_fast.errors import InputError, VideoError
-from numbered_clips import B_FRAMES, number, write_clip, write_frames
+from numbered_clips import B_FRAMES, damage, number, write_clip, write_frames, write_intra
 from small_nets import make_preprocessing
-from test_video_damage import damage, write_intra
 
 
 def one(path: Path, **part: int | float) -> Dataset:

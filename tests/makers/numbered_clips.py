@@ -196,3 +196,22 @@ FORMATS = {
     "mjpeg avi": ("a.avi", "mjpeg", "yuvj420p", {}, (64, 48)),
     "mjpeg": ("a.mov", "mjpeg", "yuvj420p", {}, (64, 48)),
 }
+
+
+def write_intra(path: Path, count: int, options: dict[str, str]) -> Path:
+    """Frame i has brightness 8 * i and is a key frame."""
+    images = [np.full((48, 64, 3), 8 * i, np.uint8) for i in range(count)]
+    return encode(path, images, options={"qp": "0", "g": "1"}, muxer=options)
+
+
+def damage(path: Path, places: Sequence[int]) -> None:
+    """Overwrite the pictures in the packets at these places with ones, which no H.264 decoder takes."""
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for place in places:
+        pos, size = packets[place]
+        # A stream without a container keeps its packets apart by start codes only: those must stay.
+        picture = data.rindex(b"\0\0\1", pos, pos + size) + 4 if path.suffix == ".h264" else pos
+        data[picture : pos + size] = b"\xff" * (pos + size - picture)
+    path.write_bytes(data)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.targets import ResolvedTarget, Target, resolve_target
 
 
 def make_net(classes: int = 6, scale: float = 1.0) -> nn.Sequential:
@@ -41,3 +44,24 @@ def silence(*modules: nn.Module) -> None:
     for module in modules:
         for parameter in module.parameters():
             nn.init.zeros_(parameter)
+
+
+def resolver(*targets: Target) -> Callable[[Tensor], list[ResolvedTarget]]:
+    return lambda logits: [resolve_target(target, logits) for target in targets]
+
+
+def hooks(network: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in network.modules())
+
+
+def linear_along(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation between the centres of cells; the outermost cells are continued to the border."""
+    cells = values.shape[axis]
+    centre = (np.arange(size) + 0.5) * cells / size - 0.5
+    low = np.clip(np.floor(centre).astype(int), 0, cells - 1)
+    high = np.minimum(low + 1, cells - 1)
+    share = np.clip(centre - low, 0, 1)
+    weights = np.zeros((size, cells))
+    weights[np.arange(size), low] += 1 - share
+    weights[np.arange(size), high] += share
+    return np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)

@@ -18,7 +18,7 @@ from aosa_fast.methods.attention_rollout import attention_rollout
 from aosa_fast.models.anatomy import Anatomy
 from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.targets import ResolvedTarget
-from test_grad_cam import hooks, linear_along, resolver
+from small_nets import hooks, linear_along, resolver
 
 SHARP = 4.0  # weights so large that attention is far from uniform
 ROLLOUT = Config(method="attention-rollout")

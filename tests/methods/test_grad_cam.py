@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,14 @@ from aosa_fast.methods.grad_cam import grad_cam
 from aosa_fast.models import Classifier, Preprocessing
 from aosa_fast.models.anatomy import Anatomy, find_anatomy
 from aosa_fast.models.token_layout import TokenLayout
-from aosa_fast.targets import ResolvedTarget, Target, resolve_target
+from aosa_fast.targets import ResolvedTarget
+from small_nets import hooks, linear_along, resolver
 
 SHAPE = (2, 3, 6, 12, 20)  # the grid is 3 x 4 x 5
 
 
-def resolver(*targets: Target) -> Callable[[Tensor], list[ResolvedTarget]]:
-    return lambda logits: [resolve_target(target, logits) for target in targets]
-
-
 def config(**choices: Any) -> Config:
     return Config(method="grad-cam", **choices)
-
-
-def hooks(network: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in network.modules())
 
 
 class Timed(nn.Module):
@@ -52,19 +44,6 @@ class Timed(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         frames = self.features(video).mean((3, 4)) * torch.tensor(self.frame_weights)
         return self.head(frames.sum(2))
-
-
-def linear_along(values: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Linear interpolation between the centres of cells; the outermost cells are continued to the border."""
-    cells = values.shape[axis]
-    centre = (np.arange(size) + 0.5) * cells / size - 0.5
-    low = np.clip(np.floor(centre).astype(int), 0, cells - 1)
-    high = np.minimum(low + 1, cells - 1)
-    share = np.clip(centre - low, 0, 1)
-    weights = np.zeros((size, cells))
-    weights[np.arange(size), low] += 1 - share
-    weights[np.arange(size), high] += share
-    return np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
 
 
 @pytest.mark.parametrize("weights", ["frame", "global"])

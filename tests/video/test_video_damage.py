@@ -1,38 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from aosa_fast.errors import VideoError
 from aosa_fast.video import read_clip
-from numbered_clips import encode
-
-
-def write_intra(path: Path, count: int, options: dict[str, str]) -> Path:
-    """Frame i has brightness 8 * i and is a key frame."""
-    images = [np.full((48, 64, 3), 8 * i, np.uint8) for i in range(count)]
-    return encode(path, images, options={"qp": "0", "g": "1"}, muxer=options)
+from numbered_clips import damage, encode, write_intra
 
 
 def shown(frames: np.ndarray) -> list[int]:
     return [round(image.mean() / 8) for image in frames]
-
-
-def damage(path: Path, places: Sequence[int]) -> None:
-    """Overwrite the pictures in the packets at these places with ones, which no H.264 decoder takes."""
-    with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    data = bytearray(path.read_bytes())
-    for place in places:
-        pos, size = packets[place]
-        # A stream without a container keeps its packets apart by start codes only: those must stay.
-        picture = data.rindex(b"\0\0\1", pos, pos + size) + 4 if path.suffix == ".h264" else pos
-        data[picture : pos + size] = b"\xff" * (pos + size - picture)
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.h264"])
