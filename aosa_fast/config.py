@@ -222,6 +222,12 @@ class Config:
             text = "{noun} where tubes are hidden elsewhere"
         return text.format(noun=_NOUNS.get(self.score_name, self.score_name))
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Config:
+        """What `as_dict` gave, also by way of JSON, which has lists for tuples."""
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
+        return cls(**(plain | tuples))
+
     def as_dict(self) -> dict[str, Any]:
         """Every choice in plain types, with the fill, the score and the steps in use."""
         plain = {name: getattr(self, name) for name in COMMON} | self.options

@@ -149,7 +149,6 @@ class Explanation:
         for name in _OPTIONAL:
             parts[name] = torch.from_numpy(arrays[name]) if name in arrays else None
         choices = dict(metadata["config"])
-        choices |= {name: tuple(value) for name, value in choices.items() if isinstance(value, list)}
         if "fill" in arrays:
             choices["fill"] = torch.from_numpy(arrays["fill"])
         if choices["flow"] not in FLOWS:  # the user's own flow is named in the metadata, and is not kept
@@ -164,7 +163,7 @@ class Explanation:
                 torch.tensor(first, device="cpu"), None if second is None else torch.tensor(second, device="cpu")
             ),
             frames=arrays["frames"],
-            config=Config(**choices),
+            config=Config.from_dict(choices),
             class_names=tuple(metadata["class_names"]) if metadata["class_names"] else None,
             metadata=metadata,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import sys
 import warnings
 from contextlib import suppress
 from functools import cache
@@ -65,6 +66,8 @@ def check_libraries(*names: str, extra: str, what: str = "") -> None:
     Raises:
         InputError: one of these libraries cannot be imported.
     """
+    if all(sys.modules.get(name) for name in names):  # nothing to silence, again and again in a loop over clips
+        return
     # What libraries say as they are imported, such as that there is no folder for a cache, helps nobody here.
     logging.disable(logging.WARNING)
     try:

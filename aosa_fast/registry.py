@@ -67,8 +67,7 @@ class Registry(Mapping[str, R]):
 
     def hint(self, name: object) -> str:
         """The names that come nearest to another one, for the end of a message; nothing where none is near."""
-        near = difflib.get_close_matches(str(name).lower(), list(self), n=3, cutoff=0.65)
-        return f" (did you mean {' or '.join(near)}?)" if near else ""
+        return nearest(name, self)
 
     def specs(self) -> list[str]:
         """How each record's name is written with what may follow it; an entry point's name, without a look at it."""
@@ -100,6 +99,12 @@ class Registry(Mapping[str, R]):
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """The entry points of a group that lie on a search path, by name."""
     return {point.name: point for point in entry_points(group=group)}
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """ " (did you mean A or B?)", of the names that come nearest to another one; nothing where none is near."""
+    near = difflib.get_close_matches(str(name).lower(), list(names), n=3, cutoff=0.65)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def or_list(texts: Sequence[str]) -> str:

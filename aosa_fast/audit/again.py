@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +48,7 @@ def explain_again(
         data, annotations, split = (
             None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")
         )
-        plain = identity["settings"]["config"]  # where JSON has lists for tuples
-        choices: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-        config = Config(**choices)
+        config = Config.from_dict(identity["settings"]["config"])
     row = next(iter(find_rows(folder, [clip_id], SCHEMA.names)), None)
     if row is None:
         raise InputError(f"ID must be that of a clip in {folder}; got {clip_id}")

@@ -12,16 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast.cli.names import file_names
-from aosa_fast.cli.options import (
-    DATA,
-    DEVICE_HELP,
-    DEVICES,
-    MODELS,
-    Resize,
-    check_specs,
-    command,
-    option,
-)
+from aosa_fast.cli.options import DATA, MODELS, Device, Model, Resize, Start, check_specs, command, option
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
 from aosa_fast.evaluation.metrics import METRICS
@@ -35,14 +26,12 @@ _METHODS = (
 _METRICS = " ".join(f"{metric.name}: {metric.help}" for metric in METRICS.values())
 _SEED = "Seeds the choice of clips and all else that is random; of the rendered clips themselves: rendered:SEED."
 
-Model = Annotated[str, option(MODELS, "what", metavar="SPEC")]
 Annotations = Annotated[
     str | None, option("Boxes (pyannot.pkl), labels or splits of the data, where they are not in it.", "data")
 ]
 Split = Annotated[str | None, option("Which split of the data to take, such as test01.", "data")]
 PerClass = Annotated[int | None, option("How many clips of each class to take.", "data", min=1)]
 Seed = Annotated[int, option(_SEED, "data", min=0)]
-Device = Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)]
 Stride = Annotated[
     int | None, option("Distance of the anchors, pixels. Default: 8 for 112 pixels, scaled.", "how", min=1)
 ]
@@ -110,7 +99,6 @@ class Evaluate:
         check_libraries("pyarrow", "matplotlib", *needed, extra="evaluate")
         check_opencv()
         check_specs(self.data, [self.model], extra="evaluate")
-
         import_object("aosa_fast.cli.run_evaluate:run_evaluate")(self, *consoles())
 
 
@@ -151,7 +139,6 @@ class Reproduce:
         """Checks what is needed, and does it."""
         check_opencv()
         check_specs(self.data, self.model or [], extra="evaluate")
-
         import_object("aosa_fast.cli.run_evaluate:run_reproduce")(self, *consoles())
 
 
@@ -164,9 +151,7 @@ class Compare:
     methods: Annotated[list[str] | None, _methods("grad-cam, osa, smoothgrad, aosa, aosa-approx, aosa-path")] = None
     target: Annotated[str, option("The class to explain: pred, an index, or a name.", "what", metavar="CLASS")] = "pred"
     device: Device = "auto"
-    start: Annotated[
-        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
-    ] = "center"
+    start: Start = "center"
     resize: Resize = None
     columns: Annotated[int, option("How many frames to show.", "out", min=1, max=16)] = 4
     stride: Stride = None
@@ -178,7 +163,6 @@ class Compare:
 
     def run(self) -> None:
         """Does it."""
-
         out = self.out or Path("out") / f"{file_names([self.clip.resolve().stem])[0]}.compare.png"
         import_object("aosa_fast.cli.run_evaluate:run_compare")(self, out, *consoles())
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aosa_fast.cli.names import file_names
-from aosa_fast.cli.options import DEVICE_HELP, DEVICES, MODELS, Resize, option
+from aosa_fast.cli.options import Device, Model, Resize, Start, option
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
 from aosa_fast.registry import import_object
@@ -41,8 +41,8 @@ class Explain:
             help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
         ),
     ]
-    model: Annotated[str, option(MODELS, "what", metavar="SPEC")] = "demo"
-    device: Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)] = "auto"
+    model: Model = "demo"
+    device: Device = "auto"
     target: Annotated[
         list[str],
         option("The class to explain: pred, an index, or a name. Repeat for several.", "what", metavar="CLASS"),
@@ -53,9 +53,7 @@ class Explain:
     ] = None
     frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None
     frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None
-    start: Annotated[
-        str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
-    ] = "center"
+    start: Start = "center"
     size: Annotated[
         int | None, option("Short side in pixels, and side of the square crop. Default: the model's.", "clip")
     ] = None

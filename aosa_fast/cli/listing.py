@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.errors import InputError
 from aosa_fast.methods.registry import PATTERNS
-from aosa_fast.registry import Record, Registry, import_object
+from aosa_fast.registry import Record, Registry, import_object, nearest
 
 REGISTRIES = {
     "methods": "aosa_fast.methods.registry:METHODS",
@@ -35,9 +34,7 @@ def show(
     """List the methods, models, data sets and metrics that there are, those of other packages among them."""
     for kind in what or REGISTRIES:
         if kind not in REGISTRIES:
-            near = get_close_matches(kind, REGISTRIES, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise InputError(f"list must name {', '.join(REGISTRIES)}; got {kind}{hint}")
+            raise InputError(f"list must name {', '.join(REGISTRIES)}; got {kind}{nearest(kind, REGISTRIES)}")
     for kind in what or REGISTRIES:
         _print(consoles()[0], kind, import_object(REGISTRIES[kind]))
 
@@ -52,6 +49,6 @@ def _print(console: Console, kind: str, registry: Registry[Record]) -> None:
             table.add_row(str(getattr(record, "spec", name)), record.help)
         except InputError as error:  # of another package: it stops nobody who uses another one
             table.add_row(name, f"error: {error}")
-    for pattern in PATTERNS if kind == "methods" else ():
+    for pattern in PATTERNS.values() if kind == "methods" else ():
         table.add_row(pattern.name, pattern.help)
     console.print(table, markup=False)

@@ -40,6 +40,11 @@ def option(help: str, panel: str, **settings: Any) -> Any:
     return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
 
 
+Model = Annotated[str, option(MODELS, "what", metavar="SPEC")]
+Device = Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)]
+Start = Annotated[
+    str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
+]
 Resize = Annotated[
     str | None,
     option(
@@ -154,10 +159,9 @@ def command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
     def run(**options: Any) -> None:
         own = {name: options.pop(name) for name in parameters}
         if has_config:
-            own["config"] = read_config({**options, **{name: own[name] for name in ("seed",) if name in own}})
+            own["config"] = read_config(options | ({"seed": own["seed"]} if "seed" in own else {}))
         request(**own).run()
 
     run.__doc__ = request.__doc__
-    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    run.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
-    return with_config_options(without=without)(run) if has_config else run
+    added = _with_parameters(list(parameters.values()))(run)
+    return with_config_options(without=without)(added) if has_config else added

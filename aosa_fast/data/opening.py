@@ -8,7 +8,7 @@ from pathlib import Path
 from aosa_fast.boundary import reading
 from aosa_fast.data.dataset import Dataset
 from aosa_fast.data.manifest import SUFFIXES
-from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, data_help
+from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, DataKind, data_help
 from aosa_fast.errors import InputError
 from aosa_fast.registry import foreign_code, import_object
 
@@ -42,15 +42,16 @@ def open_dataset(
 def _open(text: str, given: dict[str, str | Path | None]) -> Dataset:
     kind, _, rest = text.partition(":")
     path = Path(text)
-    if kind not in KINDS or kind == FOLDER or os.path.exists(text):
-        named = bool(text) and (path.is_dir() or path.suffix.lower() in SUFFIXES)
-        kind, rest = (FOLDER if path.is_dir() else MANIFEST) if named else "", text
-    record = KINDS[kind] if kind else None
+    if kind in KINDS and kind != FOLDER and not os.path.exists(text):
+        record: DataKind | None = KINDS[kind]
+    else:
+        is_folder, is_manifest = bool(text) and path.is_dir(), path.suffix.lower() in SUFFIXES
+        record, rest = KINDS[FOLDER] if is_folder else KINDS[MANIFEST] if is_manifest else None, text
     for name, value in given.items():
         if value is not None and (record is None or name not in record.takes):
             raise InputError(f"{name} must be left out for data={text}; got {value}")
     if record is None:
-        missing = "" if os.path.exists(text) else f", which does not exist{KINDS.hint(text.partition(':')[0])}"
+        missing = "" if os.path.exists(text) else f", which does not exist{KINDS.hint(kind)}"
         raise InputError(f"data must be {data_help()}; got {text}{missing}")
     if record.root and not rest:
         raise InputError(f"data must be {record.spec}, {record.root}; got {text}")

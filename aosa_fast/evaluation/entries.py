@@ -13,7 +13,7 @@ from typing import Any
 from aosa_fast.config import COMMON, Config, own_options, read_choice
 from aosa_fast.errors import InputError
 from aosa_fast.methods.option import Option
-from aosa_fast.methods.registry import find_method
+from aosa_fast.methods.registry import PATTERNS, find_method
 
 # The order of the paper's tables, then what it does not have.
 DEFAULT_METHODS = (
@@ -79,7 +79,8 @@ def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
 
 def _split(text: str) -> tuple[str, str]:
     """The method, in whose name there may be colons, with its number of clips; and the options."""
-    names = {"python": 3, "captum": 2}.get(text.partition(":")[0], 1)
+    pattern = PATTERNS.get(text.partition(":")[0])
+    names = 1 + (pattern.name.count(":") if pattern else 0)
     parts = text.split(":")
     return ":".join(parts[:names]), ":".join(parts[names:])
 

@@ -14,8 +14,6 @@ from aosa_fast.evaluation.bootstrap import Estimate, Floats, rate_interval
 from aosa_fast.evaluation.metrics import FACTS, METRICS, Column, Row
 from aosa_fast.methods.registry import METHODS
 
-"""Methods that know nothing of the model: last in every table, and never the best."""
-
 # A method that ran on fewer of the clips than this share is not compared: its clips may have been easier.
 _SHARE_TO_COMPARE = 0.9
 
@@ -128,7 +126,7 @@ def paired_markdown(
 
 
 def is_baseline(name: str) -> bool:
-    """Whether the method of an entry knows nothing of the model."""
+    """Whether the method of an entry knows nothing of the model: last in every table, and never the best."""
     method = METHODS.get(name.partition(":")[0])
     return method is not None and not method.knows_model
 

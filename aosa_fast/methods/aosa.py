@@ -12,7 +12,7 @@ from aosa_fast.inference.call import clean_logits
 from aosa_fast.kernels.field import field_scores
 from aosa_fast.methods.comparators import in_batches
 from aosa_fast.methods.fills import channel_fill, make_fill
-from aosa_fast.methods.input_gradients import input_gradients, path_gradients
+from aosa_fast.methods.input_gradients import clean_answer, input_gradients, path_gradients
 from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.selfcheck import exact_check
@@ -60,8 +60,7 @@ def path(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     config, video = job.config, job.video
     fill = make_fill(video, config, job.mean, job.std)
     with job.timings("model"):
-        logits = clean_logits(job.model, video, BatchSize(config.batch_size, video.device), config.dtype)
-        targets = job.resolve(logits)
+        logits, targets = clean_answer(job.model, video, config, job.resolve)
         grads = path_gradients(job.model, video, fill, config, targets, job.progress)
     return _first_order(job, tubes_soon, fill, "none", logits, targets, grads)
 

@@ -18,8 +18,8 @@ class Method:
         name: as in `Config.method`.
         help: one sentence for listings.
         run: "PACKAGE.MODULE:FUNCTION". Of methods without occluders, a function of (model, video, config, resolve) that
-            returns the logits, the targets and a map (B, T, H, W) float32 per target, see `methods.gradients.gradient`;
-            of the others, one of a `Job` and a future of the `Tubes` that returns a `Result` per target.
+            returns the logits, the targets and a map (B, T, H, W) float32 per target, see `methods.comparators`; of
+            the others, one of a `Job` and a future of the `Tubes` that returns a `Result` per target.
         unit: of the map's values, {noun} being that of the score; or a function of the config that gives it.
         occluders: "tubes" that follow the motion, the import string of what makes other ones of (video, config), or
             nothing: voxel by voxel.
@@ -66,11 +66,8 @@ def find_method(name: str) -> Method:
     Raises:
         InputError: there is none.
     """
-    for pattern in PATTERNS:
-        kind = pattern.name.partition(":")[0]
-        if isinstance(name, str) and name.startswith(f"{kind}:") and name != f"{kind}:":
-            return replace(pattern, name=name)
-    return METHODS.find(name)
+    kind, _, rest = str(name).partition(":")
+    return replace(PATTERNS[kind], name=name) if rest and kind in PATTERNS else METHODS.find(name)
 
 
 def list_methods() -> list[str]:
@@ -260,20 +257,20 @@ METHODS = Registry(
     "aosa_fast.methods",
 )
 
-# Methods of many names: those of captum, and users' functions.
-PATTERNS = (
-    Method(
+# Methods of many names, by what these begin with: those of captum, and users' functions.
+PATTERNS = {
+    "captum": Method(
         "captum:NAME",
         "A class of captum.attr that needs nothing but the model, such as captum:DeepLift.",
         f"{_HERE}.foreign:captum_map",
         _captum_unit,
         many_passes=True,
     ),
-    Method(
+    "python": Method(
         "python:PACKAGE.MODULE:FUNCTION",
         "A function of (model, clips, class indices) that returns a map (B, T, H, W).",
         f"{_HERE}.foreign:python_map",
         "as the function has it",
         many_passes=True,
     ),
-)
+}

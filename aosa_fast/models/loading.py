@@ -25,8 +25,9 @@ def find_family(spec: str) -> ModelFamily:
         InputError: none.
     """
     kind, _, rest = spec.partition(":")
-    if kind in FAMILIES and kind != PROGRAM and bool(rest) == (":" in FAMILIES[kind].spec):
-        return FAMILIES[kind]
+    family = FAMILIES.get(kind) if kind != PROGRAM else None
+    if family is not None and bool(rest) == (":" in family.spec):
+        return family
     if spec.lower().endswith(SUFFIXES):
         return FAMILIES[PROGRAM]
     raise InputError(f"model must be one of {model_help()}; got {spec}{FAMILIES.hint(kind)}")

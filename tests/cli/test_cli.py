@@ -241,3 +241,13 @@ def test_a_damaged_clip_is_explained_with_a_warning(shared_data: Path, tmp_path:
     assert "two lines.mp4" in done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["source"]["damaged_packets"] == 1
+
+
+def test_list_says_what_there_is_and_what_was_meant(aosa: Run):
+    done = aosa("list", "methods", "data")
+    assert done.returncode == 0, done.stderr
+    for name in ("methods", "aosa-approx", "captum:NAME", "data", "ucf101-24:ROOT"):
+        assert name in done.stdout
+    assert "torchvision" not in done.stdout
+    assert "deletion" in aosa("list").stdout
+    assert one_line_error(aosa("list", "metric")).endswith("got metric (did you mean metrics?)")

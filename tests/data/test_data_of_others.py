@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from foreign_packages import installed
 
 from aosa_fast import InputError, list_models
 from aosa_fast.data import Dataset, list_datasets, open_dataset
@@ -43,15 +43,8 @@ broken = nowhere:KIND
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (tmp_path / "others_data.py").write_text(MINE)
-    (tmp_path / "others_data-1.0.dist-info").mkdir()
-    (tmp_path / "others_data-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: others_data\nVersion: 1.0\n"
-    )
-    (tmp_path / "others_data-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("others_data", None)
+    with installed(tmp_path, monkeypatch, "others_data", MINE, POINTS):
+        yield
 
 
 def test_a_package_brings_models_and_data(mine):
@@ -69,34 +62,36 @@ def test_a_users_function_gives_the_data(mine):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("open_it", "given", "message"),
     [
-        ("own", "data must be own:NAME, NAME what they are called; got own"),
-        ("broken:x", "data=broken must be an importable DataKind, nowhere:KIND; it raised ModuleNotFoundError: "),
-        ("python:others_data:three", "data=python:others_data:three must return a Dataset; got int"),
+        (open_dataset, "own", "data must be own:NAME, NAME what they are called; got own"),
         (
+            open_dataset,
+            "broken:x",
+            "data=broken must be an importable DataKind, nowhere:KIND; it raised ModuleNotFoundError: ",
+        ),
+        (open_dataset, "python:others_data:three", "data=python:others_data:three must return a Dataset; got int"),
+        (
+            open_dataset,
             "python:others_data:none",
             "data=python:others_data:none must be an importable function without arguments that works; ",
         ),
-        ("python", "data must be python:PACKAGE.MODULE:FUNCTION, PACKAGE.MODULE:FUNCTION a function "),
-        ("renderd", r"data must be rendered\[:SEED\].*, which does not exist \(did you mean rendered\?\)$"),
+        (open_dataset, "python", "data must be python:PACKAGE.MODULE:FUNCTION, PACKAGE.MODULE:FUNCTION a function "),
+        (
+            open_dataset,
+            "renderd",
+            r"data must be rendered\[:SEED\].*, which does not exist \(did you mean rendered\?\)$",
+        ),
+        (load, "own", "model must be one of demo, "),
+        (
+            load,
+            "broken:x",
+            "model=broken must be an importable ModelFamily, others_data:NOTHING; it raised AttributeError: ",
+        ),
+        (load, "torchvison:r3d_18", r"got torchvison:r3d_18 \(did you mean torchvision"),
     ],
 )
-def test_what_is_wrong_with_data_is_said_in_one_line(mine, given, message):
+def test_what_is_wrong_is_said_in_one_line(mine, open_it, given, message):
     with pytest.raises(InputError, match=message) as caught:
-        open_dataset(given)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("own", "model must be one of demo, "),
-        ("broken:x", "model=broken must be an importable ModelFamily, others_data:NOTHING; it raised AttributeError: "),
-        ("torchvison:r3d_18", r"got torchvison:r3d_18 \(did you mean torchvision"),
-    ],
-)
-def test_what_is_wrong_with_a_model_is_said_in_one_line(mine, given, message):
-    with pytest.raises(InputError, match=message) as caught:
-        load(given)
+        open_it(given)
     assert "\n" not in str(caught.value)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from foreign_packages import installed
 
 from aosa_fast import Config, Difference, InputError, explain, list_methods
 from small_nets import make_net, make_video
@@ -40,15 +40,8 @@ POINTS = "[aosa_fast.methods]\nsteady = others_methods:METHOD\nbroken = others_m
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package beside ours, with a method, a broken one, and functions."""
-    (tmp_path / "others_methods.py").write_text(MINE)
-    (tmp_path / "others_methods-1.0.dist-info").mkdir()
-    (tmp_path / "others_methods-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: others_methods\nVersion: 1.0\n"
-    )
-    (tmp_path / "others_methods-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("others_methods", None)
+    with installed(tmp_path, monkeypatch, "others_methods", MINE, POINTS):
+        yield
 
 
 @pytest.mark.parametrize(

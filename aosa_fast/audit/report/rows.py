@@ -33,9 +33,9 @@ def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Ite
     wanted = pa.array([id for id in ids if id == id.encode(errors="ignore").decode()], pa.string())
     if not len(wanted):
         return
-    wanted_columns = pa.schema([SCHEMA.field(name) for name in columns])
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
     for path in sorted((folder / CLIPS).glob("*.parquet")):
         with reading(path, "must be Parquet in one piece"), open_parquet(path) as part:
             here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
-            found = read_columns(path, part, wanted_columns).filter(here).to_pylist() if pc.any(here).as_py() else []
+            found = read_columns(path, part, schema).filter(here).to_pylist() if pc.any(here).as_py() else []
         yield from found
