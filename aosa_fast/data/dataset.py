@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,23 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Something that a clip shows, with the clip as it would be without it: the truth about what it is worth.
+
+    Attributes:
+        name: such as "mover 0", "still 2" or "logo".
+        region: (T, H, W) bool, where it is.
+        absent: (T, H, W, 3) uint8, the clip rendered again without it.
+        stopped: (T, H, W, 3) uint8, the clip with it standing still; None of what does not move.
+    """
+
+    name: str
+    region: NDArray[np.bool_]
+    absent: NDArray[np.uint8]
+    stopped: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Clip:
     """What a model is shown of a sample.
 
@@ -55,6 +72,7 @@ class Clip:
         looped: how many frames, at the end, repeat the first ones, because the source is shorter than the window.
         damaged: packets that could not be decoded.
         replaced: frames for which a neighbour stands in.
+        parts: makes the parts that the clip is rendered from; None of a clip that cannot be rendered without them.
     """
 
     frames: NDArray[np.uint8]
@@ -63,6 +81,7 @@ class Clip:
     looped: int = 0
     damaged: int = 0
     replaced: int = 0
+    parts: Callable[[], Sequence[Part]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,5 +124,6 @@ _FAMILIES: tuple[tuple[str, str, Callable[[Any], Anatomy | None]], ...] = (
     ("aosa_fast", "HuggingFace", _hugging_face),
     ("aosa_fast", "ResNet3D", lambda _: Anatomy("layer4", CONV)),
     ("aosa_fast", "DemoNet", lambda _: Anatomy("features", CONV)),
+    ("aosa_fast", "R2Plus1D", lambda _: Anatomy("features", CONV)),
     ("aosa_fast", "DemoAttention", _demo_attention),
 )
