@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aosa_fast.data.dataset import Sample
+from aosa_fast.data.dataset import Part, Sample
 from aosa_fast.data.rendered import SEEDS, SeededDataset
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
     from aosa_fast.demo.render import RenderedClip
+    from aosa_fast.demo.scene import Scene
     from aosa_fast.models.preprocess import Preprocessing
 
 _WRONG = 0.02
@@ -41,6 +43,22 @@ class PlantedDataset(SeededDataset):
         if len(clip.frames) != preprocessing.frames:
             raise InputError(f"model must see {len(clip.frames)} frames for planted clips; got {preprocessing.frames}")
         return clip
+
+    def _drawn(self, clip: RenderedClip, scene: Scene) -> NDArray[np.uint8]:
+        from aosa_fast.demo.planted import draw_cue, make_plan
+
+        frames = scene.render()
+        draw_cue(frames, clip, make_plan(self.plan_seed).cues[clip.label])
+        return frames
+
+    def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
+        from aosa_fast.demo.planted import cue_region, make_plan
+
+        parts = super()._parts(clip, preprocessing)
+        cue = make_plan(self.plan_seed).cues[clip.label]
+        if cue is not None:
+            parts.append(self._part(cue.kind, cue_region(clip, cue), clip.scene.render(), None, preprocessing))
+        return parts
 
     def _sample(self, number: int) -> Sample:
         seed = self.first + number

@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aosa_fast.data.dataset import Clip, Dataset, Sample, check_counts
+from aosa_fast.data.dataset import Clip, Dataset, Part, Sample, check_counts
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
     from aosa_fast.demo.render import RenderedClip
+    from aosa_fast.demo.scene import Scene
     from aosa_fast.models.preprocess import Preprocessing
 
 SEEDS = 1_000_000  # clips that a seed of a data set has for itself
 _SMALLEST = {"size": 16, "distractors": 0, "pan": 0.0, "noise": 0.0, "spread": 0.0}
 # Harder than the embedded clip: with paths near the middle, a blob in the middle of the frame did as well as Grad-CAM.
 _DEFAULTS = {"distractors": 6, "pan": 0.0, "noise": 4.0, "spread": 0.35}
+_DEFAULTS_OF_OTHERS = {"distractors": 2, "pan": 0.0, "noise": 4.0, "spread": 0.25}  # of the kinds with several movers
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,9 @@ class SeededDataset(Dataset):
             raise InputError(f"sample {sample.id} must have a seed; got None")
         clip = self._render(sample.seed, sample.label, preprocessing)
         boxes = preprocessing.map_boxes(clip.boxes[:, None], *clip.frames.shape[1:3])
-        return Clip(preprocessing.cropped(clip.frames), boxes, np.arange(preprocessing.frames, dtype=np.int64))
+        indices = np.arange(preprocessing.frames, dtype=np.int64)
+        parts = partial(self._parts, clip, preprocessing)
+        return Clip(preprocessing.cropped(clip.frames), boxes, indices, parts=parts)
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Self:
         """The first clips of the set; the classes take turns, so that any number of clips is balanced.
@@ -68,6 +74,35 @@ class SeededDataset(Dataset):
             raise InputError(f"a {self.kind} set must have at most {SEEDS} clips; got {count}")
         return replace(self, samples=tuple(map(self._sample, range(count))))
 
+    def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
+        """The things of a clip's scene, each with the clip without it."""
+        scene, parts = clip.scene, []
+        for number, thing in enumerate(scene.things):
+            region = np.zeros(clip.frames.shape[:3], np.uint8)
+            for t, (x0, y0, x1, y1) in enumerate(scene.boxes(number).tolist()):
+                region[t, y0:y1, x0:x1] = 1
+            stopped = self._drawn(clip, scene.stopped(number)) if thing.moves else None
+            parts.append(
+                self._part(thing.name, region, self._drawn(clip, scene.without(number)), stopped, preprocessing)
+            )
+        return parts
+
+    @staticmethod
+    def _part(
+        name: str,
+        region: NDArray[np.uint8],
+        absent: NDArray[np.uint8],
+        stopped: NDArray[np.uint8] | None,
+        preprocessing: Preprocessing,
+    ) -> Part:
+        inside = preprocessing.cropped(np.repeat(255 * region[..., None], 3, axis=3))[..., 0] > 127
+        cropped = None if stopped is None else preprocessing.cropped(stopped)
+        return Part(name, inside, preprocessing.cropped(absent), cropped)
+
+    def _drawn(self, clip: RenderedClip, scene: Scene) -> NDArray[np.uint8]:
+        """The frames of a clip whose scene was changed."""
+        return scene.render()
+
     def _render(self, seed: int, label: int | None, preprocessing: Preprocessing) -> RenderedClip:
         raise NotImplementedError
 
@@ -82,18 +117,22 @@ class RenderedDataset(SeededDataset):
     Attributes:
         options: of `render_clip`: size, distractors, pan, noise, spread.
         split: "test", or "train", from which the embedded networks come.
+        scenes: the kind of the scenes, see `aosa_fast.demo.kinds`.
     """
 
     kind = "rendered"
     count = 200
     options: tuple[tuple[str, int | float], ...] = ()
     split: str = "test"
+    scenes: str = "one"
 
     def _render(self, seed: int, label: int | None, preprocessing: Preprocessing) -> RenderedClip:
         from aosa_fast.demo.render import render_clip
 
-        options: dict[str, Any] = {"size": preprocessing.size, **_DEFAULTS, **dict(self.options)}
-        return render_clip(seed, label=label, frames=preprocessing.frames, split=self.split, **options)
+        defaults = _DEFAULTS if self.scenes == "one" else _DEFAULTS_OF_OTHERS
+        options: dict[str, Any] = {"size": preprocessing.size, **defaults, **dict(self.options)}
+        frames = preprocessing.frames
+        return render_clip(seed, label=label, frames=frames, split=self.split, kind=self.scenes, **options)
 
     def _sample(self, number: int) -> Sample:
         seed = self.first + number
@@ -105,28 +144,37 @@ def open_rendered(rest: str, split: str | None) -> RenderedDataset:
 
     Args:
         rest: "[SEED][:key=value...]". Clips of SEED (default 0) are those of the consecutive seeds from
-            SEED * 1 000 000 on; keys are size, side of the rendered frames in pixels (default: the model's), and
-            distractors (6), spread (0.35), pan (0) and noise (4) as in `aosa_fast.demo.render_clip`.
+            SEED * 1 000 000 on; keys are kind, that of the scenes (one; see `aosa_fast.demo.kinds`), size, side of the
+            rendered frames in pixels (default: the model's), and distractors (6; 2 where several move), spread (0.35;
+            0.25), pan (0) and noise (4) as in `aosa_fast.demo.render_clip`.
         split: "test" (default) or "train", which share no texture.
 
     Raises:
         InputError: anything else.
     """
     name = (f"rendered:{rest}" if rest else "rendered") + (" (train)" if split == "train" else "")
+    from aosa_fast.demo.kinds import KINDS
+
     if split not in (None, "test", "train"):
         raise InputError(f"split must be test or train for the rendered set; got {split}")
     parts = rest.split(":") if rest else []
     seed = int(parts.pop(0)) if parts and re.fullmatch("[0-9]{1,9}", parts[0]) else 0
     options: dict[str, int | float] = {}
+    scenes = "one"
     for part in parts:
         key, _, text = part.partition("=")
+        if key == "kind":
+            if text not in KINDS:
+                raise InputError(f"kind of {name} must be one of {', '.join(KINDS)}; got {text!r}")
+            scenes = text
+            continue
         if key not in _SMALLEST or key in options:
             raise InputError(
-                f"{name} must be rendered[:SEED][:key=value...], keys {', '.join(_SMALLEST)}; got {part!r}"
+                f"{name} must be rendered[:SEED][:key=value...], keys kind, {', '.join(_SMALLEST)}; got {part!r}"
             )
         options[key] = _number(name, key, text)
-    dataset = RenderedDataset(name, CLASS_NAMES, (), 0, seed * SEEDS, tuple(options.items()), split or "test")
-    return dataset.select()
+    given = tuple(options.items()), split or "test", scenes
+    return RenderedDataset(name, KINDS[scenes].classes, (), 0, seed * SEEDS, *given).select()
 
 
 def _number(name: str, key: str, text: str) -> int | float:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
 from aosa_fast.demo import attention, network, planted
+from aosa_fast.demo.kinds import KINDS
+from aosa_fast.demo.r2plus1d import R2Plus1D
 from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.models.classifier import Classifier
+
+_HERE = Path(__file__).parent
+R2PLUS1D_WEIGHTS = _HERE / "r2plus1d.pt"
+SMALL = planted.WIDTHS
+# The network that knows each kind of scenes in which what moves is not the answer.
+SCENE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "colour": lambda: network.DemoNet(SMALL),
+    "shape": attention.DemoAttention,
+    "order": R2Plus1D,
+    "still": lambda: network.DemoNet(SMALL),
+}
+
+
+def scene_weights(kind: str) -> Path:
+    """The file of the network that knows a kind of scenes."""
+    return _HERE / f"scene-{kind}.pt"
 
 
 def load_demo(spec: str, rest: str) -> Classifier:
@@ -28,3 +51,20 @@ def load_planted(spec: str, rest: str) -> Classifier:
         raise InputError(f"model={spec} must be demo-planted:none or one of :{', :'.join(map(str, planted.SEEDS))}")
     loaded = planted.load_planted(0, shortcuts=False) if rest == "none" else planted.load_planted(int(rest))
     return Classifier(loaded, planted.PREPROCESSING, CLASS_NAMES)
+
+
+def load_r2plus1d(spec: str, rest: str) -> Classifier:
+    """The embedded R(2+1)D."""
+    return Classifier(network.load_weights(R2Plus1D(), R2PLUS1D_WEIGHTS), network.PREPROCESSING, CLASS_NAMES)
+
+
+def load_scene(spec: str, rest: str) -> Classifier:
+    """The network that knows a kind of scenes.
+
+    Raises:
+        InputError: none is shipped for this kind.
+    """
+    if rest not in SCENE_NETWORKS:
+        raise InputError(f"model={spec} must be demo-scene:KIND, KIND one of {', '.join(SCENE_NETWORKS)}")
+    loaded = network.load_weights(SCENE_NETWORKS[rest](), scene_weights(rest))
+    return Classifier(loaded, network.PREPROCESSING, KINDS[rest].classes)

@@ -123,7 +123,9 @@ def hide(video: torch.Tensor, boxes: np.ndarray) -> None:
 
 
 @torch.inference_mode()
-def evaluate(net: nn.Module, seeds: Sequence[int], size: int = SIZE, occlude: str = "") -> np.ndarray:
+def evaluate(
+    net: nn.Module, seeds: Sequence[int], size: int = SIZE, occlude: str = "", kind: str = "one"
+) -> np.ndarray:
     """Probabilities on unseen clips.
 
     Args:
@@ -131,13 +133,14 @@ def evaluate(net: nn.Module, seeds: Sequence[int], size: int = SIZE, occlude: st
         seeds: of the test clips.
         size: the side that they are rendered at, pixels, before they are area-resized to 64.
         occlude: "" for nothing, "object" or "distractor" for a box that is hidden in all frames.
+        kind: of the scenes.
 
     Returns:
         (n, 6) float32, rolled so that column 0 is the true class.
     """
     rows = []
     for seed in seeds:
-        clip = render_clip(seed, size=size, split="test")
+        clip = render_clip(seed, size=size, split="test", kind=kind)
         video = to_input(clip.frames)
         if occlude:
             boxes = clip.boxes if occlude == "object" else clip.static_boxes[0]
@@ -146,18 +149,19 @@ def evaluate(net: nn.Module, seeds: Sequence[int], size: int = SIZE, occlude: st
     return np.stack(rows)
 
 
-def report(net: nn.Module, clips: int = 300) -> dict[str, float]:
+def report(net: nn.Module, clips: int = 300, kind: str = "one") -> dict[str, float]:
     """Accuracy on `clips` unseen clips at 64 pixels and a third of that at 256, and what hiding a part does.
 
     Args:
         net: in eval mode.
         clips: how many.
+        kind: of the scenes.
 
     Returns:
         Probabilities and fractions by name.
     """
-    plain = evaluate(net, range(clips))
-    large = evaluate(net, range(clips, clips + max(1, clips // 3)), size=4 * SIZE)
+    plain = evaluate(net, range(clips), kind=kind)
+    large = evaluate(net, range(clips, clips + max(1, clips // 3)), size=4 * SIZE, kind=kind)
     numbers = {
         "accuracy": (plain.argmax(axis=1) == 0).mean(),
         "accuracy_256": (large.argmax(axis=1) == 0).mean(),
@@ -165,7 +169,7 @@ def report(net: nn.Module, clips: int = 300) -> dict[str, float]:
         "max_p": plain.max(),
     }
     for hidden in ("object", "distractor"):
-        left = evaluate(net, range(clips), occlude=hidden)[:, 0]
+        left = evaluate(net, range(clips), occlude=hidden, kind=kind)[:, 0]
         numbers[f"mean_p_{hidden}_hidden"] = left.mean()
         numbers[f"collapsed_{hidden}_hidden"] = (left < 0.5 * plain[:, 0]).mean()
     return {name: float(value) for name, value in numbers.items()}

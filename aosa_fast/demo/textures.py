@@ -95,9 +95,13 @@ class Sprite:
 
         A faint rim of resampling may reach one pixel further.
         """
-        low = np.floor((centres + self.polygon.min(axis=0)) * size)
-        high = np.ceil((centres + self.polygon.max(axis=0)) * size)
-        return np.asarray(np.clip(np.concatenate([low, high], axis=1), 0, size), np.int32)
+        return boxes_of(centres, self.polygon.min(axis=0), self.polygon.max(axis=0), size)
+
+
+def boxes_of(centres: np.ndarray, low: np.ndarray | float, high: np.ndarray | float, size: int) -> np.ndarray:
+    """(T, 4) int32 boxes in pixels, clipped to the frame, from `centres` + `low` to `centres` + `high`."""
+    corners = np.concatenate([np.floor((centres + low) * size), np.ceil((centres + high) * size)], axis=1)
+    return np.asarray(np.clip(corners, 0, size), np.int32)
 
 
 def _fill(corners: np.ndarray, side: int) -> np.ndarray:
@@ -106,12 +110,21 @@ def _fill(corners: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_AA, shift=_SHIFT))
 
 
-def sample_sprite(rng: np.random.Generator, background: int) -> Sprite:
+def sample_sprite(
+    rng: np.random.Generator, background: int, *, corners: int | None = None, hue: float | None = None
+) -> Sprite:
     """A sprite of about a quarter of the frame, with a texture other than the background's, an index into `IMAGES`.
 
     Moving objects and distractors both come from here. The number of draws does not depend on their values.
+
+    Args:
+        rng: what is drawn from.
+        background: index into `IMAGES`.
+        corners: 3, 4, 5 (a star) or 40 (a disc); None draws it.
+        hue: of OpenCV, 0 to 180, and then a strong colour; None draws it.
     """
-    corners = (3, 4, 5, 40)[rng.integers(4)]
+    drawn = (3, 4, 5, 40)[rng.integers(4)]
+    corners = drawn if corners is None else corners
     inner = 0.55 if corners == 5 else 1.0
     angles = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
     radii = np.where(np.arange(2 * corners) % 2 == 0, 1.0, inner if corners == 5 else np.cos(np.pi / corners))
@@ -121,9 +134,43 @@ def sample_sprite(rng: np.random.Generator, background: int) -> Sprite:
     polygon = (polygon - (low + high) / 2) * side / float((high - low).max())
     image = int((background + rng.integers(1, len(IMAGES))) % len(IMAGES))
     patch = (float(rng.uniform()), float(rng.uniform()), float(rng.uniform(70, 130)))
-    hue, value = rng.uniform(0, 180), rng.uniform(150, 255)
-    colour = cv2.cvtColor(np.array([[[hue, 190, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
-    return Sprite(polygon, image, patch, colour.astype(np.float32))
+    any_hue, value = rng.uniform(0, 180), rng.uniform(150, 255)
+    if hue is None:
+        return Sprite(polygon, image, patch, rgb(any_hue, 190, value))
+    return Sprite(polygon, image, patch, 1.5 * rgb(hue, 255, value))
+
+
+def rgb(hue: float, saturation: float, value: float) -> np.ndarray:
+    """(3,) float32 in 0..255 of a colour as OpenCV has it: hue 0 to 180, all else 0 to 255."""
+    colour = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
+    return np.asarray(colour, np.float32)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Rings in a colour and white.
+
+    Attributes:
+        hue: of OpenCV, 0 to 180.
+        side: in sides of the frame.
+    """
+
+    hue: float
+    side: float
+
+    def draw(self, bank: tuple[np.ndarray, ...], size: int) -> tuple[np.ndarray, float]:
+        """As `Sprite.draw`."""
+        span = self.side * size
+        n = max(3, int(np.ceil(span)))
+        rows, columns = (np.indices((8 * n, 8 * n)) + 0.5) / (8 * n) - 0.5
+        distance = np.hypot(rows, columns)
+        colour = np.where((distance % 0.25 < 0.15)[..., None], rgb(self.hue, 255, 230), 245.0)
+        picture = np.dstack([colour, np.ones_like(distance)]) * (distance < 0.5)[..., None]
+        return cv2.resize(picture.astype(np.float32), (n, n), interpolation=cv2.INTER_AREA), span
+
+    def boxes(self, centres: np.ndarray, size: int) -> np.ndarray:
+        """As `Sprite.boxes`."""
+        return boxes_of(centres, -self.side / 2, self.side / 2, size)
 
 
 def paste(canvas: np.ndarray, texels: np.ndarray, span: float, centre: np.ndarray) -> None:

@@ -26,9 +26,12 @@ from torch import nn
 
 from aosa_fast.demo.attention import WEIGHTS as ATTENTION_WEIGHTS
 from aosa_fast.demo.attention import DemoAttention
-from aosa_fast.demo.network import FRAMES, SIZE, DemoNet, hide, report, to_input
+from aosa_fast.demo.classifiers import R2PLUS1D_WEIGHTS, SMALL, scene_weights
+from aosa_fast.demo.kinds import KINDS, SPREAD, motion_path
+from aosa_fast.demo.network import FRAMES, SIZE, DemoNet, hide, load_weights, report, to_input
 from aosa_fast.demo.network import WEIGHTS as NET_WEIGHTS
-from aosa_fast.demo.render import SPREAD, RenderedClip, motion_path, render_clip
+from aosa_fast.demo.r2plus1d import R2Plus1D
+from aosa_fast.demo.render import RenderedClip, render_clip
 from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.files import atomic_path
@@ -37,6 +40,7 @@ SMOOTHING = 0.1
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Videos (B, 3, T, H, W) float32, and what cross entropy takes as their targets."""
 
+_PAN = (0.3, 0.1)  # widest way of the camera, in sides of the frame, of the other kinds and of "one"
 _PLAIN = 0.3  # share of the steps, at the start, without occlusion: motion is learnt sooner
 
 
@@ -45,7 +49,7 @@ class Recipe:
     """How a kind of network is trained, where the command does not say otherwise.
 
     Attributes:
-        weights: the file that it is shipped in.
+        weights: the file that it is shipped in, where the scenes are of the kind "one".
         spread: the widest that paths of the moving object are drawn with, see `render_clip`.
         threads: of torch, on which the last digits of all results depend; 0 leaves them as they are.
         peak_rate: highest learning rate.
@@ -76,6 +80,18 @@ RECIPES = {
     "attention": Recipe(
         DemoAttention, ATTENTION_WEIGHTS, False, 0.35, 1000, 1, 2e-3, 0.1, factors={"stem": 0.02, "head": 4}, clip=1.0
     ),
+    "small": Recipe(
+        partial(DemoNet, SMALL),
+        scene_weights("colour"),
+        False,
+        0.25,
+        1500,
+        1,
+        4e-3,
+        0.25,
+        layout=torch.channels_last_3d,
+    ),
+    "r2plus1d": Recipe(R2Plus1D, R2PLUS1D_WEIGHTS, False, 0.35, 1000, 1, 4e-3, 0.25, layout=torch.channels_last_3d),
 }
 
 
@@ -84,6 +100,8 @@ class TrainConfig:
     """What a training run is made of; the same values give the same weights on the same machine and threads."""
 
     network: str = "conv"
+    kind: str = "one"
+    start: str | None = None
     occlusion: bool = True
     spread: float = SPREAD
     steps: int = 500
@@ -131,10 +149,11 @@ def _batch(config: TrainConfig, step: int) -> Batch:
     first = (config.seed * 1_000_000 + step) * config.clips_per_step
     videos, targets = [], []
     for k in range(config.clips_per_step):
-        pan = float(rng.uniform(0, 0.1)) if rng.uniform() < 0.25 else 0.0
+        pan = float(rng.uniform(0, _PAN[config.kind == "one"])) if rng.uniform() < 0.25 else 0.0
         noise = float(rng.uniform(0, 6))
         spread = float(rng.uniform(SPREAD, config.spread)) if config.spread > SPREAD else config.spread
-        clip = render_clip(first + k, size=SIZE, frames=FRAMES, split="train", pan=pan, noise=noise, spread=spread)
+        looks = {"pan": pan, "noise": noise, "spread": spread, "kind": config.kind}
+        clip = render_clip(first + k, size=SIZE, frames=FRAMES, split="train", **looks)
         video = to_input(clip.frames)[0]
         visible = not config.occlusion or step < _PLAIN * config.steps or _occlude(video, clip, rng)
         smoothing = SMOOTHING if visible else 1.0
@@ -165,7 +184,10 @@ def train(config: TrainConfig, progress: Progress) -> nn.Module:
     """
     recipe = RECIPES[config.network]
     torch.manual_seed(config.seed)
-    net = recipe.build().train().to(memory_format=recipe.layout)
+    net = recipe.build()
+    if config.start is not None:
+        load_weights(net, Path(config.start)).requires_grad_(True)
+    net = net.train().to(memory_format=recipe.layout)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         factor = next((f for start, f in recipe.factors.items() if name.startswith(start)), 1.0)
@@ -214,6 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, evaluate, print and save; see `--help`."""
     parser = argparse.ArgumentParser(prog="python -m aosa_fast.demo.train", description="Train a demo classifier.")
     parser.add_argument("--network", choices=RECIPES, default=TrainConfig.network)
+    parser.add_argument("--kind", choices=KINDS, default=TrainConfig.kind, help="of the scenes")
+    parser.add_argument("--start", help="file of weights to begin with")
     parser.add_argument("--steps", type=int, help="; ".join(f"{n}: {r.steps}" for n, r in RECIPES.items()))
     parser.add_argument("--seed", type=int, default=TrainConfig.seed)
     parser.add_argument("--clips-per-step", type=int, default=TrainConfig.clips_per_step)
@@ -230,16 +254,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads or threads)
     try:
-        config = TrainConfig(given.network, seed=given.seed, clips_per_step=given.clips_per_step, **chosen)
+        sizes = {"seed": given.seed, "clips_per_step": given.clips_per_step}
+        config = TrainConfig(given.network, given.kind, given.start, **sizes, **chosen)
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             net = train(config, progress)
     except InputError as error:
         parser.error(str(error))
     finally:
         torch.set_num_threads(threads)
-    numbers = report(net, given.test_clips)
-    save(net, given.out or recipe.weights, {**asdict(config), **numbers, "classes": CLASS_NAMES})
-    tell(numbers, given.out or recipe.weights, console)
+    numbers = report(net, given.test_clips, given.kind)
+    out = given.out or (recipe.weights if given.kind == "one" else scene_weights(given.kind))
+    save(net, out, {**asdict(config), **numbers, "classes": KINDS[given.kind].classes})
+    tell(numbers, out, console)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 CLASS_NAMES: tuple[str, ...] = ("left", "right", "up", "down", "clockwise", "counter-clockwise")
+COLOURS: tuple[str, ...] = ("red", "yellow", "green", "cyan", "blue", "magenta")  # by hue, a sixth of the circle apart
 
 _HERE = Path(__file__).parent
 

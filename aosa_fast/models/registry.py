@@ -45,6 +45,20 @@ FAMILIES = Registry(
             False,
         ),
         ModelFamily(
+            "demo-r2plus1d",
+            "demo-r2plus1d",
+            "The embedded R(2+1)D, trained on whole clips only.",
+            "aosa_fast.demo.classifiers:load_r2plus1d",
+            False,
+        ),
+        ModelFamily(
+            "demo-scene",
+            "demo-scene:KIND",
+            "Networks for rendered:kind=KIND, in which what moves most is not the answer: colour, shape, order, still.",
+            "aosa_fast.demo.classifiers:load_scene",
+            False,
+        ),
+        ModelFamily(
             "demo-planted",
             "demo-planted:SEED",
             "Networks that learned planted shortcuts, and demo-planted:none, which learned none.",

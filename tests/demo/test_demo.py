@@ -23,7 +23,7 @@ from aosa_fast.demo import (
 from aosa_fast.demo import render as render_module
 from aosa_fast.demo import train as train_module
 from aosa_fast.demo.network import DemoNet, evaluate, hide
-from aosa_fast.demo.render import motion_path
+from aosa_fast.demo.kinds import motion_path
 from aosa_fast.demo.textures import texture_bank
 from aosa_fast.errors import InputError
 
