@@ -28,13 +28,14 @@ WEIGHTS = Path(__file__).parent / "weights.pt"
 
 
 class DemoNet(nn.Module):
-    """Six motions from 16 frames of 64x64 pixels; `features` ends in a (B, 96, 8, 8, 8) map for Grad-CAM.
+    """Motions from 16 frames of 64x64 pixels; `features` ends in a (B, 96, 8, 8, 8) map for Grad-CAM.
 
     Args:
         widths: channels after each of the four layers.
+        classes: how many.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 64, 96)) -> None:
+    def __init__(self, widths: Sequence[int] = (32, 64, 64, 96), classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
         first, second, third, last = widths
         self.features = nn.Sequential(
@@ -43,7 +44,7 @@ class DemoNet(nn.Module):
             *_block(second, third, (3, 3, 3), (1, 1, 1)),
             *_block(third, last, (3, 3, 3), (1, 1, 1)),
         )
-        self.head = nn.Linear(last, len(CLASS_NAMES))
+        self.head = nn.Linear(last, classes)
         # Filters start as temporal differences, blind to what stands still: after 100 steps of 24 clips the training
         # loss was 1.01 instead of 1.80 (chance is 1.79).
         filters = cast(nn.Conv3d, self.features[0]).weight
@@ -51,13 +52,13 @@ class DemoNet(nn.Module):
             filters.sub_(filters.mean(dim=2, keepdim=True))
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """Logits of `CLASS_NAMES`.
+        """Logits, of `CLASS_NAMES` in the embedded network.
 
         Args:
-            video: (B, 3, 16, 64, 64) float32, normalised with `MEAN` and `STD`.
+            video: (B, 3, 16, 64, 64) float32, normalised.
 
         Returns:
-            (B, 6) float32, between -3 and 3.
+            (B, classes) float32, between -3 and 3.
         """
         pooled = self.features(video).mean(dim=(2, 3, 4))
         logits = cast(torch.Tensor, self.head(pooled))
