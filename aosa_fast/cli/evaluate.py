@@ -15,7 +15,7 @@ from aosa_fast.cli.names import file_names
 from aosa_fast.cli.options import DATA, MODELS, Device, Model, Resize, Start, check_specs, command, option
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
-from aosa_fast.evaluation.metrics import METRICS
+from aosa_fast.evaluation.metrics import DEFAULT_METRICS, METRICS
 from aosa_fast.libraries import check_libraries, check_opencv
 from aosa_fast.registry import import_object
 
@@ -69,9 +69,16 @@ class Evaluate:
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)] = "rendered"
     model: Model = "demo"
     methods: Annotated[list[str] | None, _methods("all but step and attention-rollout")] = None
-    metrics: Annotated[str, option(f"What to measure, by commas. {_METRICS}", "what", metavar="METRICS")] = (
-        "deletion,pointing"
+    metrics: Annotated[str, option(f"What to measure, by commas. {_METRICS}", "what", metavar="METRICS")] = ",".join(
+        DEFAULT_METRICS
     )
+    judge: Annotated[
+        str | None,
+        option(
+            "The network that deletion and insertion ask instead of the explained one, such as a twin of it that was "
+            "fine-tuned with random masks (F-Fidelity, arXiv 2410.02970).", "what", metavar="SPEC",
+        ),
+    ] = None  # fmt: skip
     target: Annotated[
         str, option("The class to explain: the true one, or the model's best.", "what", metavar="label|pred")
     ] = "label"
@@ -98,7 +105,7 @@ class Evaluate:
         needed = [library for name in METRICS if name in self.metrics for library in METRICS[name].libraries]
         check_libraries("pyarrow", "matplotlib", *needed, extra="evaluate")
         check_opencv()
-        check_specs(self.data, [self.model], extra="evaluate")
+        check_specs(self.data, [self.model, *([self.judge] if self.judge else [])], extra="evaluate")
         import_object("aosa_fast.cli.run_evaluate:run_evaluate")(self, *consoles())
 
 

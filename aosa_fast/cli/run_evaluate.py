@@ -45,8 +45,9 @@ def run_evaluate(request: Evaluate, console: Console, errors: Console) -> None:
         InputError: anything about the arguments, the data or the model that cannot be.
     """
     settings = Settings(
-        metrics=tuple(split_names([request.metrics])), target=request.target, block=request.block, seed=request.seed
-    )
+        metrics=tuple(split_names([request.metrics])), target=request.target, block=request.block, seed=request.seed,
+        judge=request.judge or "",
+    )  # fmt: skip
     check_folder(request.out)
     dataset = _dataset(request)
     classifier = load_on(request.model, request.device)

@@ -6,19 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from aosa_fast.errors import InputError
-from aosa_fast.evaluation.measure import Explained, explain_quietly
+from aosa_fast.evaluation.measure import Explained, explain_quietly, stack_pictures
 from aosa_fast.evaluation.metrics import Row
 from aosa_fast.metrics import (
     box_iou,
+    box_mass,
     box_share,
     causal_metrics,
     energy_pointing,
     find_protocol,
     sanity_check,
     spatial_pointing,
+    spearman,
     taylor_error,
 )
 
@@ -26,14 +29,11 @@ PROTOCOL_SUFFIXES = {"aosa-28": "", "aosa-28-fill": "_fill"}
 
 
 def measure_causal(explained: Explained) -> list[Row]:
-    """Areas and curves of deletion, and of insertion by both protocols.
-
-    The paper's curves are of the softmax, which models of several labels, or that return probabilities, lack.
-    """
+    """Areas and curves of deletion, and of insertion by both protocols."""
     found, config = explained.found, explained.entry.config
-    score = "sigmoid" if config.score_name == "sigmoid" else "prob" if found.output == "logits" else "logit"
+    score = curve_score(explained)
     results = causal_metrics(
-        explained.classifier.network,
+        explained.judge.network,
         explained.video,
         found.saliency,
         found.target.index,
@@ -52,6 +52,15 @@ def measure_causal(explained: Explained) -> list[Row]:
     return rows
 
 
+def curve_score(explained: Explained) -> str:
+    """What deletion, insertion and drops are of: a probability, whatever the method explains.
+
+    The paper's curves are of the softmax, which models of several labels, or that return probabilities, lack.
+    """
+    several = explained.entry.config.score_name == "sigmoid"
+    return "sigmoid" if several else "prob" if explained.found.output == "logits" else "logit"
+
+
 def measure_pointing(explained: Explained) -> list[Row]:
     """S-PT, energy and overlap of the clips that have boxes."""
     rows: list[Row] = []
@@ -65,12 +74,29 @@ def measure_pointing(explained: Explained) -> list[Row]:
             {
                 "spt_hits": float(pointing.hits[0]),
                 "spt_frames": int(pointing.frames[0]),
-                "energy": _number(energy_pointing(*case)[0]),
-                "energy_chance": _number(box_share(*case)[0]),
-                "iou": _number(box_iou(*case)[0]),
+                "energy": number(energy_pointing(*case)[0]),
+                "energy_chance": number(box_share(*case)[0]),
+                "iou": number(box_iou(*case)[0]),
             }
         )
     return rows
+
+
+def measure_other_class(explained: Explained) -> list[Row]:
+    """Signed mass in the boxes of the map, and of the runner-up's by the same method; of the clips that have boxes."""
+    found, boxes = explained.found, [item.clip.boxes for item in explained.items]
+    if all(own is None for own in boxes) or found.logits.shape[1] < 2:
+        return [{} for _ in boxes]
+    target = found.target.index.to(found.logits.device)
+    runner_up = found.logits.scatter(1, target.unsqueeze(1), -torch.inf).argmax(1)
+    pictures = stack_pictures(explained.items)
+    other = explain_quietly(explained.classifier, pictures, runner_up, explained.entry.config).saliency
+    both = box_mass(found.saliency, boxes), box_mass(other, boxes), spearman(found.saliency, other)
+    keys = "mass_true", "mass_other", "other_rank"
+    return [
+        {} if own is None else {key: number(values[b]) for key, values in zip(keys, both, strict=True)}
+        for b, own in enumerate(boxes)
+    ]
 
 
 def measure_taylor(explained: Explained) -> list[Row]:
@@ -80,13 +106,16 @@ def measure_taylor(explained: Explained) -> list[Row]:
         return [{} for _ in explained.items]
     errors = taylor_error(*(np.array([check[name] for check in checks]) for name in ("approximate", "exact")))
     return [
-        {"taylor_error": _number(error), "taylor_correlation": _number(pearson)}
+        {"taylor_error": number(error), "taylor_correlation": number(pearson)}
         for error, pearson in zip(errors.relative_error, errors.pearson, strict=True)
     ]
 
 
 def measure_sanity(explained: Explained) -> list[Row]:
-    """Likeness with the trained model's map, as its layers are randomised one after the other."""
+    """Likeness with the trained model's map, as its layers are randomised one after the other.
+
+    And whether the last of these maps, of a network that has learnt nothing, still points at the boxes.
+    """
     classifier = explained.classifier
 
     def remake(model: Any, clips: Tensor, target: Any) -> Tensor:
@@ -96,16 +125,22 @@ def measure_sanity(explained: Explained) -> list[Row]:
         raise InputError(f"metrics must be without sanity for a {type(classifier.network).__name__}: it has no layers")
     target = explained.found.target.index
     stages = sanity_check(classifier.network, explained.video, target, remake, seed=explained.settings.seed)
-    return [
+    rows: list[Row] = [
         {
             "sanity_stages": [stage.stage or "trained" for stage in stages],
-            "sanity_spearman": [_number(stage.spearman[b]) for stage in stages],
-            "sanity_ssim": [_number(stage.ssim[b]) for stage in stages],
+            "sanity_spearman": [number(stage.spearman[b]) for stage in stages],
+            "sanity_ssim": [number(stage.ssim[b]) for stage in stages],
         }
         for b in range(len(explained.items))
     ]
+    for item, saliency, row in zip(explained.items, stages[-1].saliency, rows, strict=True):
+        if item.clip.boxes is not None:
+            pointing = spatial_pointing(saliency[None], [item.clip.boxes], radius=explained.settings.radius)
+            row |= {"random_hits": float(pointing.hits[0]), "random_frames": int(pointing.frames[0])}
+    return rows
 
 
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
+def number(value: Any) -> float | None:
+    """A real number, or None where there is none."""
+    real = float(value)
+    return real if np.isfinite(real) else None

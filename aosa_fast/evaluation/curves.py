@@ -11,8 +11,9 @@ import numpy as np
 
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate, Floats, curve_intervals, interval
+from aosa_fast.evaluation.measured import rows_by_method
 from aosa_fast.evaluation.metrics import METRICS, Column, Row
-from aosa_fast.evaluation.table import is_baseline, rows_by_method
+from aosa_fast.evaluation.table import is_baseline
 from aosa_fast.files import atomic_path
 from aosa_fast.libraries import check_libraries
 

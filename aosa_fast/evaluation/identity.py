@@ -17,6 +17,7 @@ from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.call import clean_logits, evaluating
 from aosa_fast.inference.precision import model_device
 from aosa_fast.models import Classifier
+from aosa_fast.models.loading import load_on
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -71,6 +72,24 @@ def _class_count(classifier: Classifier) -> int:
         return clean_logits(classifier.network, clip, BatchSize(1, clip.device)).shape[1]
 
 
+def load_judge(spec: str, classifier: Classifier) -> Classifier:
+    """The network that deletion and insertion ask, where the explained one is.
+
+    Raises:
+        InputError: it cannot be loaded, or has other classes or another preprocessing than the explained one.
+    """
+    device = model_device(classifier.network, torch.device("cpu"))
+    judge = load_on(spec, str(device))
+    for what, own, wanted in (
+        ("classes", judge.class_names, classifier.class_names),
+        ("number of classes", _class_count(judge), _class_count(classifier)),
+        ("preprocessing", judge.preprocessing.as_dict(), classifier.preprocessing.as_dict()),
+    ):
+        if own != wanted:
+            raise InputError(f"judge={spec} must have the model's {what}, {wanted}; got {own}")
+    return judge
+
+
 def sample_hash(sample: Sample, label: int | None) -> str:
     """All that a row depends on beside the settings, but the file's content: its path, part, class and boxes."""
     facts = sample.path, label, sample.start, sample.end, sample.seed
@@ -81,15 +100,22 @@ def sample_hash(sample: Sample, label: int | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def describe_run(dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str) -> dict[str, Any]:
+def describe_run(
+    dataset: Dataset, classifier: Classifier, settings: Settings, model_name: str, judge: Classifier | None = None
+) -> dict[str, Any]:
     """What all values depend on, in plain types; a folder holds runs with the same of it only."""
+    chosen = {**asdict(settings), "metrics": list(settings.metrics)}
+    if judge:
+        chosen["judge_weights"] = weights_hash(judge.network)
+    else:
+        del chosen["judge"]  # which is younger than the format
     return {
         "format": 1,
         "data": dataset.name,
         "model": model_name or type(classifier.network).__name__,
         "weights": weights_hash(classifier.network),
         "preprocessing": classifier.preprocessing.as_dict(),
-        "settings": {**asdict(settings), "metrics": list(settings.metrics)},
+        "settings": chosen,
         "version": __version__,
     }
 

@@ -44,7 +44,7 @@ class Metric:
         measure: "module:function" of an `evaluation.measure.Explained`, which returns what is added to each clip's row.
         columns: all that may be added, and the rates of it.
         title: of a table of its own, of the columns with a heading, or of the lists, whose heads are its "texts"; ""
-            puts the columns into the table that all such metrics share.
+            puts the columns into the table that all such metrics share, where rates are always.
         libraries: what it needs of the extra "evaluate".
         checks: whether it reads exact scores of some tubes, `Settings.taylor_tubes`, from the self-check.
     """
@@ -79,9 +79,38 @@ FACTS = (
 )
 """What every row has, whatever is measured; not all of it where the clip failed."""
 
+DEFAULT_METRICS = ("object-importance", "deletion", "pointing")
+MAIN_COLUMNS = ("importance_pearson", "overall_fill", "overall", "spt_micro", "energy")
+"""Those in which methods are ranked, and held against the controls."""
+
 METRICS = Registry(
     "metrics",
     (
+        Metric(
+            "object-importance",
+            "Whether the map gives each part of a clip what the model's score owes to it, where the data can render "
+            "the clip without it.",
+            "aosa_fast.evaluation.importance:measure_importance",
+            (
+                Column(
+                    "importance_pearson", "real", "Pearson's, over parts, of the map's sum and the drop without one",
+                    "Object importance (Pearson) ↑", 1,
+                ),
+                Column("importance_rank", "real", "Spearman's, of the same", "Object importance (rank) ↑", 1),
+                Column(
+                    "importance_top", "real", "whether the part with the most of the map has the largest drop",
+                    "Object importance (top) ↑", 1,
+                ),
+                Column(
+                    "importance_stopped", "real", "Pearson's, over movers, with the drop where one stands still",
+                    "Object importance (stopped) ↑", 1,
+                ),
+                Column("parts", "texts", "what the clip is rendered from"),
+                Column("part_mass", "reals", "sum of the map over each part"),
+                Column("part_drop", "reals", "drop of the score without each part"),
+                Column("part_stopped", "reals", "the same where the part stands still; none of what does not move"),
+            ),
+        ),
         Metric(
             "deletion",
             "The model's score as the most salient voxels are removed, and as they are put back (insertion).",
@@ -119,6 +148,17 @@ METRICS = Registry(
             ),
         ),
         Metric(
+            "other-class",
+            "What the map of the runner-up, the best class but the explained one, gives the boxes.",
+            f"{_HOME}:measure_other_class",
+            (
+                Column("mass_true", "real", "of the explained class' map", "explained class ↑", 1),
+                Column("mass_other", "real", "of the runner-up's map", "runner-up ↓", -1),
+                Column("other_rank", "real", "rank correlation of both maps", "Spearman of both maps ↓", -1),
+            ),
+            title="Another class: what is in the boxes, over the absolute values in the frames with boxes",
+        ),
+        Metric(
             "taylor",
             "How far first-order scores of tubes are from exact occlusion, for the methods that have them.",
             f"{_HOME}:measure_taylor",
@@ -137,6 +177,12 @@ METRICS = Registry(
                 Column("sanity_spearman", "reals", "rank correlation with the trained model's map, by stage"),
                 Column("sanity_ssim", "reals", "structural similarity with that map, by stage"),
                 Column("sanity_stages", "texts", "the layers randomised last; trained before any were"),
+                Column("random_hits", "real", "spt_hits of the map of the network with all weights random"),
+                Column("random_frames", "whole", "frames with a box"),
+                Column(
+                    "random_spt", "micro", "hits over frames, all weights random", "S-PT, random weights",
+                    parts=("random_hits", "random_frames"),
+                ),
             ),
             title="Sanity check: Spearman / SSIM against the map of the trained model, layers randomised from the last "
             "on",

@@ -11,8 +11,10 @@ from aosa_fast.evaluation.bootstrap import interval
 from aosa_fast.evaluation.columns import PROTOCOL_SUFFIXES
 from aosa_fast.evaluation.curves import plot_curves
 from aosa_fast.evaluation.metrics import FACTS, METRICS, Metric, Row
+from aosa_fast.evaluation.ranks import rank_markdown
 from aosa_fast.evaluation.run import Evaluation
 from aosa_fast.evaluation.table import markdown_table, paired_markdown, summarise
+from aosa_fast.evaluation.verdicts import compare_with_controls
 from aosa_fast.files import atomic_path
 from aosa_fast.libraries import check_libraries
 from aosa_fast.methods.registry import METHODS
@@ -84,6 +86,8 @@ def _markdown(evaluation: Evaluation, command: str) -> str:
         "run on nine tenths of the clips. `random` and `centre` know nothing of the model: where they do well, "
         "the column says nothing.",
         markdown_table(summaries),
+        compare_with_controls(rows, names, seed=seed),
+        rank_markdown(summaries),
     ]
     references = [name for name in names if (method := METHODS.get(name.split(":")[0])) and method.has_tubes]
     if references and any(row.get("overall_fill") is not None for row in rows):
@@ -91,7 +95,7 @@ def _markdown(evaluation: Evaluation, command: str) -> str:
         parts += [paired_markdown(rows, names, references, column=column) for column in ("overall_fill", "overall")]
     for metric in METRICS.values():
         parts += _own_table(metric, rows, names, seed) if metric.title else []
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _counts(evaluation: Evaluation) -> str:
@@ -104,6 +108,8 @@ def _counts(evaluation: Evaluation) -> str:
             errors.setdefault(row["clip"], row["error"])
     explained = "the true class" if settings["target"] == "label" else "the predicted class"
     lines = [f"{len({row['clip'] for row in rows})} clips, seed {settings['seed']}; explained: {explained}"]
+    if settings.get("judge"):
+        lines.append(f"deletion and insertion ask {settings['judge']}, not the explained network")
     right = [row["prediction"] == row["label"] for row in good.values() if row["label"] is not None]
     if right:
         share = f"{sum(right)} of {len(right)} clips with a label that it knows ({sum(right) / len(right):.1%})"
@@ -136,8 +142,8 @@ def _text(value: Any) -> Any:
 
 def _own_table(metric: Metric, rows: Sequence[Row], names: Sequence[str], seed: int) -> list[str]:
     """The title and the table of a metric that has one of its own; nothing where no row has any of it."""
-    shown = [column for column in metric.columns if column.kind in ("real", "reals")]
     stages = next((column.key for column in metric.columns if column.kind == "texts"), None)
+    shown = [column for column in metric.columns if column.kind == ("reals" if stages else "real")]
     known = [row for row in rows if any(row.get(column.key) is not None for column in shown)]
     if not known:
         return []

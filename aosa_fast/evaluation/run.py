@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import Entry
-from aosa_fast.evaluation.identity import describe_run, match_classes, sample_hash
+from aosa_fast.evaluation.identity import describe_run, load_judge, match_classes, sample_hash
 from aosa_fast.evaluation.journal import Journal
 from aosa_fast.evaluation.measure import Item, Settings, measure
 from aosa_fast.evaluation.metrics import Row
@@ -69,7 +69,7 @@ def evaluate(
 
     Raises:
         InputError: labels that the model does not know, a folder that holds another evaluation, a method that cannot
-            explain this model at all.
+            explain this model at all, a judge that is not the model's like.
     """
     from aosa_fast.data import unknown_labels
 
@@ -80,11 +80,12 @@ def evaluate(
         raise InputError(f"{dataset.name}: must have labels, or be evaluated with target=pred; it has none")
     labels = match_classes(dataset.name, dataset.class_names, used, classifier, all_known=wanted)
     unknown = unknown_labels(dataset, labels, classifier.class_names)
-    identity = describe_run(dataset, classifier, settings, model_name)
+    judge = load_judge(settings.judge, classifier) if settings.judge else None
+    identity = describe_run(dataset, classifier, settings, model_name, judge)
     with closing(Journal(out, identity)) as journal:
         for entry in entries:
             journal.check(entry.name, entry.identity)
-        work = _Work(dataset, classifier, settings, labels, journal, retry)
+        work = _Work(dataset, classifier, settings, labels, journal, retry, judge)
         todo = [[entry for entry in entries if work.is_missing(entry, i)] for i in range(len(work.blocks))]
         done, count = 0, sum(map(len, todo))
         for number, missing in enumerate(todo):
@@ -108,6 +109,7 @@ class _Work:
     labels: dict[int, int]  # the model's index of each label that it knows
     journal: Journal
     retry: bool
+    judge: Classifier | None
     blocks: list[Sequence[Sample]] = field(init=False)
     hashes: dict[str, str] = field(init=False)  # of each clip, by its id
 
@@ -145,7 +147,7 @@ class _Work:
         """Measures a block, and records it."""
         rows = [{**row, "method": entry.name} for row in errors]
         try:
-            rows += measure(self.classifier, items, entry, self.settings) if items else []
+            rows += measure(self.classifier, items, entry, self.settings, self.judge) if items else []
         except InputError:
             alone = [self._alone(entry, item) for item in items]
             recorded = [row for (name, _), own in self.journal.blocks.items() if name == entry.name for row in own]
@@ -167,7 +169,7 @@ class _Work:
 
     def _alone(self, entry: Entry, item: Item) -> Row:
         try:
-            return measure(self.classifier, [item], entry, self.settings)[0]
+            return measure(self.classifier, [item], entry, self.settings, self.judge)[0]
         except InputError as error:
             return {**_failed(item.sample, item.label, error), "method": entry.name}
 

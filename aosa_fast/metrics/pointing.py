@@ -130,6 +130,15 @@ def energy_pointing(saliency: Maps, boxes: Boxes) -> Tensor:
     return per_clip(_ratio(float(values[inside].sum()), float(values.sum())) for values, inside in positive)
 
 
+def box_mass(saliency: Maps, boxes: Boxes) -> Tensor:
+    """(B,) float64: the map's sum in its boxes over the sum of its absolute values, in frames with a box: -1 to 1.
+
+    Arguments and errors as `energy_pointing`; NaN without any box, or where the map is 0 in all these frames.
+    """
+    clips = _annotated(saliency, boxes)
+    return per_clip(_ratio(float(values[inside].sum()), float(values.abs().sum())) for values, inside in clips)
+
+
 def box_share(saliency: Maps, boxes: Boxes) -> Tensor:
     """(B,) float64: the share of the voxels that lies in boxes, in frames with a box: what a constant map's energy is.
 

@@ -89,7 +89,7 @@ def per_clip(values: Iterable[float]) -> Tensor:
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Spearman's coefficient of all values of two arrays; NaN where one of them is constant."""
-    return correlation(_average_ranks(first), _average_ranks(second))
+    return correlation(average_ranks(first), average_ranks(second))
 
 
 def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -105,7 +105,8 @@ def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
 
 
-def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each value from 1, the smallest; ties get their average rank."""
     _, place, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[place]

@@ -26,9 +26,10 @@ from aosa_fast.metrics import (
     energy_pointing,
     find_protocol,
     spatial_pointing,
+    spearman,
 )
 from aosa_fast.models import Classifier
-from evaluation_cases import CLASSES, PREPROCESSING, Memory, Net, classifier, memory
+from evaluation_cases import CLASSES, PREPROCESSING, Memory, Net, classifier, memory, twin
 
 BASE = Config(stride=5, box=6)
 METHODS = ["aosa-approx", "aosa:partners=0", "random"]
@@ -308,9 +309,61 @@ def test_taylor_and_sanity(tmp_path):
             assert row["sanity_stages"][0] == "trained"
             assert row["sanity_spearman"][0] == pytest.approx(1.0)
             assert min(row["sanity_spearman"]) < 0.9999
+        assert row["random_frames"] == 6
+    random = [row for row in found.rows if row["method"] == "random"]
+    data = memory(3)
+    for row, sample in zip(random, data.samples, strict=True):  # which no weights change
+        clip = data.read(sample, PREPROCESSING)
+        maps = explain(classifier(), torch.from_numpy(clip.frames[None]), 0, method="random").saliency
+        assert row["random_hits"] == float(spatial_pointing(maps, [clip.boxes], radius=7.0).hits[0])
     text = write_results(found, tmp_path, "c")["table"].read_text()
     assert "## First-order scores of tubes against exact ones" in text
     assert "## Sanity check" in text
+
+
+def test_deletion_asks_the_judge(tmp_path):
+    settings = replace(SETTINGS, metrics=("deletion",), judge="python:evaluation_cases:twin")
+    found = run(tmp_path, ["random"], memory(1), settings)
+    clip = memory(1).read(memory(1).samples[0], PREPROCESSING)
+    maps = explain(classifier(), torch.from_numpy(clip.frames[None]), 0, method="random").saliency
+    own, others = (
+        causal_metrics(model.network, PREPROCESSING.to_input(clip.frames), maps, 0)["aosa-28-fill"]
+        for model in (classifier(), twin())
+    )
+    assert found.rows[0]["deletion_curve"] == pytest.approx(others.deletion.scores[0].tolist(), abs=1e-5)
+    assert found.rows[0]["overall_fill"] == pytest.approx(float(others.area[0]), abs=1e-5)
+    assert float((others.deletion.scores - own.deletion.scores).abs().max()) > 0.05
+    text = write_results(found, tmp_path, "c")["table"].read_text()
+    assert "- deletion and insertion ask python:evaluation_cases:twin, not the explained network\n" in text
+    with pytest.raises(InputError, match="must hold the same settings"):
+        run(tmp_path, ["random"], memory(1), replace(settings, judge=""))
+
+
+@pytest.mark.parametrize(
+    ("judge", "rule"),
+    [("demo", "classes, "), ("python:evaluation_cases:stranger", "preprocessing, ")],
+)
+def test_a_judge_must_be_the_models_like(tmp_path, judge, rule):
+    with pytest.raises(InputError, match=f"^judge={judge} must have the model's {rule}.*; got "):
+        run(tmp_path, ["random"], memory(1), replace(SETTINGS, judge=judge))
+
+
+def test_the_map_of_the_runner_up(tmp_path):
+    found = run(tmp_path, ["input-x-gradient", "random"], memory(3), replace(SETTINGS, metrics=("other-class",)))
+    data, model = memory(3), classifier()
+    pictures = torch.from_numpy(np.stack([data.read(sample, PREPROCESSING).frames for sample in data.samples]))
+    for row in found.rows:
+        b = int(row["clip"])
+        logits = explain(model, pictures, 0, method="random").logits[b].tolist()
+        runner_up = max((c for c in range(3) if c != row["target"]), key=lambda c: logits[c])
+        x, y, *_ = data.read(data.samples[b], PREPROCESSING).boxes[:, 0].T
+        both = [explain(model, pictures, c, method=row["method"]).saliency[b] for c in (row["target"], runner_up)]
+        for key, values in zip(("mass_true", "mass_other"), both, strict=True):
+            inside = sum(values[t, y[t] : y[t] + 5, x[t] : x[t] + 6].sum() for t in range(6))
+            assert row[key] == pytest.approx(float(inside / values.abs().sum()), rel=1e-3)
+        assert row["other_rank"] == pytest.approx(float(spearman(*both)), abs=1e-4)
+        assert (row["other_rank"] == 1) == (row["method"] == "random")
+    assert "| explained class ↑ | runner-up ↓ |" in write_results(found, tmp_path, "c")["table"].read_text()
 
 
 def test_results_can_be_read_without_us(tmp_path):
@@ -324,7 +377,8 @@ def test_results_can_be_read_without_us(tmp_path):
             name: value for name, value in row.items() if value is not None
         }
     empty = {name for name in table.column_names if table[name].null_count == len(table)}
-    assert empty == {"path", "error"}  # of clips in memory, none of which failed
+    parts = {column.key for column in METRICS["object-importance"].columns}
+    assert empty == {"path", "error"} | parts  # of clips in memory, none of which failed or was rendered
     assert json.loads(table.schema.metadata[b"aosa_fast"])["model"] == "Net"
     configs = json.loads(table.schema.metadata[b"configs"])
     assert configs["aosa:partners=0"]["partners"] == 0
@@ -378,9 +432,16 @@ def test_entries_must_differ():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": ()}, "metrics must be one of deletion, pointing, taylor, sanity; got none"),
-        ({"metrics": ("speed",)}, "metrics must be one of deletion, pointing, taylor, sanity; got speed"),
+        (
+            {"metrics": ()},
+            "metrics must be one of object-importance, deletion, pointing, other-class, taylor, sanity; got none",
+        ),
+        (
+            {"metrics": ("speed",)},
+            "metrics must be one of object-importance, deletion, pointing, other-class, taylor, sanity; got speed",
+        ),
         ({"target": "best"}, "target must be label or pred; got best"),
+        ({"metrics": ("pointing",), "judge": "demo"}, "judge must come with deletion among the metrics; got pointing"),
         ({"block": 0}, "block must be at least 1, and finite; got 0"),
         ({"radius": float("inf")}, "radius must be at least 0, and finite; got inf"),
         ({"radius": -1.0}, "radius must be at least 0, and finite; got -1.0"),

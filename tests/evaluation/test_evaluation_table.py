@@ -9,7 +9,8 @@ import pytest
 
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import interval, rate_interval
-from aosa_fast.evaluation.table import COLUMNS, Summary, markdown_table, paired_markdown, summarise
+from aosa_fast.evaluation.measured import COLUMNS
+from aosa_fast.evaluation.table import Summary, markdown_table, paired_markdown, summarise
 
 
 def made(methods: dict[str, float], clips: int = 12) -> list[dict[str, Any]]:

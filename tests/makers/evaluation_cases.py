@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,3 +54,15 @@ def memory(count: int = 7, broken: tuple[str, ...] = ()) -> Memory:
 
 def classifier() -> Classifier:
     return Classifier(Net().eval(), PREPROCESSING, CLASSES)
+
+
+def twin() -> Classifier:
+    """The same network with other weights."""
+    network = Net().eval()
+    with torch.no_grad():
+        network.head.weight.neg_()
+    return Classifier(network, PREPROCESSING, CLASSES)
+
+
+def stranger() -> Classifier:
+    return Classifier(Net().eval(), replace(PREPROCESSING, std=(1, 1, 1)), CLASSES)
