@@ -32,6 +32,7 @@ FLOWS = (
     "rlof",
 )
 DTYPES = ("float32", "tf32", "bfloat16")
+BACKWARDS = ("exact", "libra")
 COMPATS = ("authors2022",)
 _NOUNS = {"prob": "probability", "logprob": "log-probability", "sigmoid": "probability"}  # others have their own name
 
@@ -64,8 +65,8 @@ class Config:
     method: str = _choice(
         "aosa-approx",
         "aosa-approx: one gradient, first order. aosa: one forward per tube, exact. aosa-path: the mean gradient on "
-        "the way to the fill, for scores that saturate. All others are there to compare with; random and centre know "
-        "nothing of the model. aosa-fast list methods says more.",
+        "the way to the fill, for scores that saturate. All others are there to compare with; random, centre, "
+        "motion and motion-tubes know nothing of the model. aosa-fast list methods says more.",
         str,
     )
     stride: int = _choice(8, "Distance of the anchors in the first frame, pixels.", least=1)
@@ -92,8 +93,8 @@ class Config:
     score: str | None = _choice(
         None,
         "What the map measures: prob (softmax), logit (what the model returns, as it is), logprob, margin (logit over "
-        "the best other), or sigmoid (each class on its own, multi-label). Default: logit for grad-cam, prob for all "
-        "others.",
+        "the best other), or sigmoid (each class on its own, multi-label). Default: logit for grad-cam and legrad, "
+        "prob for all others.",
         str,
         choices=SCORES,
         open=True,
@@ -114,7 +115,8 @@ class Config:
     reseed: int = _choice(0, "Start a new grid of anchors every so many frames; 0: in the first only.", least=0)
     steps: int | None = _choice(
         None,
-        "Points on the way to the fill (aosa-path: 8) or to 0 (integrated-gradients: 50), or iterations (step: 2000).",
+        "Points on the way to the fill (aosa-path: 8) or to 0 (integrated-gradients: 50) or to other "
+        "clips (expected-gradients: 50), or iterations (step: 2000).",
         least=1,
         open=True,
     )
@@ -132,8 +134,19 @@ class Config:
         choices=DTYPES,
         open=True,
     )
+    backward: str = _choice(
+        "exact",
+        "How the methods that take the score's gradient by the input go back through the model: exact, or libra, which "
+        "takes the scales of normalisation layers (LayerNorm, RMSNorm) as constant; models without such get the same.",
+        str,
+        choices=BACKWARDS,
+    )
     check: int = _choice(0, "Hold this many tubes against their exact scores (aosa-approx, aosa-path).", least=0)
-    seed: int = _choice(0, "Seed of the random fills, of smoothgrad's noise, and of the random map.", least=0)
+    seed: int = _choice(
+        0,
+        "Seed of the random fills, of smoothgrad's noise, of expected-gradients' samples, and of the random map.",
+        least=0,
+    )
     compat: str | None = _choice(
         None,
         "authors2022: the authors' published code, with its rounding, partners and weights.",
@@ -175,6 +188,8 @@ class Config:
             )
         if self.compat and (self.reseed or self.partners_rule != "cosine" or self.aggregate != "sum"):
             raise InputError("compat must come with reseed, partners_rule and aggregate as they are by default")
+        if self.compat and self.backward != "exact":
+            raise InputError(f"compat must come with backward=exact; got {self.backward}")
         if self.compat and not record.has_compat:
             raise InputError(
                 f"compat must be unset for method {self.method}: the authors' code has only aosa and aosa-approx"
@@ -218,7 +233,7 @@ class Config:
         """The unit of the maps, in a few words: the drop of the score for all methods that occlude."""
         unit = self.record.unit
         text = unit if isinstance(unit, str) else unit(self)
-        if self.aggregate == "eq2" and self.record.occluders:
+        if self.aggregate == "eq2" and self.record.occluders and self.record.knows_model:
             text = "{noun} where tubes are hidden elsewhere"
         return text.format(noun=_NOUNS.get(self.score_name, self.score_name))
 

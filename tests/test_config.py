@@ -14,7 +14,7 @@ from aosa_fast.methods.registry import METHODS
 
 OWN = own_options()
 CHOICES = {name: option.choices for name, option in {**COMMON, **OWN}.items() if option.choices} | {"method": METHODS}
-AOSA_METHODS = ("aosa-approx", "aosa", "aosa-path")
+WITH_TUBES = ("aosa-approx", "aosa", "aosa-path", "motion-tubes")
 LEAST = {
     "stride": 1, "box": 1, "partners": 0, "radius": 0, "samples": 0, "reseed": 0, "steps": 1, "batch_size": 0,
     "check": 0, "seed": 0, "noise_samples": 1, "cuboid_frames": 0, "cuboid_step": 1,
@@ -35,8 +35,8 @@ def test_defaults_are_the_papers():
         "method": "aosa-approx", "stride": 8, "box": [16, 16], "partners": 3, "partners_rule": "cosine",
         "fill": "conditional", "radius": 4, "samples": 0, "score": "prob", "relu": "element", "aggregate": "sum",
         "flow": "farneback", "reseed": 0, "steps": None, "batch_size": 0, "dtype": None, "check": 0, "seed": 0,
-        "compat": None, "layer": None, "cam_weights": "frame", "noise_samples": 25, "noise": 0.15, "areas": [0.1],
-        "cuboid_area": 0.02, "cuboid_frames": 0, "cuboid_step": 2,
+        "backward": "exact", "compat": None, "layer": None, "cam_weights": "frame", "noise_samples": 25, "noise": 0.15,
+        "areas": [0.1], "cuboid_area": 0.02, "cuboid_frames": 0, "cuboid_step": 2,
     }  # fmt: skip
     json.dumps(plain)
     assert {method: Config(method=method).fill_name for method in METHODS} == {
@@ -46,13 +46,13 @@ def test_defaults_are_the_papers():
 
 def test_what_is_left_open_is_the_methods_choice():
     scores = {method: Config(method=method).score_name for method in METHODS}
-    assert scores == {method: "logit" if method == "grad-cam" else "prob" for method in METHODS}
+    assert scores == {method: "logit" if method in ("grad-cam", "legrad") else "prob" for method in METHODS}
     assert Config(method="grad-cam", score="margin").as_dict()["score"] == "margin"
-    counts = {"aosa-path": 8, "integrated-gradients": 50, "step": 2000}
+    counts = {"aosa-path": 8, "integrated-gradients": 50, "expected-gradients": 50, "step": 2000}
     for method in METHODS:
         assert Config(method=method).step_count == counts.get(method, 0)
         assert Config(method=method, steps=3).as_dict()["steps"] == 3
-        assert Config(method=method).record.has_tubes == (method in AOSA_METHODS)
+        assert Config(method=method).record.has_tubes == (method in WITH_TUBES)
 
 
 @pytest.mark.parametrize("areas", [(), (0.0,), (0.1, 1.0), [0.1], 0.1, "0.1", (float("nan"),), (True,), ("a",)])

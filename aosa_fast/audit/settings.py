@@ -80,8 +80,8 @@ class AuditSettings:
         for name, value, choices in (("target", self.target, TARGETS), ("maps", self.maps, MAPS)):
             if value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}; got {value}")
-        if not self.config.record.has_tubes:
-            names = [method.name for method in METHODS.values() if method.has_tubes]
+        if not (self.config.record.has_tubes and self.config.record.knows_model):
+            names = [method.name for method in METHODS.values() if method.has_tubes and method.knows_model]
             raise InputError(f"method must be one of {', '.join(names)} for an audit; got {self.config.method}")
         if self.config.compat:
             raise InputError(f"compat must be unset for an audit; got {self.config.compat}")

@@ -33,7 +33,7 @@ _CONFIG = (
     replace(
         COMMON["method"],
         help="How maps are made: as in explain, by a method that follows the motion.",
-        choices=tuple(method.name for method in METHODS.own() if method.has_tubes),
+        choices=tuple(method.name for method in METHODS.own() if method.has_tubes and method.knows_model),
     ),
     replace(
         COMMON["score"],

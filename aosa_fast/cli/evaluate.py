@@ -130,7 +130,7 @@ class Reproduce:
             metavar="[COLUMN=]SPEC",
         ),
     ] = None
-    methods: Annotated[list[str] | None, _methods("the table's, aosa-path, random and centre")] = None
+    methods: Annotated[list[str] | None, _methods("the table's, aosa-path, and what knows no model")] = None
     annotations: Annotations = None
     split: Split = None
     limit: Annotated[int | None, _limit("all; 200 of the rendered; 3 for V")] = None

@@ -24,7 +24,12 @@ _PANELS = [column for column in METRICS["deletion"].columns if column.kind == "r
 # Okabe and Ito's palette, which colour-blind eyes can tell apart, without the yellow, which is faint on white.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.2, 1.2, 1.2)), (0, (1.1, 1.1)))
-_GREYS: dict[str, tuple[str, Any]] = {"random": ("#6e6e6e", (0, (2.2, 1.8))), "centre": ("#9c9c9c", (0, (6, 2.5)))}
+_GREYS: dict[str, tuple[str, Any]] = {
+    "random": ("#6e6e6e", (0, (2.2, 1.8))),
+    "centre": ("#9c9c9c", (0, (6, 2.5))),
+    "motion": ("#4c4c4c", (0, (1, 2.5))),
+    "motion-tubes": ("#4c4c4c", (0, (6, 1.5, 1, 1.5))),
+}
 _LONGEST = 34  # characters of a method's name in the legend
 
 
@@ -43,7 +48,7 @@ def plot_curves(rows: Sequence[Row], methods: Sequence[str], path: str | os.Path
     """Draw the mean curves of all methods with 95 % bootstrap bands and their areas, as PNG.
 
     One panel each for deletion, insertion into the blurred clip, and insertion into the fill; those without data are
-    left out. The legend is sorted by area, the best first, `random` and `centre` last.
+    left out. The legend is sorted by area, the best first, those that know no model last.
 
     Args:
         rows: one per clip and method, see `table.summarise`, with `deletion_curve`, `insertion_curve` and

@@ -26,7 +26,7 @@ from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
 
 # Beyond the paper: its own rows would say little without a map that knows nothing, and AOSA-path is a row like others.
-ADDED = ("aosa-path", "random", "centre")
+ADDED = ("aosa-path", "random", "centre", "motion", "motion-tubes")
 RADIUS, OSA_STRIDE = 7.0, 8  # of the pointing game's disk, and of OSA, pixels
 SIDE = 112  # of the input that they are meant for
 HALF = ":half-stride"

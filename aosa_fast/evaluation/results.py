@@ -83,8 +83,8 @@ def _markdown(evaluation: Evaluation, command: str) -> str:
         f"`{command}`",
         _counts(evaluation),
         "Mean ± half of the 95 % bootstrap interval over clips. Best in bold, second best underlined, among methods "
-        "run on nine tenths of the clips. `random` and `centre` know nothing of the model: where they do well, "
-        "the column says nothing.",
+        "run on nine tenths of the clips. `random`, `centre`, `motion` and `motion-tubes` know nothing of the model: "
+        "where they do well, the column says nothing.",
         markdown_table(summaries),
         compare_with_controls(rows, names, seed=seed),
         rank_markdown(summaries),

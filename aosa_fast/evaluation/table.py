@@ -57,9 +57,9 @@ def summarise(rows: Sequence[Row], methods: Sequence[str], *, seed: int = 0) -> 
 def markdown_table(summaries: Sequence[Summary]) -> str:
     """A table in GitHub's Markdown: the best of each column in bold, the second best underlined.
 
-    Methods compare by the printed digits; of several best ones all are bold, and none is underlined. `random` and
-    `centre` come last and are never marked, nor is a method with under 90 % of the clips of the fullest one. Columns
-    without any value are left out; a line names those that not all clips have a value for.
+    Methods compare by the printed digits; of several best ones all are bold, and none is underlined. Those that
+    know no model come last and are never marked, nor is a method with under 90 % of the clips of the fullest one.
+    Columns without any value are left out; a line names those that not all clips have a value for.
     """
     ordered = sorted(summaries, key=lambda summary: is_baseline(summary.method))
     shown = [column for key, column in COLUMNS.items() if any(summary.estimates[key].n for summary in ordered)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.inference.call import Model, call_model, input_format
 from aosa_fast.methods.hooks import forward_hooks
 from aosa_fast.methods.input_gradients import Found, Resolve
-from aosa_fast.models.anatomy import find_anatomy, unwrap
+from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
 
 
@@ -34,17 +33,10 @@ def attention_rollout(model: Model, video: Tensor, config: Config, resolve: Reso
     Raises:
         InputError: a model whose attention `aosa_fast.models.anatomy` does not know; rows that do not add up to 1.
     """
-    network = unwrap(model) if isinstance(model, nn.Module) else None
-    anatomy = find_anatomy(network) if network else None
-    blocks = _blocks(network, anatomy.attention) if network and anatomy and anatomy.attention else []
-    if network is None or anatomy is None or not blocks:
-        raise InputError(
-            "attention-rollout must have TimeSformer, ViViT, VideoMAE or the embedded model with attention; "
-            f"got {type(network or model).__name__}"
-        )
+    network, anatomy, blocks = find_attention(model, "attention-rollout")
     outputs: dict[nn.Module, Tensor] = {}
     hooks = [
-        (layer, partial(outputs.__setitem__, layer))
+        (layer, lambda _, output, layer=layer: outputs.__setitem__(layer, output))
         for block in blocks
         for attention in block
         for layer in attention.layers
@@ -71,14 +63,18 @@ def attention_rollout(model: Model, video: Tensor, config: Config, resolve: Reso
 
 
 @dataclass(frozen=True)
-class _Attention:
+class Attention:
     """One attention of one block.
 
     Attributes:
+        module: what these layers are in.
+        kind: its tokens: of a place in "time", of a frame in "space", or all in "joint" attention.
         layers: the layer that gives queries, keys and values side by side, or that of the queries and that of the keys.
         heads: how many each of these is split into.
     """
 
+    module: nn.Module
+    kind: str
     layers: tuple[nn.Module, ...]
     heads: int
 
@@ -101,9 +97,26 @@ class _Attention:
         return (row + passed / self.heads) / 2
 
 
-def _blocks(network: nn.Module, attention: str) -> list[tuple[_Attention, ...]]:
+def find_attention(model: Model, method: str) -> tuple[nn.Module, Anatomy, list[tuple[Attention, ...]]]:
+    """The network inside of a model, its anatomy, and the attentions of each block.
+
+    Raises:
+        InputError: a model whose attention `aosa_fast.models.anatomy` does not know; the message names the method.
+    """
+    network = unwrap(model) if isinstance(model, nn.Module) else None
+    anatomy = find_anatomy(network) if network else None
+    blocks = _blocks(network, anatomy.attention) if network and anatomy and anatomy.attention else []
+    if network is None or anatomy is None or not blocks:
+        raise InputError(
+            f"{method} must have TimeSformer, ViViT, VideoMAE or the embedded model with attention; "
+            f"got {type(network or model).__name__}"
+        )
+    return network, anatomy, blocks
+
+
+def _blocks(network: nn.Module, attention: str) -> list[tuple[Attention, ...]]:
     """The attentions of each block, time before space; none where their layers have other names than the known ones."""
-    layers: dict[str, list[_Attention]] = {"time": [], "space": [], "joint": []}
+    layers: dict[str, list[Attention]] = {"time": [], "space": [], "joint": []}
     for name, parent in network.named_modules():
         parts = [getattr(parent, part, None) for part in ("qkv", "query", "key", "q_proj", "k_proj")]
         found = tuple(part for part in parts if isinstance(part, nn.Linear))
@@ -112,7 +125,7 @@ def _blocks(network: nn.Module, attention: str) -> list[tuple[_Attention, ...]]:
         if found and count:
             in_time = "temporal_attention" in name or "attend_time" in name
             kind = "joint" if attention == "joint" else "time" if in_time else "space"
-            layers[kind].append(_Attention(found, count))
+            layers[kind].append(Attention(parent, kind, found, count))
     if attention == "joint":
         return [(one,) for one in layers["joint"]]
     if attention == "divided" and len(layers["time"]) == len(layers["space"]):
@@ -121,7 +134,7 @@ def _blocks(network: nn.Module, attention: str) -> list[tuple[_Attention, ...]]:
 
 
 def _divided(
-    blocks: list[tuple[_Attention, ...]], outputs: dict[nn.Module, Tensor], clips: int, grid: tuple[int, int, int]
+    blocks: list[tuple[Attention, ...]], outputs: dict[nn.Module, Tensor], clips: int, grid: tuple[int, int, int]
 ) -> Tensor:
     """The class token's row (B, 1 + T'H'W'), frame by frame.
 
@@ -141,7 +154,7 @@ def _divided(
     return torch.cat([own.flatten(1), row.flatten(1)], 1)
 
 
-def _joint(blocks: list[tuple[_Attention, ...]], outputs: dict[nn.Module, Tensor], network: nn.Module) -> Tensor:
+def _joint(blocks: list[tuple[Attention, ...]], outputs: dict[nn.Module, Tensor], network: nn.Module) -> Tensor:
     """The row (B, L) of the class token, or the mean of all rows, with the tokens in the network's own order."""
     tokens = outputs[blocks[0][0].layers[0]]
     row = tokens.new_zeros(tokens.shape[:2], dtype=torch.float32)

@@ -58,6 +58,8 @@ def compared(job: Job) -> list[Result]:
 
 def in_batches(job: Job, function: Comparator) -> Found:
     """Logits (B, n_classes), targets, and per target what `function` makes of each clip, a batch of clips at a time."""
+    if job.config.record.whole_batch:
+        return function(job.model, job.video, job.config, job.resolve)
     parts: list[Found] = []
 
     def add(begin: int, end: int) -> None:

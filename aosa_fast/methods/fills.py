@@ -77,6 +77,11 @@ def blur(video: Tensor) -> Tensor:
     return torch.from_numpy(blurred.reshape(tuple(video.shape))).to(video.device)
 
 
+def temporal_median(video: Tensor) -> Tensor:
+    """What stands still in a clip: (B, C, 1, H, W), the median of each pixel's values; the lower of the middle two."""
+    return video.median(2, keepdim=True).values
+
+
 def content_hash(video: Tensor) -> int:
     """CRC-32 of a clip's values, the same on every device."""
     return zlib.crc32(video.contiguous().cpu().numpy().tobytes())

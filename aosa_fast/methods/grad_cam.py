@@ -73,7 +73,7 @@ def _forward(network: nn.Module, layer: nn.Module, name: str, video: Tensor, con
     """The logits, and the layer's output, with a graph from the one to the other and none before."""
     kept: list[Tensor] = []
 
-    def keep(output: Any) -> Tensor:
+    def keep(_: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             raise InputError(f"layer must give one tensor of numbers; got {type(output).__name__} from {name}")
         kept.append(output.detach().requires_grad_())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast.config import Config
+from aosa_fast.errors import InputError
 from aosa_fast.inference.call import Model
 from aosa_fast.methods.fills import content_hash
 from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer, input_gradients, mean_gradients
@@ -66,3 +67,33 @@ def integrated_gradients(model: Model, video: Tensor, config: Config, resolve: R
         model, video, config, targets, lambda clip, k: video[clip] * points[k], (weights / 2).tolist()
     )
     return logits, targets, [(mean * video).sum(1) for mean in means]
+
+
+def expected_gradients(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
+    """Sum over channels of the mean of (x - x') times the gradient at x' + a (x - x') (Erion et al., arXiv 1906.10670).
+
+    The fills x' are the other clips of the batch, so that a map depends on what a clip is explained with. For each of
+    `config.step_count` samples one of them is drawn, and a from [0, 1), seeded by `config.seed` and the clip's content.
+    A map's sum over a clip tends to f(x) less the mean of f(x'). See `Comparator`.
+
+    Raises:
+        InputError: one clip alone.
+    """
+    if len(video) < 2:
+        raise InputError("video must have at least two clips for expected-gradients, whose fills are the others; got 1")
+    samples = config.step_count
+    others, points = [], []
+    for clip in range(len(video)):
+        generator = np.random.default_rng((config.seed, content_hash(video[clip])))
+        others.append(((clip + generator.integers(1, len(video), samples)) % len(video)).tolist())
+        points.append(generator.random(samples).tolist())
+
+    def way(clip: int, k: int) -> Tensor:
+        return video[clip] - video[others[clip][k]]
+
+    def point(clip: int, k: int) -> Tensor:
+        return torch.lerp(video[others[clip][k]], video[clip], points[clip][k])
+
+    logits, targets = clean_answer(model, video, config, resolve)
+    means = mean_gradients(model, video, config, targets, point, [1 / samples] * samples, factor=way)
+    return logits, targets, [mean.sum(1) for mean in means]

@@ -15,21 +15,21 @@ from aosa_fast.errors import InputError
 
 
 @contextmanager
-def forward_hooks(hooks: Sequence[tuple[nn.Module, Callable[[Any], Any]]]) -> Iterator[None]:
-    """Calls functions with what modules give, in this thread and within this block only, also after an exception.
+def forward_hooks(hooks: Sequence[tuple[nn.Module, Callable[[Any, Any], Any]]]) -> Iterator[None]:
+    """Calls functions with what modules take and give, in this thread and block only, also after an exception.
 
     Args:
-        hooks: (module, function). The function takes the module's output; if it returns something, then that is what
-            the network goes on with.
+        hooks: (module, function). The function takes the module's positional inputs, and its output; if it returns
+            something, then that is what the network goes on with.
     """
     thread = threading.get_ident()
     handles = []
     try:
         for module, function in hooks:
 
-            def hook(_module: nn.Module, _inputs: Any, output: Any, function: Callable[[Any], Any] = function) -> Any:
+            def hook(_: nn.Module, inputs: Any, output: Any, function: Callable[[Any, Any], Any] = function) -> Any:
                 # Another thread may explain the same model at the same time.
-                return function(output) if threading.get_ident() == thread else None
+                return function(inputs, output) if threading.get_ident() == thread else None
 
             handles.append(module.register_forward_hook(hook))
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, clean_logits, input_format, model_errors
+from aosa_fast.methods.libra import constant_scales
 from aosa_fast.targets import ResolvedTarget, class_scores
 
 # Samples per forward and backward on a CPU. Not one for each thread, as elsewhere: models round differently in batches
@@ -34,17 +36,18 @@ def input_gradients(model: Model, video: Tensor, config: Config, resolve: Resolv
     Args:
         model: see `call_model`.
         video: (B, C, T, H, W) float32.
-        config: gives `score`, which is differentiated, and `dtype`.
+        config: gives `score`, which is differentiated, `backward` and `dtype`.
         resolve: turns the logits into targets, so that the forward serves the choice of the class too.
 
     Returns:
         The logits (B, n_classes), the targets, and for each the gradient (B, C, T, H, W) float32.
 
     Raises:
-        InputError: as `call_model`; the score does not depend on the input, or its gradient is not finite.
+        InputError: as `call_model` and `constant_scales`; the score does not depend on the input, or its gradient
+            is not finite.
     """
     dtype, layout = input_format(model, config.dtype)
-    with torch.enable_grad():
+    with torch.enable_grad(), constant_scales(model) if config.backward == "libra" else nullcontext(model) as model:
         leaf = video.detach().clone().requires_grad_()
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
@@ -74,6 +77,7 @@ def mean_gradients(
     make: Callable[[int, int], Tensor],
     weights: Sequence[float],
     progress: Callable[[int, int], None] | None = None,
+    factor: Callable[[int, int], Tensor] | None = None,
 ) -> list[Tensor]:
     """The weighted mean of the gradients at samples of each clip, per target.
 
@@ -88,6 +92,7 @@ def mean_gradients(
         make: (clip, sample) to the sample (C, T, H, W) float32.
         weights: of each sample of a clip; they add up to 1.
         progress: called with (samples done, samples in all).
+        factor: (clip, sample) to what its gradient is multiplied by, (C, T, H, W) float32; by default nothing.
 
     Returns:
         For each target the mean gradient (B, C, T, H, W) float32.
@@ -105,7 +110,7 @@ def mean_gradients(
         _, _, grads = input_gradients(model, batch, config, lambda _: wanted)
         for mean, grad in zip(means, grads, strict=True):
             for (clip, sample), part in zip(rows, grad, strict=True):
-                mean[clip].add_(part, alpha=weights[sample])
+                mean[clip].add_(factor(clip, sample) * part if factor else part, alpha=weights[sample])
         if progress:
             progress(end, count)
 

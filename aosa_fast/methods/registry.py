@@ -27,6 +27,7 @@ class Method:
         score: likewise the score.
         steps: likewise the steps; 0 for methods without any.
         many_passes: whether it calls the model many times for each clip, in batches of its own.
+        whole_batch: whether a clip's map depends on the other clips that are explained with it.
         has_check: whether its scores can be held against exact ones (`Config.check`).
         has_compat: whether the authors' code has it (`Config.compat`).
         saturates: whether its scores vanish where a probability is near 1.
@@ -43,6 +44,7 @@ class Method:
     score: str = "prob"
     steps: int = 0
     many_passes: bool = False
+    whole_batch: bool = False
     has_check: bool = False
     has_compat: bool = False
     saturates: bool = False
@@ -220,6 +222,13 @@ METHODS = Registry(
             "attention that reaches the class token",
         ),
         Method(
+            "legrad",
+            "LeGrad: what more attention to each token would add to the score, over all layers; for transformers.",
+            f"{_HERE}.legrad:legrad",
+            "slope of the {noun} by attention to the token, positive part",
+            score="logit",
+        ),
+        Method(
             "gradient",
             "The size of the score's gradient.",
             f"{_HERE}.gradients:gradient",
@@ -240,6 +249,15 @@ METHODS = Registry(
             many_passes=True,
         ),
         Method(
+            "expected-gradients",
+            "Integrated gradients from the other clips of the batch, at random points; needs two clips or more.",
+            f"{_HERE}.gradients:expected_gradients",
+            "share of the {noun}'s change from the other clips",
+            steps=50,
+            many_passes=True,
+            whole_batch=True,
+        ),
+        Method(
             "random",
             "Random numbers: what a metric gives to a map that knows nothing of the model.",
             f"{_HERE}.baselines:random_map",
@@ -251,6 +269,21 @@ METHODS = Registry(
             "A blob in the middle: what a metric gives to a map that knows nothing of the model.",
             f"{_HERE}.baselines:centre_blob",
             "a blob in the middle: nothing of the model",
+            knows_model=False,
+        ),
+        Method(
+            "motion",
+            "What moves: how far each voxel is from its median over time; knows nothing of the model.",
+            f"{_HERE}.baselines:motion",
+            "|distance| from the median over time, summed over channels: nothing of the model",
+            knows_model=False,
+        ),
+        Method(
+            "motion-tubes",
+            "What moves, summed over the tubes of AOSA-approx in place of its field; knows nothing of the model.",
+            f"{_HERE}.baselines:motion_tubes",
+            "|distance| from the median over time, summed over tubes: nothing of the model",
+            occluders="tubes",
             knows_model=False,
         ),
     ),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aosa_fast import explain
 from aosa_fast.config import Config
 from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.call import clean_logits
@@ -95,3 +96,24 @@ def test_clean_logits_take_the_models_own_dtype():
     assert logits.dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(logits, net(make_video().double()).float())
+
+
+def test_motion_is_the_distance_from_the_median_over_time():
+    """A spot that shows in two of five frames stands out there, and a picture that stands still nowhere."""
+    video = torch.randn(1, 2, 1, 12, 16, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 5, 1, 1)
+    video[0, 0, 1:3, 4:6, 7:9] += 2
+    video[0, 1, 1:3, 4:6, 7:9] -= 1
+    expected = torch.zeros(2, 5, 12, 16)
+    expected[0, 1:3, 4:6, 7:9] = 3
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2 * 5 * 12 * 16, 4))
+    found = explain(net, video, 1, method="motion", frames=torch.zeros(2, 5, 12, 16, 3, dtype=torch.uint8))
+    torch.testing.assert_close(found.saliency, expected)
+    # Single tubes that stand still: each one's score is the sum over its box, and voxels get those of their boxes.
+    options = {"flow": torch.zeros(2, 4, 12, 16, 2), "stride": 4, "box": 4, "partners": 0}
+    tubes = explain(net, video, [1, 2], method="motion-tubes", **options)
+    assert torch.equal(tubes[0].saliency, tubes[1].saliency)
+    torch.testing.assert_close(tubes[0].relevance, expected)
+    sums = expected.sum(1).unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4)).flatten(1)
+    torch.testing.assert_close(tubes[0].scores, sums)
+    cells = sums.reshape(2, 1, 3, 4).repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 5, -1, -1)
+    torch.testing.assert_close(tubes[0].saliency, cells / 12)

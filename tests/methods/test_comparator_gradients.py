@@ -195,6 +195,37 @@ def test_integrated_gradients_are_complete(score):
         torch.testing.assert_close(saliency.sum((1, 2, 3)), change, rtol=1e-3, atol=1e-4)
 
 
+def test_expected_gradients_of_a_linear_model_are_the_weighted_distances_from_the_other_clips():
+    video = make_video()
+    w = make_weights(video)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(w.numel(), 2, bias=False))
+    net[1].weight.data = torch.stack([w.flatten(), -w.flatten()])
+    options = {"method": "expected-gradients", "score": "logit", "batch_size": 1}
+    pair = explain(net, video[:2], 0, steps=3, **options).saliency
+    torch.testing.assert_close(pair, (w * (video[:2] - video[:2].flip(0))).sum(1), rtol=1e-4, atol=1e-4)
+    # Of two others each is drawn about as often: its share is 1/2, with a deviation of 1/40 at 400 samples.
+    three = explain(net, video, 0, steps=400, **options).saliency
+    others = video[torch.tensor([[1, 2], [0, 2], [0, 1]])]
+    for clip in range(3):
+        first, second = ((w * (video[clip] - other)).sum(0) for other in others[clip])
+        share = (three[clip] - second).flatten() @ (first - second).flatten() / (first - second).square().sum()
+        assert float(share) == pytest.approx(0.5, abs=0.1)
+        torch.testing.assert_close(three[clip], share * first + (1 - share) * second, rtol=1e-3, atol=1e-3)
+
+
+def test_expected_gradients_are_complete_on_average():
+    video = make_video()[:2]
+    a = make_weights(video)
+    maps = explain(Quadratic(a), video, 0, method="expected-gradients", score="logit", steps=2000).saliency
+    scores = Quadratic(a)(video)[:, 0]
+    torch.testing.assert_close(maps.sum((1, 2, 3)), scores - scores.flip(0), rtol=0.1, atol=0)
+
+
+def test_expected_gradients_need_two_clips():
+    with pytest.raises(InputError, match=r"^video must have at least two clips for expected-gradients, .*; got 1$"):
+        explain(make_net(), make_video()[:1], 0, method="expected-gradients")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_clip_alone_is_as_in_a_batch(method):
     net, video = make_net(), make_video()
