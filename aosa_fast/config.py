@@ -71,7 +71,12 @@ class Config:
     )
     stride: int = _choice(8, "Distance of the anchors in the first frame, pixels.", least=1)
     box: int | tuple[int, int] = _choice(16, "Side of the occluding box (or height and width), pixels.", least=1)
-    partners: int = _choice(3, "How many tubes of like motion are joined to each tube; 0: single tubes.", least=0)
+    partners: int | None = _choice(
+        None,
+        "How many tubes of like motion are joined to each tube; 0: single tubes. Default: 3, and 0 for aosa-dual.",
+        least=0,
+        open=True,
+    )
     partners_rule: str = _choice(
         "cosine",
         "cosine: the paper's co-occurrence. motion-aware: anchors that stay within --min-motion choose by nearness.",
@@ -224,6 +229,11 @@ class Config:
         return self.record.score if self.score is None else self.score
 
     @property
+    def partner_count(self) -> int:
+        """The partners in use."""
+        return self.record.partners if self.partners is None else self.partners
+
+    @property
     def step_count(self) -> int:
         """The steps in use; 0 for methods without any."""
         return self.record.steps if self.steps is None else self.steps
@@ -246,7 +256,8 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Every choice in plain types, with the fill, the score and the steps in use."""
         plain = {name: getattr(self, name) for name in COMMON} | self.options
-        used = {"fill": self.fill_name, "score": self.score_name, "steps": self.step_count or None}
+        used: dict[str, Any] = {"fill": self.fill_name, "score": self.score_name, "steps": self.step_count or None}
+        used["partners"] = self.partner_count
         plain |= {**used, "box": list(self.box_size)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 

@@ -39,6 +39,7 @@ def describe(job: Job, seen: Behaviour, result: Result, flow_name: str) -> dict[
             "uncovered_share": uncovered_share(result.coverage),
             "saturated": is_saturated(logits, target, config, seen.output),
             "exact": result.check,
+            **({} if result.detail is None else {"detail": result.detail}),
             **seen.as_dict(config.score_name),
         },
         "seconds": dict(job.timings.seconds),

@@ -49,7 +49,7 @@ class Part:
 
     Attributes:
         name: such as "mover 0", "still 2" or "logo".
-        region: (T, H, W) bool, where it is.
+        region: (T, H, W) bool, where it is seen.
         absent: (T, H, W, 3) uint8, the clip rendered again without it.
         stopped: (T, H, W, 3) uint8, the clip with it standing still; None of what does not move.
     """

@@ -52,12 +52,12 @@ class PlantedDataset(SeededDataset):
         return frames
 
     def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
-        from aosa_fast.demo.planted import cue_region, make_plan
+        from aosa_fast.demo.planted import make_plan
 
         parts = super()._parts(clip, preprocessing)
         cue = make_plan(self.plan_seed).cues[clip.label]
         if cue is not None:
-            parts.append(self._part(cue.kind, cue_region(clip, cue), clip.scene.render(), None, preprocessing))
+            parts.append(self._part(cue.kind, clip, clip.scene.render(), None, preprocessing))
         return parts
 
     def _sample(self, number: int) -> Sample:

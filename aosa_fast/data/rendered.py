@@ -76,28 +76,30 @@ class SeededDataset(Dataset):
 
     def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
         """The things of a clip's scene, each with the clip without it."""
-        scene, parts = clip.scene, []
-        for number, thing in enumerate(scene.things):
-            region = np.zeros(clip.frames.shape[:3], np.uint8)
-            for t, (x0, y0, x1, y1) in enumerate(scene.boxes(number).tolist()):
-                region[t, y0:y1, x0:x1] = 1
-            stopped = self._drawn(clip, scene.stopped(number)) if thing.moves else None
-            parts.append(
-                self._part(thing.name, region, self._drawn(clip, scene.without(number)), stopped, preprocessing)
+        scene = clip.scene
+        return [
+            self._part(
+                thing.name,
+                clip,
+                self._drawn(clip, scene.without(number)),
+                self._drawn(clip, scene.stopped(number)) if thing.moves else None,
+                preprocessing,
             )
-        return parts
+            for number, thing in enumerate(scene.things)
+        ]
 
     @staticmethod
     def _part(
         name: str,
-        region: NDArray[np.uint8],
+        clip: RenderedClip,
         absent: NDArray[np.uint8],
         stopped: NDArray[np.uint8] | None,
         preprocessing: Preprocessing,
     ) -> Part:
-        inside = preprocessing.cropped(np.repeat(255 * region[..., None], 3, axis=3))[..., 0] > 127
-        cropped = None if stopped is None else preprocessing.cropped(stopped)
-        return Part(name, inside, preprocessing.cropped(absent), cropped)
+        shown, without = preprocessing.cropped(clip.frames), preprocessing.cropped(absent)
+        # Its noise is the same: only where it can be seen do the two differ.
+        region = (shown != without).any(axis=3)
+        return Part(name, region, without, None if stopped is None else preprocessing.cropped(stopped))
 
     def _drawn(self, clip: RenderedClip, scene: Scene) -> NDArray[np.uint8]:
         """The frames of a clip whose scene was changed."""

@@ -126,7 +126,7 @@ def _counts(evaluation: Evaluation) -> str:
         lines.append(f"{evaluation.missing} clips that the data's lists name are not there")
     first = evaluation.entries[0].config
     lines += [
-        f"anchors every {first.stride} pixels, boxes of {'x'.join(map(str, first.box_size))}, {first.partners} "
+        f"anchors every {first.stride} pixels, boxes of {'x'.join(map(str, first.box_size))}, {first.partner_count} "
         "partners, where the method's name does not say otherwise; radius of the pointing game "
         f"{settings['radius']:g} pixels",
         f"weights {identity['weights']}, aosa_fast {identity['version']}, blocks of {settings['block']} clips; times "

@@ -54,6 +54,7 @@ class Result:
     samples: Tensor | None = None
     relevance: Tensor | None = None
     check: list[dict[str, Any]] | None = None
+    detail: list[str] | None = None
 
     def to(self, device: torch.device) -> Result:
         """Every tensor on `device`, but for the target's indices."""

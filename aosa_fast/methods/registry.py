@@ -26,6 +26,7 @@ class Method:
         fill: the fill where the user does not choose one.
         score: likewise the score.
         steps: likewise the steps; 0 for methods without any.
+        partners: likewise the partners.
         many_passes: whether it calls the model many times for each clip, in batches of its own.
         whole_batch: whether a clip's map depends on the other clips that are explained with it.
         has_check: whether its scores can be held against exact ones (`Config.check`).
@@ -43,6 +44,7 @@ class Method:
     fill: str = "mean"
     score: str = "prob"
     steps: int = 0
+    partners: int = 3
     many_passes: bool = False
     whole_batch: bool = False
     has_check: bool = False
@@ -136,6 +138,26 @@ METHODS = Registry(
             steps=8,
             many_passes=True,
             has_check=True,
+        ),
+        Method(
+            "aosa-dual",
+            "Tubes that move and tubes that stand still say how much, gradients on two ways say where; 9 gradients and "
+            "7 forwards.",
+            f"{_HERE}.dual:dual",
+            occluders="tubes",
+            steps=9,
+            partners=0,
+            many_passes=True,
+            options=(
+                Option(
+                    "detail",
+                    "auto",
+                    "For aosa-dual: the field alone (voxel), with its tubes (both), mostly the tubes (tube), or what "
+                    "the model answers to best, clip by clip (auto).",
+                    str,
+                    ("auto", "voxel", "both", "tube"),
+                ),
+            ),
         ),
         Method(
             "grad-cam",

@@ -63,13 +63,13 @@ def make_tubes(flow: Tensor, config: Config, timings: Timings) -> Tubes:
         )
     if config.compat:
         with timings("tracking and partners"):
-            tracks, alive, members = compat.track_and_select(flow, config.stride, config.partners)
+            tracks, alive, members = compat.track_and_select(flow, config.stride, config.partner_count)
     else:
         with timings("tracking"):
             tracks, alive = track_anchors(flow, config.stride, config.reseed)
         with timings("partners"):
             min_motion = config.min_motion if config.partners_rule == "motion-aware" else 0.0
-            members = select_partners(tracks, config.partners, float(min_motion))
+            members = select_partners(tracks, config.partner_count, float(min_motion))
     with timings("boxes"):
         boxes = rasterize_boxes(tracks, alive, config.box_size, height, width)
     return Tubes(tracks, alive, boxes, members)
