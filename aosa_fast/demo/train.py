@@ -264,6 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(threads)
     numbers = report(net, given.test_clips, given.kind)
     out = given.out or (recipe.weights if given.kind == "one" else scene_weights(given.kind))
+    if given.kind != "one" or given.network == "r2plus1d":
+        net.half()  # half the bytes; loaded into float32 again
     save(net, out, {**asdict(config), **numbers, "classes": KINDS[given.kind].classes})
     tell(numbers, out, console)
 
