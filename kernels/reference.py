@@ -263,3 +263,50 @@ def aosa_path(
     grads = [gradient(score, video + alpha * (fill - video)) for alpha in points]
     relevance = field(video, torch.stack(grads).mean(0), fill, relu="none")
     return tube_scores(relevance, boxes, members), relevance
+
+
+def aosa_dual(
+    score: Score,
+    video: Tensor,
+    families: list[tuple[Tensor, Tensor]],
+    ends: list[Tensor],
+    steps: tuple[int, int],
+    detail: str,
+) -> Tensor:
+    """The map (B, T, H, W) of AOSA-dual with a given detail (method: section 12).
+
+    Args:
+        score: (B, C, T, H, W) to (B,).
+        video: (B, C, T, H, W).
+        families: boxes and members of the tubes that follow the flow, and of those that stand still.
+        ends: of the two ways, the fill and the clip without its motion, each like `video`.
+        steps: points on each.
+        detail: "voxel", "both" or "tube".
+    """
+    height, width = video.shape[3:]
+    fields, drops = [], []
+    for end, count in zip(ends, steps, strict=True):
+        points = [video + (k + 0.5) / count * (end - video) for k in range(count)]
+        mean = torch.stack([gradient(score, point) for point in points]).mean(0)
+        fields.append((mean * (video - end)).sum(1))
+        drops.append(fields[-1].sum((1, 2, 3)).abs())
+    share = (drops[1] / (drops[0] + drops[1])).reshape(-1, 1, 1, 1)
+    own = (1 - share) * fields[0] + share * fields[1]
+    follow, stand = (
+        saliency_map(tube_scores(own, boxes, members), boxes, members, height, width)[0] / boxes.shape[1]
+        for boxes, members in families
+    )
+    amount = follow / follow.abs().sum((1, 2, 3), keepdim=True) + 2 * stand / stand.abs().sum((1, 2, 3), keepdim=True)
+    taps = [math.exp(-(s**2) / 2) for s in range(-3, 4)]
+    smooth, last = torch.zeros_like(own), own.shape[1] - 1
+    for t in range(last + 1):
+        for s, tap in zip(range(-3, 4), taps, strict=True):
+            smooth[:, t] += tap / sum(taps) * own[:, min(max(t + s, 0), last)]
+    there = amount.sign() * smooth / (5 * smooth.abs().mean((1, 2, 3), keepdim=True))
+    maps = {
+        "voxel": own,
+        "both": amount * (there + torch.sqrt(1 + there**2)),
+        "tube": amount * there.clamp(min=1),
+    }
+    sharp = maps[detail].sign() * maps[detail].abs() ** 3
+    return sharp / sharp.abs().sum((1, 2, 3), keepdim=True) * follow.abs().sum((1, 2, 3), keepdim=True)

@@ -20,7 +20,6 @@ SMALL = planted.WIDTHS
 # The network that knows each kind of scenes in which what moves is not the answer.
 SCENE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "colour": lambda: network.DemoNet(SMALL),
-    "shape": attention.DemoAttention,
     "order": R2Plus1D,
     "still": lambda: network.DemoNet(SMALL),
 }

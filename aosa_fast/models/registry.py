@@ -54,7 +54,7 @@ FAMILIES = Registry(
         ModelFamily(
             "demo-scene",
             "demo-scene:KIND",
-            "Networks for rendered:kind=KIND, in which what moves most is not the answer: colour, shape, order, still.",
+            "Networks for rendered:kind=KIND, in which what moves most is not the answer: colour, order, still.",
             "aosa_fast.demo.classifiers:load_scene",
             False,
         ),

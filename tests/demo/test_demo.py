@@ -22,8 +22,8 @@ from aosa_fast.demo import (
 )
 from aosa_fast.demo import render as render_module
 from aosa_fast.demo import train as train_module
-from aosa_fast.demo.network import DemoNet, evaluate, hide
 from aosa_fast.demo.kinds import motion_path
+from aosa_fast.demo.network import DemoNet, evaluate, hide
 from aosa_fast.demo.textures import texture_bank
 from aosa_fast.errors import InputError
 
@@ -289,7 +289,7 @@ def test_a_bad_training_option_exits_with_2(tmp_path, capsys):
         train_module.main(["--steps", "0", "--out", str(tmp_path / "w.pt")])
     assert stop.value.code == 2
     assert "steps must be at least 1; got 0" in capsys.readouterr().err
-    with pytest.raises(InputError, match="network must be one of conv, attention; got mlp"):
+    with pytest.raises(InputError, match="network must be one of conv, attention, small, r2plus1d; got mlp"):
         train_module.TrainConfig("mlp")
 
 
