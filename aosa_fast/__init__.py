@@ -16,7 +16,7 @@ from aosa_fast.lazy import lazy
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
-    from aosa_fast.attribution import AOSA, AOSAApprox, AOSAPath
+    from aosa_fast.attribution import AOSA, AOSAApprox, AOSADual, AOSAPath
     from aosa_fast.audit.store.compact import load_map
     from aosa_fast.config import Config
     from aosa_fast.explanation import Explanation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AOSA",
     "AOSAApprox",
+    "AOSADual",
     "AOSAPath",
     "Config",
     "Difference",
@@ -46,6 +47,7 @@ __getattr__ = lazy(
     {
         "AOSA": "attribution",
         "AOSAApprox": "attribution",
+        "AOSADual": "attribution",
         "AOSAPath": "attribution",
         "Config": "config",
         "Difference": "targets",

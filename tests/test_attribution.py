@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from aosa_fast import AOSA, AOSAApprox, AOSAPath, InputError, explain
+from aosa_fast import AOSA, AOSAApprox, AOSADual, AOSAPath, InputError, explain
 
-KINDS = {"aosa": AOSA, "aosa-approx": AOSAApprox, "aosa-path": AOSAPath}
+KINDS = {"aosa": AOSA, "aosa-approx": AOSAApprox, "aosa-path": AOSAPath, "aosa-dual": AOSADual}
 
 
 @pytest.fixture(scope="module")

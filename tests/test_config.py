@@ -14,7 +14,7 @@ from aosa_fast.methods.registry import METHODS
 
 OWN = own_options()
 CHOICES = {name: option.choices for name, option in {**COMMON, **OWN}.items() if option.choices} | {"method": METHODS}
-WITH_TUBES = ("aosa-approx", "aosa", "aosa-path", "motion-tubes")
+WITH_TUBES = ("aosa-approx", "aosa", "aosa-path", "aosa-dual", "motion-tubes")
 LEAST = {
     "stride": 1, "box": 1, "partners": 0, "radius": 0, "samples": 0, "reseed": 0, "steps": 1, "batch_size": 0,
     "check": 0, "seed": 0, "noise_samples": 1, "cuboid_frames": 0, "cuboid_step": 1,
@@ -36,7 +36,7 @@ def test_defaults_are_the_papers():
         "fill": "conditional", "radius": 4, "samples": 0, "score": "prob", "relu": "element", "aggregate": "sum",
         "flow": "farneback", "reseed": 0, "steps": None, "batch_size": 0, "dtype": None, "check": 0, "seed": 0,
         "backward": "exact", "compat": None, "layer": None, "cam_weights": "frame", "noise_samples": 25, "noise": 0.15,
-        "areas": [0.1], "cuboid_area": 0.02, "cuboid_frames": 0, "cuboid_step": 2,
+        "areas": [0.1], "cuboid_area": 0.02, "cuboid_frames": 0, "cuboid_step": 2, "detail": "auto",
     }  # fmt: skip
     json.dumps(plain)
     assert {method: Config(method=method).fill_name for method in METHODS} == {
@@ -48,10 +48,12 @@ def test_what_is_left_open_is_the_methods_choice():
     scores = {method: Config(method=method).score_name for method in METHODS}
     assert scores == {method: "logit" if method in ("grad-cam", "legrad") else "prob" for method in METHODS}
     assert Config(method="grad-cam", score="margin").as_dict()["score"] == "margin"
-    counts = {"aosa-path": 8, "integrated-gradients": 50, "expected-gradients": 50, "step": 2000}
+    counts = {"aosa-path": 8, "aosa-dual": 9, "integrated-gradients": 50, "expected-gradients": 50, "step": 2000}
     for method in METHODS:
         assert Config(method=method).step_count == counts.get(method, 0)
         assert Config(method=method, steps=3).as_dict()["steps"] == 3
+        assert Config(method=method).partner_count == (0 if method == "aosa-dual" else 3)
+        assert Config(method=method, partners=1).as_dict()["partners"] == 1
         assert Config(method=method).record.has_tubes == (method in WITH_TUBES)
 
 
@@ -101,7 +103,7 @@ def test_whole_numbers(name):
     if name != "samples":
         assert getattr(Config(**{name: least}), name) == least
     assert refused(**{name: least - 1}) == f"{name} must be at least {least}; got {least - 1}"
-    for value in (2.5, "3", True) if name == "steps" else (2.5, "3", True, None):
+    for value in (2.5, "3", True) if name in ("steps", "partners") else (2.5, "3", True, None):
         assert refused(**{name: value}) == f"{name} must be a whole number; got {value!r}"
 
 

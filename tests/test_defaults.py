@@ -12,8 +12,8 @@ from aosa_fast import Explanation, explain, metrics
 from aosa_fast.methods.registry import METHODS
 from aosa_fast.models import load
 
-SETTINGS = {"attention-rollout": {}, "step": {"steps": 2}, "smoothgrad": {"noise_samples": 2}}
-MODELS = {"attention-rollout": "demo-attention"}
+SETTINGS = {"attention-rollout": {}, "legrad": {}, "step": {"steps": 2}, "smoothgrad": {"noise_samples": 2}}
+MODELS = dict.fromkeys(("attention-rollout", "legrad"), "demo-attention")
 
 
 @pytest.fixture(params=["meta", "float64"])
@@ -33,7 +33,8 @@ def pictures(count: int = 1) -> torch.Tensor:
 
 def explained(method: str) -> Explanation:
     model, settings = load(MODELS.get(method, "demo")), SETTINGS.get(method, {"stride": 16, "check": 0})
-    return explain(model, pictures(), "pred", method=method, **settings)
+    count = 1 + METHODS[method].whole_batch
+    return explain(model, pictures(count), "pred", method=method, **settings)
 
 
 @pytest.fixture(scope="module")
