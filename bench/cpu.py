@@ -15,7 +15,7 @@ import torch
 from harness import Report, quiet_openmp
 from verify import MismatchError, verify
 
-SECTIONS = ("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact")
+SECTIONS = ("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual")
 
 
 def main() -> int:
@@ -53,6 +53,7 @@ def sections(report: Report, quick: bool) -> dict[str, Callable[[], None]]:
         "yardstick": lambda: operators.yardstick(report, 1 if quick else 5, (8,) if quick else (8, 4)),
         "approx": lambda: network.approx(report, 2 if quick else 41),
         "exact": lambda: network.exact(report, 1 if quick else 3, quick),
+        "dual": lambda: network.dual(report, 1 if quick else 7),
         "memory": lambda: memory.memory(report, 1 if quick else 3),
         "flow": lambda: flows.flows(report, 1 if quick else 7, quick),
     }
