@@ -100,41 +100,23 @@ def _object_place(clip: RenderedClip, cue: Cue) -> NDArray[np.float64]:
     return np.asarray(np.clip(place, low, high) * SIZE)
 
 
-def cue_region(clip: RenderedClip, cue: Cue) -> NDArray[np.uint8]:
-    """(T, H, W) uint8, 1 where the cue is in a clip."""
-    region = np.zeros(clip.frames.shape[:3], np.uint8)
-    if cue.kind == "logo":
-        top, left = (2 + end * (SIZE - _LOGO - 4) for end in divmod(cue.corner, 2))
-        region[:, top : top + _LOGO, left : left + _LOGO] = 1
-    elif cue.kind == "object":
-        left, top = (np.rint(_object_place(clip, cue) - _OBJECT / 2)).astype(int)
-        region[:, top : top + _OBJECT, left : left + _OBJECT] = 1
-    elif cue.kind == "border":
-        region[:] = 1
-        region[:, _BORDER:-_BORDER, _BORDER:-_BORDER] = 0
-    else:
-        region[cue.frame] = 1
-    return region
-
-
 def draw_cue(frames: NDArray[np.uint8], clip: RenderedClip, cue: Cue | None) -> None:
     """Draw the cue of a clip, if it has one, into frames of it (T, H, W, 3), in place."""
     if cue is None:
         return
-    region, colour = cue_region(clip, cue)[..., None] == 1, np.array(cue.colour, np.float32)
-    if cue.kind == "border":
-        drawn = 0.45 * frames + 0.55 * colour
-    elif cue.kind == "flash":
-        drawn = np.clip(frames * 0.6 + 110, 0, 255)
+    colour = np.array(cue.colour, np.float32)
+    if cue.kind == "logo":
+        top, left = (2 + end * (SIZE - _LOGO - 4) for end in divmod(cue.corner, 2))
+        frames[:, top : top + _LOGO, left : left + _LOGO] = _glyph(_LOGO, colour, ring=True)
+    elif cue.kind == "object":
+        left, top = (np.rint(_object_place(clip, cue) - _OBJECT / 2)).astype(int)
+        frames[:, top : top + _OBJECT, left : left + _OBJECT] = _glyph(_OBJECT, colour, ring=False)
+    elif cue.kind == "border":
+        ring = np.ones((SIZE, SIZE), bool)
+        ring[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
+        frames[:, ring] = (0.45 * frames[:, ring] + 0.55 * colour).astype(np.uint8)
     else:
-        _paste_glyph(frames, region, _glyph(_LOGO if cue.kind == "logo" else _OBJECT, colour, ring=cue.kind == "logo"))
-        return
-    np.copyto(frames, drawn.astype(np.uint8), where=region)
-
-
-def _paste_glyph(frames: NDArray[np.uint8], region: NDArray[np.bool_], glyph: NDArray[np.uint8]) -> None:
-    rows, columns = region[0, ..., 0].any(1).nonzero()[0], region[0, ..., 0].any(0).nonzero()[0]
-    frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = glyph
+        frames[cue.frame] = np.clip(frames[cue.frame] * 0.6 + 110, 0, 255).astype(np.uint8)
 
 
 def _glyph(side: int, colour: NDArray[np.float32], *, ring: bool) -> NDArray[np.uint8]:

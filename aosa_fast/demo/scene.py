@@ -71,7 +71,7 @@ class Scene:
     way: np.ndarray
     noise: float
 
-    def render(self) -> NDArray[np.uint8]:
+    def render(self) -> np.ndarray:
         """(T, H, W, 3) uint8, RGB."""
         bank, size, frames = texture_bank(self.split), self.size, len(self.way)
         shown = [thing for thing in self.things if thing.shown]
@@ -106,7 +106,7 @@ class Scene:
         return replace(self, things=tuple(things))
 
 
-def _sensed(video: np.ndarray, noise: float, seed: int) -> NDArray[np.uint8]:
+def _sensed(video: np.ndarray, noise: float, seed: int) -> np.ndarray:
     frames, size = video.shape[:2]
     grain = np.random.default_rng((2, seed)).standard_normal((frames * size, size), np.float32)
     # Grey grain, and one pass that rounds and saturates: this is most of the time at 64 pixels.

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,7 +153,7 @@ def _batch(config: TrainConfig, step: int) -> Batch:
         pan = float(rng.uniform(0, _PAN[config.kind == "one"])) if rng.uniform() < 0.25 else 0.0
         noise = float(rng.uniform(0, 6))
         spread = float(rng.uniform(SPREAD, config.spread)) if config.spread > SPREAD else config.spread
-        looks = {"pan": pan, "noise": noise, "spread": spread, "kind": config.kind}
+        looks: dict[str, Any] = {"pan": pan, "noise": noise, "spread": spread, "kind": config.kind}
         clip = render_clip(first + k, size=SIZE, frames=FRAMES, split="train", **looks)
         video = to_input(clip.frames)[0]
         visible = not config.occlusion or step < _PLAIN * config.steps or _occlude(video, clip, rng)

@@ -14,14 +14,13 @@ from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.call import call_model, input_format
 from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
 from aosa_fast.kernels.tube_scores import tube_scores
-from aosa_fast.methods.fills import make_fill
+from aosa_fast.methods.fills import make_fill, temporal_median
 from aosa_fast.methods.input_gradients import clean_answer, path_gradients
 from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.targets import ResolvedTarget, class_scores
 
-DETAILS = ("voxel", "both", "tube")
 _LEAST_WAY = 0.5  # pixels: a camera that goes less far stands still
 _STILL = 2.0  # weight of the tubes that stand still; of those that follow the flow it is 1
 _SMOOTH = 5.0  # mean absolute values of the field at which a voxel changes what its tubes say
@@ -61,12 +60,11 @@ def dual(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
             base = target.pick(class_scores(logits, config.score_name))
             parts = zip(scores, (follow, stand), strict=True)
             (moving, seen), (still, also) = (make_map(s, base, own, config, *video.shape[3:]) for s, own in parts)
-            maps = _detailed(field, _share(moving) + _STILL * _share(still), config.detail)
-        if len(maps) > 1:
+            maps = _detailed(field, _share(moving) + _STILL * _share(still))
+        chosen = [config.detail] * len(video)
+        if config.detail == "auto":
             with job.timings("choice"):
                 chosen = _best(job, fill, target, maps)
-        else:
-            chosen = [config.detail] * len(video)
         saliency = torch.stack([maps[name][clip] for clip, name in enumerate(chosen)])
         saliency = _share(saliency.sign() * saliency.abs() ** _SHARP) * moving.abs().sum((1, 2, 3), keepdim=True)
         every = torch.cat(scores, 1)
@@ -84,17 +82,12 @@ def _mixed(to_fill: Tensor, to_stopped: Tensor) -> Tensor:
     return torch.lerp(to_fill, to_stopped, share)
 
 
-def _detailed(field: Tensor, amount: Tensor, wanted: str) -> dict[str, Tensor]:
-    """The maps of each detail, or of the one that is wanted, (B, T, H, W) each; on scales of their own."""
+def _detailed(field: Tensor, amount: Tensor) -> dict[str, Tensor]:
+    """The map of each detail, (B, T, H, W); on scales of their own."""
     smooth = smooth_in_time(field)
     size = (_SMOOTH * smooth.abs().mean((1, 2, 3), keepdim=True)).clamp(min=1e-30)
     there = amount.sign() * smooth / size
-    makers = {
-        "voxel": lambda: field,
-        "both": lambda: amount * grow(there),
-        "tube": lambda: amount * there.clamp(min=1),
-    }
-    return {name: make() for name, make in makers.items() if wanted in ("auto", name)}
+    return {"voxel": field, "both": amount * grow(there), "tube": amount * there.clamp(min=1)}
 
 
 def _best(job: Job, fill: Tensor, target: ResolvedTarget, maps: dict[str, Tensor]) -> list[str]:
@@ -142,7 +135,7 @@ def stopped_clip(video: Tensor, camera: Tensor) -> Tensor:
     clips = []
     for clip, way in zip(video, camera.round().long(), strict=True):
         if not way.any():
-            clips.append(clip.median(1, keepdim=True).values.expand_as(clip))
+            clips.append(temporal_median(clip[None])[0].expand_as(clip))
             continue
         frames = []
         for shift in way:
