@@ -125,10 +125,11 @@ def _counts(evaluation: Evaluation) -> str:
     if evaluation.missing:
         lines.append(f"{evaluation.missing} clips that the data's lists name are not there")
     first = evaluation.entries[0].config
+    box = "x".join(map(str, first.box_size))
+    partners = "partners as each method has them" if first.partners is None else f"{first.partners} partners"
     lines += [
-        f"anchors every {first.stride} pixels, boxes of {'x'.join(map(str, first.box_size))}, {first.partner_count} "
-        "partners, where the method's name does not say otherwise; radius of the pointing game "
-        f"{settings['radius']:g} pixels",
+        f"anchors every {first.stride} pixels, boxes of {box}, {partners}, where the method's name does not say "
+        f"otherwise; radius of the pointing game {settings['radius']:g} pixels",
         f"weights {identity['weights']}, aosa_fast {identity['version']}, blocks of {settings['block']} clips; times "
         "as they came while this ran, `aosa-fast reproduce V` times methods one by one",
     ]
