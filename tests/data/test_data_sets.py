@@ -229,7 +229,7 @@ def test_plain_folders(tmp_path: Path):
             r"list.txt, line 2: must be Class/video.avi, with or without a number;",
         ),
         ("ucf101:FULL", {"annotations": "JSON"}, r'must hold "labels" and "database" .*; got KeyError: .database.$'),
-        ("rendered:x", {}, r"must be rendered\[:SEED\]\[:key=value...\], keys size, .*; got 'x'$"),
+        ("rendered:x", {}, r"must be rendered\[:SEED\]\[:key=value...\], keys kind, size, .*; got 'x'$"),
         ("rendered:1:pan=x", {}, "^pan of rendered:1:pan=x must be a number, at least 0.0; got 'x'$"),
         ("rendered:size=8", {}, "^size of rendered:size=8 must be a whole number, at least 16; got '8'$"),
         ("rendered:noise=nan", {}, "^noise of .* must be a number, at least 0.0; got 'nan'$"),

@@ -228,7 +228,9 @@ def test_torchvision_names_file(tmp_path: Path):
     "spec", ["demonstration", "torchvision:", "nothing:r3d_18", "hf:", "resnet3d:", "pytorchvideo:"]
 )
 def test_an_unknown_spec_lists_all(spec: str):
-    rule = "model must be one of demo, demo-attention, demo-planted:SEED, torchvision:NAME"
+    rule = (
+        "model must be one of demo, demo-attention, demo-r2plus1d, demo-scene:KIND, demo-planted:SEED, torchvision:NAME"
+    )
     with pytest.raises(InputError, match=f"{rule}.*; got {spec}"):
         load(spec)
 
