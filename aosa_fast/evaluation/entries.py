@@ -17,7 +17,7 @@ from aosa_fast.methods.registry import PATTERNS, find_method
 
 # The order of the paper's tables, then what it does not have.
 DEFAULT_METHODS = (
-    "grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path", "gradient", "input-x-gradient",
+    "grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path", "aosa-dual", "gradient", "input-x-gradient",
     "integrated-gradients", "random", "centre", "motion", "motion-tubes",
 )  # fmt: skip
 
