@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from aosa_fast.config import Config
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.data.window import read_window
-from aosa_fast.demo.network import DemoNet
+from aosa_fast.demo.network import DemoNet, load_weights
 from aosa_fast.demo.r2plus1d import R2Plus1D
 from aosa_fast.demo.train import SMOOTHING
+from aosa_fast.demo.train import save as save_weights
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation import Settings, evaluate, parse_entries, write_results
 from aosa_fast.models import Classifier
@@ -107,18 +108,16 @@ def train(data: Dataset, network: str, steps: int, seed: int = 0) -> Classifier:
 
 def save(classifier: Classifier, network: str, file: Path) -> None:
     """Writes what `load` reads."""
-    about = {"network": network, "classes": classifier.class_names, **classifier.preprocessing.as_dict()}
-    torch.save({"state_dict": classifier.network.state_dict(), "about": json.dumps(about)}, file)
+    about = {"network": network, "classes": classifier.class_names, "preprocessing": classifier.preprocessing.as_dict()}
+    save_weights(classifier.network, file, about)
 
 
 def load(file: Path) -> Classifier:
     """A trained network."""
-    held = torch.load(file, map_location="cpu", weights_only=True)
-    about = json.loads(held["about"])
-    network, names = about.pop("network"), tuple(about.pop("classes"))
-    net = _NETWORKS[network](len(names))
-    net.load_state_dict(held["state_dict"])
-    return Classifier(net.eval().requires_grad_(False), Preprocessing.from_dict(about), names)
+    about = json.loads(torch.load(file, map_location="cpu", weights_only=True)["meta"])
+    names = tuple(about["classes"])
+    net = load_weights(_NETWORKS[about["network"]](len(names)), file)
+    return Classifier(net, Preprocessing.from_dict(about["preprocessing"]), names)
 
 
 @torch.inference_mode()

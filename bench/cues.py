@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aosa_fast import explain
 from aosa_fast.config import Config
 from aosa_fast.data import open_dataset
 from aosa_fast.data.dataset import Part
-from aosa_fast.demo.planted import KINDS
+from aosa_fast.demo.planted import KINDS, make_plan
 from aosa_fast.evaluation import parse_entries
 from aosa_fast.evaluation.bootstrap import interval
 from aosa_fast.models import Classifier, load
@@ -19,17 +21,18 @@ from aosa_fast.models import Classifier, load
 LEAST = 0.3  # what the cue must be worth to the network on a clip, probability
 
 
-def clips_of(plan: int, per_class: int) -> list[tuple[torch.Tensor, int, Part]]:
+def clips_of(plan: int, classifier: Classifier, per_class: int) -> list[tuple[torch.Tensor, int, Part]]:
     """Pictures, class and cue of the first clips whose probability falls by 0.3 and more without the cue."""
-    classifier, dataset = load(f"demo-planted:{plan}"), open_dataset(f"planted:{plan}:wrong=0")
+    dataset = open_dataset(f"planted:{plan}:wrong=0")
     taken: dict[int, int] = defaultdict(int)
     found = []
     for sample in dataset.select(limit=60 * per_class).samples:
         assert sample.label is not None
-        clip = dataset.read(sample, classifier.preprocessing)
-        cues = [part for part in clip.parts() if part.name in KINDS] if clip.parts else []
-        if not cues or taken[sample.label] >= per_class:
+        if taken[sample.label] >= per_class or make_plan(plan).cues[sample.label] is None:
             continue
+        clip = dataset.read(sample, classifier.preprocessing)
+        assert clip.parts is not None
+        cues = [part for part in clip.parts() if part.name in KINDS]
         if worth(classifier, clip.frames, sample.label) - worth(classifier, cues[0].absent, sample.label) >= LEAST:
             taken[sample.label] += 1
             found.append((torch.from_numpy(clip.frames[None]), sample.label, cues[0]))
@@ -37,7 +40,7 @@ def clips_of(plan: int, per_class: int) -> list[tuple[torch.Tensor, int, Part]]:
 
 
 @torch.inference_mode()
-def worth(classifier: Classifier, frames, label: int) -> float:
+def worth(classifier: Classifier, frames: NDArray[np.uint8], label: int) -> float:
     """The probability of a class."""
     return float(classifier.network(classifier.preprocessing.to_input(frames)).softmax(1)[0, label])
 
@@ -53,7 +56,7 @@ def main() -> None:
     energy: dict[tuple[str, str], list[float]] = defaultdict(list)
     for plan in options.plans:
         classifier = load(f"demo-planted:{plan}")
-        for pictures, label, cue in clips_of(plan, options.per_class):
+        for pictures, label, cue in clips_of(plan, classifier, options.per_class):
             for entry in entries:
                 saliency = explain(classifier, pictures, label, config=entry.config).saliency[0].clamp(min=0)
                 inside = saliency[torch.from_numpy(cue.region)].sum() / saliency.sum().clamp(min=1e-30)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.data.dataset import Part, Sample
+from aosa_fast.data.dataset import Sample
 from aosa_fast.data.rendered import SEEDS, SeededDataset
 from aosa_fast.demo import CLASS_NAMES
 from aosa_fast.errors import InputError
@@ -51,14 +52,13 @@ class PlantedDataset(SeededDataset):
         draw_cue(frames, clip, make_plan(self.plan_seed).cues[clip.label])
         return frames
 
-    def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
+    def _changed(self, clip: RenderedClip) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None]]:
         from aosa_fast.demo.planted import make_plan
 
-        parts = super()._parts(clip, preprocessing)
+        yield from super()._changed(clip)
         cue = make_plan(self.plan_seed).cues[clip.label]
         if cue is not None:
-            parts.append(self._part(cue.kind, clip, clip.scene.render(), None, preprocessing))
-        return parts
+            yield cue.kind, clip.scene.render(), None
 
     def _sample(self, number: int) -> Sample:
         seed = self.first + number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -76,30 +77,21 @@ class SeededDataset(Dataset):
 
     def _parts(self, clip: RenderedClip, preprocessing: Preprocessing) -> list[Part]:
         """The things of a clip's scene, each with the clip without it."""
-        scene = clip.scene
-        return [
-            self._part(
-                thing.name,
-                clip,
-                self._drawn(clip, scene.without(number)),
-                self._drawn(clip, scene.stopped(number)) if thing.moves else None,
-                preprocessing,
-            )
-            for number, thing in enumerate(scene.things)
-        ]
+        shown = preprocessing.cropped(clip.frames)
+        parts = []
+        for name, frames, stopped in self._changed(clip):
+            absent = preprocessing.cropped(frames)
+            # The noise is the same: only where the part can be seen do the two differ.
+            region = (shown != absent).any(axis=3)
+            parts.append(Part(name, region, absent, None if stopped is None else preprocessing.cropped(stopped)))
+        return parts
 
-    @staticmethod
-    def _part(
-        name: str,
-        clip: RenderedClip,
-        absent: NDArray[np.uint8],
-        stopped: NDArray[np.uint8] | None,
-        preprocessing: Preprocessing,
-    ) -> Part:
-        shown, without = preprocessing.cropped(clip.frames), preprocessing.cropped(absent)
-        # Its noise is the same: only where it can be seen do the two differ.
-        region = (shown != without).any(axis=3)
-        return Part(name, region, without, None if stopped is None else preprocessing.cropped(stopped))
+    def _changed(self, clip: RenderedClip) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None]]:
+        """Per part its name, the frames without it, and, of what moves, those in which it stands still."""
+        scene = clip.scene
+        for number, thing in enumerate(scene.things):
+            stopped = self._drawn(clip, scene.stopped(number)) if thing.moves else None
+            yield thing.name, self._drawn(clip, scene.without(number)), stopped
 
     def _drawn(self, clip: RenderedClip, scene: Scene) -> NDArray[np.uint8]:
         """The frames of a clip whose scene was changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -16,13 +17,12 @@ from aosa_fast.models.classifier import Classifier
 
 _HERE = Path(__file__).parent
 R2PLUS1D_WEIGHTS = _HERE / "r2plus1d.pt"
-SMALL = planted.WIDTHS
-# The network that knows each kind of scenes in which what moves is not the answer.
-SCENE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "colour": lambda: network.DemoNet(SMALL),
-    "order": R2Plus1D,
-    "still": lambda: network.DemoNet(SMALL),
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "small": partial(network.DemoNet, planted.WIDTHS),
+    "r2plus1d": R2Plus1D,
 }
+# The network that knows each kind of scenes in which what moves is not the answer.
+SCENE_NETWORKS = {"colour": "small", "order": "r2plus1d", "still": "small"}
 
 
 def scene_weights(kind: str) -> Path:
@@ -65,5 +65,5 @@ def load_scene(spec: str, rest: str) -> Classifier:
     """
     if rest not in SCENE_NETWORKS:
         raise InputError(f"model={spec} must be demo-scene:KIND, KIND one of {', '.join(SCENE_NETWORKS)}")
-    loaded = network.load_weights(SCENE_NETWORKS[rest](), scene_weights(rest))
+    loaded = network.load_weights(BUILDERS[SCENE_NETWORKS[rest]](), scene_weights(rest))
     return Classifier(loaded, network.PREPROCESSING, KINDS[rest].classes)

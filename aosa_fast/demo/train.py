@@ -27,11 +27,10 @@ from torch import nn
 
 from aosa_fast.demo.attention import WEIGHTS as ATTENTION_WEIGHTS
 from aosa_fast.demo.attention import DemoAttention
-from aosa_fast.demo.classifiers import R2PLUS1D_WEIGHTS, SMALL, scene_weights
+from aosa_fast.demo.classifiers import BUILDERS, R2PLUS1D_WEIGHTS, SCENE_NETWORKS, scene_weights
 from aosa_fast.demo.kinds import KINDS, SPREAD, motion_path
 from aosa_fast.demo.network import FRAMES, SIZE, DemoNet, hide, load_weights, report, to_input
 from aosa_fast.demo.network import WEIGHTS as NET_WEIGHTS
-from aosa_fast.demo.r2plus1d import R2Plus1D
 from aosa_fast.demo.render import RenderedClip, render_clip
 from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
@@ -50,7 +49,7 @@ class Recipe:
     """How a kind of network is trained, where the command does not say otherwise.
 
     Attributes:
-        weights: the file that it is shipped in, where the scenes are of the kind "one".
+        weights: the file that it is shipped in for scenes of the kind "one", or None.
         spread: the widest that paths of the moving object are drawn with, see `render_clip`.
         threads: of torch, on which the last digits of all results depend; 0 leaves them as they are.
         peak_rate: highest learning rate.
@@ -62,7 +61,7 @@ class Recipe:
     """
 
     build: Callable[[], nn.Module]
-    weights: Path
+    weights: Path | None
     occlusion: bool
     spread: float
     steps: int
@@ -81,18 +80,10 @@ RECIPES = {
     "attention": Recipe(
         DemoAttention, ATTENTION_WEIGHTS, False, 0.35, 1000, 1, 2e-3, 0.1, factors={"stem": 0.02, "head": 4}, clip=1.0
     ),
-    "small": Recipe(
-        partial(DemoNet, SMALL),
-        scene_weights("colour"),
-        False,
-        0.25,
-        1500,
-        1,
-        4e-3,
-        0.25,
-        layout=torch.channels_last_3d,
+    "small": Recipe(BUILDERS["small"], None, False, 0.25, 1500, 1, 4e-3, 0.25, layout=torch.channels_last_3d),
+    "r2plus1d": Recipe(
+        BUILDERS["r2plus1d"], R2PLUS1D_WEIGHTS, False, 0.35, 1000, 1, 4e-3, 0.25, layout=torch.channels_last_3d
     ),
-    "r2plus1d": Recipe(R2Plus1D, R2PLUS1D_WEIGHTS, False, 0.35, 1000, 1, 4e-3, 0.25, layout=torch.channels_last_3d),
 }
 
 
@@ -226,6 +217,13 @@ def save(net: nn.Module, path: Path, meta: dict[str, object]) -> None:
         torch.save({"state": net.state_dict(), "meta": text}, file)
 
 
+def _shipped(network: str, kind: str) -> Path | None:
+    """The file in which a network for a kind of scenes is shipped, if it is."""
+    if kind == "one":
+        return RECIPES[network].weights
+    return scene_weights(kind) if SCENE_NETWORKS.get(kind) == network else None
+
+
 def tell(numbers: dict[str, float], path: Path, console: Console) -> None:
     """Print what was measured of a network, and where it lies."""
     for name, value in numbers.items():
@@ -237,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, evaluate, print and save; see `--help`."""
     parser = argparse.ArgumentParser(prog="python -m aosa_fast.demo.train", description="Train a demo classifier.")
     parser.add_argument("--network", choices=RECIPES, default=TrainConfig.network)
-    parser.add_argument("--kind", choices=KINDS, default=TrainConfig.kind, help="of the scenes")
+    parser.add_argument(
+        "--kind", choices=KINDS, default=TrainConfig.kind, help=" ".join(f"{n}: {k.help}" for n, k in KINDS.items())
+    )
     parser.add_argument("--start", help="file of weights to begin with")
     parser.add_argument("--steps", type=int, help="; ".join(f"{n}: {r.steps}" for n, r in RECIPES.items()))
     parser.add_argument("--seed", type=int, default=TrainConfig.seed)
@@ -248,6 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default: the file that is shipped")
     given = parser.parse_args(arguments)
     recipe = RECIPES[given.network]
+    out = given.out or _shipped(given.network, given.kind)
+    if out is None:
+        parser.error(f"out must be given: no network={given.network} is shipped for kind={given.kind}")
     chosen = {name: getattr(given, name) for name in ("steps", "occlusion", "spread")}
     chosen = {name: getattr(recipe, name) if value is None else value for name, value in chosen.items()}
     console = Console()
@@ -264,8 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         torch.set_num_threads(threads)
     numbers = report(net, given.test_clips, given.kind)
-    out = given.out or (recipe.weights if given.kind == "one" else scene_weights(given.kind))
-    if given.kind != "one" or given.network == "r2plus1d":
+    if given.network in BUILDERS:
         net.half()  # half the bytes; loaded into float32 again
     save(net, out, {**asdict(config), **numbers, "classes": KINDS[given.kind].classes})
     tell(numbers, out, console)

@@ -78,12 +78,13 @@ def _markdown(evaluation: Evaluation, command: str) -> str:
     rows, identity = evaluation.rows, evaluation.identity
     seed = identity["settings"]["seed"]
     summaries = summarise(rows, names, seed=seed)
+    known = [f"`{method.name}`" for method in METHODS.own() if not method.knows_model]
     parts = [
         f"# {identity['model']} on {identity['data']}",
         f"`{command}`",
         _counts(evaluation),
         "Mean ± half of the 95 % bootstrap interval over clips. Best in bold, second best underlined, among methods "
-        "run on nine tenths of the clips. `random`, `centre`, `motion` and `motion-tubes` know nothing of the model: "
+        f"run on nine tenths of the clips. {', '.join(known[:-1])} and {known[-1]} know nothing of the model: "
         "where they do well, the column says nothing.",
         markdown_table(summaries),
         compare_with_controls(rows, names, seed=seed),

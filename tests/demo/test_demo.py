@@ -289,6 +289,10 @@ def test_a_bad_training_option_exits_with_2(tmp_path, capsys):
         train_module.main(["--steps", "0", "--out", str(tmp_path / "w.pt")])
     assert stop.value.code == 2
     assert "steps must be at least 1; got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        train_module.main(["--network", "attention", "--kind", "colour"])
+    assert stop.value.code == 2
+    assert "out must be given: no network=attention is shipped for kind=colour" in capsys.readouterr().err
     with pytest.raises(InputError, match="network must be one of conv, attention, small, r2plus1d; got mlp"):
         train_module.TrainConfig("mlp")
 
