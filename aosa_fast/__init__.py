@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSADual, AOSAPath
     from aosa_fast.audit.store.compact import load_map
     from aosa_fast.config import Config
+    from aosa_fast.explainer import Explainer
     from aosa_fast.explanation import Explanation
     from aosa_fast.methods.registry import list_methods
     from aosa_fast.models.registry import list_models
@@ -32,6 +33,7 @@ __all__ = [
     "AOSAPath",
     "Config",
     "Difference",
+    "Explainer",
     "Explanation",
     "InputError",
     "VideoError",
@@ -51,6 +53,7 @@ __getattr__ = lazy(
         "AOSAPath": "attribution",
         "Config": "config",
         "Difference": "targets",
+        "Explainer": "explainer",
         "Explanation": "explanation",
         "explain": "pipeline",
         "list_methods": "methods.registry",

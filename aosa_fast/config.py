@@ -33,6 +33,7 @@ FLOWS = (
 )
 DTYPES = ("float32", "tf32", "bfloat16")
 BACKWARDS = ("exact", "libra")
+ROUTES = ("auto", "as-is", "onednn", "folded", "compiled", "graphed")
 COMPATS = ("authors2022",)
 _NOUNS = {"prob": "probability", "logprob": "log-probability", "sigmoid": "probability"}  # others have their own name
 
@@ -146,6 +147,15 @@ class Config:
         str,
         choices=BACKWARDS,
     )
+    route: str = _choice(
+        "auto",
+        "How the model is run; answers differ by rounding. as-is: as it is. onednn: 3-D convolutions of float32 clips "
+        "on a CPU through oneDNN, whatever the batch, channels last. folded: likewise, by a copy with its batch norms "
+        "folded into its convolutions. compiled: by torch.compile. graphed: by CUDA graphs. auto: onednn where it can "
+        "be, else as-is; aosa_fast.Explainer measures.",
+        str,
+        choices=ROUTES,
+    )
     check: int = _choice(0, "Hold this many tubes against their exact scores (aosa-approx, aosa-path).", least=0)
     seed: int = _choice(
         0,
@@ -195,6 +205,12 @@ class Config:
             raise InputError("compat must come with reseed, partners_rule and aggregate as they are by default")
         if self.compat and self.backward != "exact":
             raise InputError(f"compat must come with backward=exact; got {self.backward}")
+        if self.compat and self.route not in ("auto", "as-is"):
+            raise InputError(f"compat must come with route=as-is, bit for bit; got {self.route}")
+        if self.route in ("folded", "compiled", "graphed") and (record.looks_inside or self.backward != "exact"):
+            what = f"method {self.method}" if record.looks_inside else f"backward={self.backward}"
+            raise InputError(f"route must be auto, as-is or onednn for {what}, which looks into the network; "
+                             f"got {self.route}")  # fmt: skip
         if self.compat and not record.has_compat:
             raise InputError(
                 f"compat must be unset for method {self.method}: the authors' code has only aosa and aosa-approx"

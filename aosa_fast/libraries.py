@@ -92,6 +92,7 @@ def is_installed(library: str) -> bool:
         return False
 
 
+@cache
 def version_of(*distributions: str) -> str | None:
     """The version of the first of these distributions that is installed, found without importing it."""
     for name in distributions:

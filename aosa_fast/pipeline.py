@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -21,6 +21,7 @@ from aosa_fast.explanation import Explanation
 from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import Model, evaluating
 from aosa_fast.inference.precision import check_device, model_device, precision
+from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.inference.timing import Progress, Timings
 from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
@@ -87,8 +88,49 @@ def explain(
             the error that the model itself raised.
         TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
     """
+    config = Config() if config is None else config
+    if isinstance(flow, str):
+        options["flow"] = flow
+    given = Given(frames, mean, std, class_names, flow, progress)
+    return run(model, video, target, replace(config, **options), given)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arguments of `explain` beside the model, the clips, the targets and the choices, as they are given there."""
+
+    frames: NDArray[np.uint8] | Tensor | None = None
+    mean: Values | None = None
+    std: Values | None = None
+    class_names: Names | None = None
+    flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None
+    progress: Progress | Callable[[int, int], None] | None = None
+
+
+def run(
+    model: Model | Classifier,
+    video: Tensor,
+    target: Target | list[Target],
+    config: Config,
+    given: Given,
+    *,
+    route: Route | None = None,
+    pool: Executor | None = None,
+) -> Explanation | list[Explanation]:
+    """`explain`, for whoever keeps what serves more than one call.
+
+    Args:
+        model: this and all else as in `explain`.
+        video: see there.
+        target: see there.
+        config: all choices.
+        given: all else.
+        route: the model on its way; default: made for this call.
+        pool: with a thread for the flow; default: made for this call, where it pays.
+    """
     if not isinstance(video, Tensor):
         raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
+    mean, std, class_names = given.mean, given.std, given.class_names
     if isinstance(model, Classifier):
         if mean is None and std is None:
             mean, std = model.preprocessing.mean, model.preprocessing.std
@@ -96,39 +138,43 @@ def explain(
         if video.dtype == torch.uint8:
             video = fit_pictures(video, model.preprocessing)
         model = model.network
-    if isinstance(flow, str):
-        options["flow"] = flow
-    config = Config(**options) if config is None else replace(config, **options)
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
         raise InputError("target must name at least one class; got an empty list")
     names = read_names(class_names)
-    source = config.flow if flow is None else flow
+    source = config.flow if given.flow is None else given.flow
     device = model_device(model, video.device)
     check_device(device, video.device, config.dtype, config.compat)
     start = time.perf_counter()
     with torch.inference_mode(False), _current(device):
-        clips = bring_clips(video, frames, mean, std, config, device)
-        job = Job(model, clips.video, wanted, config, mean, std, names, progress, Timings())
-
-        def prepare() -> Tubes:
-            with job.timings("flow"):
-                vectors = resolve_flow(source, clips.frames, pictures=clips.pictures, compat=bool(config.compat))
-            return make_tubes(vectors, config, job.timings)
-
+        clips = bring_clips(video, given.frames, mean, std, config, device)
         try:
             with evaluating(model), precision(config.dtype, device):
-                seen = study(model, clips.video, batched=_is_batched(job), dtype=config.dtype)
-                job = replace(job, config=replace(config, batch_size=seen.batch_size(config.batch_size)))
-                results = _run(job, prepare, beside=_worth_a_thread(source, device))
+                if route is None:
+                    route = Route(model, route_name(model, config), keep=config.record.many_passes)
+                config = replace(config, route=route.name)
+                job = Job(route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings())
+
+                def prepare() -> Tubes:
+                    with job.timings("flow"):
+                        vectors = resolve_flow(
+                            source, clips.frames, pictures=clips.pictures, compat=bool(config.compat)
+                        )
+                    return make_tubes(vectors, config, job.timings)
+
+                with route():
+                    seen = study(route.network, clips.video, batched=_is_batched(job), dtype=config.dtype)
+                    job = replace(job, config=replace(config, batch_size=seen.batch_size(config.batch_size)))
+                    results = _run(job, prepare, _worth_a_thread(source, device), pool)
         except ModelError as error:
             raise ModelError(f"{error} (method={config.method})") from error.__cause__
-        settle(model, seen, results[0].logits, config.score_name)
-        check_score(model, seen, config.score_name)
+        settle(route.network, seen, results[0].logits, config.score_name)
+        check_score(route.network, seen, config.score_name)
         results = [result.to(video.device) for result in results]
         flow_name = _flow_name(source) if config.record.has_tubes else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
-        explanations = [_explanation(job, seen, result, clips.frames, flow_name) for result in results]
+        facts = (type(model).__name__, seen, flow_name)
+        explanations = [_explanation(job, result, clips.frames, *facts) for result in results]
     for explanation in explanations:
         warn_saturated(explanation.metadata, config)
     return explanations if isinstance(target, list) else explanations[0]
@@ -140,7 +186,7 @@ def _is_batched(job: Job) -> bool:
     return config.batch_size != 1 and bool(len(job.video) > 1 or config.check or config.record.many_passes)
 
 
-def _run(job: Job, prepare: Callable[[], Tubes], beside: bool) -> list[Result]:
+def _run(job: Job, prepare: Callable[[], Tubes], beside: bool, pool: Executor | None) -> list[Result]:
     """The method's results; `prepare` makes the tubes of those that follow the motion, beside the model if wanted."""
     record = job.config.record
     if not record.occluders:
@@ -151,8 +197,8 @@ def _run(job: Job, prepare: Callable[[], Tubes], beside: bool) -> list[Result]:
     if not beside:
         return run(job, _done(prepare()))
     # The flow does not need the gradient, nor the gradient the flow: they may run at once.
-    with ThreadPoolExecutor(1) as pool:
-        return run(job, pool.submit(_in_stream(prepare, job.video.device)))
+    with ThreadPoolExecutor(1) if pool is None else nullcontext(pool) as threads:
+        return run(job, threads.submit(_in_stream(prepare, job.video.device)))
 
 
 def _done(tubes: Tubes) -> Future[Tubes]:
@@ -196,7 +242,9 @@ def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str
     return "the caller's function" if callable(source) else "the caller's array"
 
 
-def _explanation(job: Job, seen: Behaviour, result: Result, pictures: NDArray[np.uint8], flow_name: str) -> Explanation:
+def _explanation(
+    job: Job, result: Result, pictures: NDArray[np.uint8], model: str, seen: Behaviour, flow_name: str
+) -> Explanation:
     return Explanation(
         saliency=result.saliency,
         scores=result.scores,
@@ -212,5 +260,5 @@ def _explanation(job: Job, seen: Behaviour, result: Result, pictures: NDArray[np
         frames=pictures,
         config=job.config,
         class_names=job.names,
-        metadata=describe(job, seen, result, flow_name),
+        metadata=describe(job, result, model, seen, flow_name),
     )

@@ -19,13 +19,14 @@ from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.version import __version__
 
 
-def describe(job: Job, seen: Behaviour, result: Result, flow_name: str) -> dict[str, Any]:
+def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: str) -> dict[str, Any]:
     """The metadata of an explanation, which JSON can hold; lists have one entry per clip.
 
     Args:
         job: what was asked.
-        seen: how the model answers.
         result: what the method found.
+        model: the class of the model.
+        seen: how it answers.
         flow_name: where the optical flow came from: a method, or the caller.
     """
     config, logits, target = job.config, result.logits, result.target
@@ -33,7 +34,7 @@ def describe(job: Job, seen: Behaviour, result: Result, flow_name: str) -> dict[
         "config": {**config.as_dict(), "flow": flow_name},
         **describe_target(logits, target, job.names, config.score_name, seen.output),
         "class_names": list(job.names) if job.names else None,
-        "model": type(job.model).__name__,
+        "model": model,
         "shape": dict(zip("BTHW", result.coverage.shape, strict=True)),
         "self_check": {
             "uncovered_share": uncovered_share(result.coverage),

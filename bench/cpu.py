@@ -12,10 +12,11 @@ import memory
 import network
 import operators
 import torch
+import warm
 from harness import Report, quiet_openmp
 from verify import MismatchError, verify
 
-SECTIONS = ("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual")
+SECTIONS = ("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual", "warm")
 
 
 def main() -> int:
@@ -54,6 +55,7 @@ def sections(report: Report, quick: bool) -> dict[str, Callable[[], None]]:
         "approx": lambda: network.approx(report, 2 if quick else 41),
         "exact": lambda: network.exact(report, 1 if quick else 3, quick),
         "dual": lambda: network.dual(report, 1 if quick else 7),
+        "warm": lambda: warm.warm(report, quick),
         "memory": lambda: memory.memory(report, 1 if quick else 3),
         "flow": lambda: flows.flows(report, 1 if quick else 7, quick),
     }

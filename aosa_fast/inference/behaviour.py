@@ -182,7 +182,7 @@ def _warn(memory: _Memory, text: str) -> None:
     kind = ModelWarning.kind(text)
     if kind not in memory.said:
         memory.said.add(kind)
-        warnings.warn(text, ModelWarning, stacklevel=5)
+        warnings.warn(text, ModelWarning, stacklevel=6)
 
 
 def _output_of(ask: Callable[[Tensor], Tensor], clip: Tensor, alone: Tensor) -> str:

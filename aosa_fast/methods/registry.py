@@ -32,6 +32,8 @@ class Method:
         has_check: whether its scores can be held against exact ones (`Config.check`).
         has_compat: whether the authors' code has it (`Config.compat`).
         saturates: whether its scores vanish where a probability is near 1.
+        takes_gradient: whether the model goes backward, too.
+        looks_inside: whether it looks at the model's layers, which copies of it may not have.
         knows_model: False for maps that only show what a metric gives to chance.
         options: its own, as further arguments of `Config`.
     """
@@ -50,6 +52,8 @@ class Method:
     has_check: bool = False
     has_compat: bool = False
     saturates: bool = False
+    takes_gradient: bool = True
+    looks_inside: bool = False
     knows_model: bool = True
     options: tuple[Option, ...] = ()
 
@@ -118,6 +122,7 @@ METHODS = Registry(
             "aosa",
             "AOSA as the paper defines it: one forward of the model per tube, exact.",
             f"{_HERE}.aosa:exact",
+            takes_gradient=False,
             occluders="tubes",
             many_passes=True,
             has_compat=True,
@@ -164,6 +169,7 @@ METHODS = Registry(
             "Grad-CAM: the last layer's activations, weighted by the score's gradient.",
             f"{_HERE}.grad_cam:grad_cam",
             "activation x slope of the {noun}, positive part",
+            looks_inside=True,
             score="logit",
             options=(
                 Option(
@@ -186,6 +192,7 @@ METHODS = Registry(
             "osa",
             "Occlusion sensitivity with cuboids that stand still: one forward of the model per cuboid.",
             f"{_HERE}.aosa:exact",
+            takes_gradient=False,
             occluders=f"{_HERE}.osa:cuboids",
             many_passes=True,
             options=(
@@ -242,12 +249,15 @@ METHODS = Registry(
             "What reaches the class token through the attention of all layers; for transformers.",
             f"{_HERE}.attention_rollout:attention_rollout",
             "attention that reaches the class token",
+            takes_gradient=False,
+            looks_inside=True,
         ),
         Method(
             "legrad",
             "LeGrad: what more attention to each token would add to the score, over all layers; for transformers.",
             f"{_HERE}.legrad:legrad",
             "slope of the {noun} by attention to the token, positive part",
+            looks_inside=True,
             score="logit",
         ),
         Method(
@@ -320,6 +330,7 @@ PATTERNS = {
         f"{_HERE}.foreign:captum_map",
         _captum_unit,
         many_passes=True,
+        looks_inside=True,
     ),
     "python": Method(
         "python:PACKAGE.MODULE:FUNCTION",
@@ -327,5 +338,6 @@ PATTERNS = {
         f"{_HERE}.foreign:python_map",
         "as the function has it",
         many_passes=True,
+        looks_inside=True,
     ),
 }

@@ -40,7 +40,7 @@ def warn_saturated(metadata: dict[str, Any], config: Config) -> None:
         warnings.warn(
             f"the explained class has probability {max(metadata['probability']):.6f}: its gradient nearly vanishes; "
             "use score='logit' (--score logit), or method='aosa-path'",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

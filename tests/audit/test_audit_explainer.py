@@ -18,6 +18,7 @@ from torch import nn
 
 import aosa_fast
 import audit_models
+from aosa_fast import pipeline
 from aosa_fast.audit.clip import explainer as module
 from aosa_fast.audit.clip.explainer import Explainer, is_checked
 from aosa_fast.audit.clip.measures import agreement, measure
@@ -210,11 +211,11 @@ def test_both_explains_the_label_too_where_it_is_not_the_prediction(
 ) -> None:
     explained = []
 
-    def recorded(classifier: Classifier, pictures: torch.Tensor, target: Any, **rest: Any) -> Any:
+    def recorded(classifier: Classifier, pictures: torch.Tensor, target: Any, *rest: Any, **more: Any) -> Any:
         explained.append((len(pictures), target if isinstance(target, str) else target.tolist()))
-        return aosa_fast.explain(classifier, pictures, target, **rest)
+        return pipeline.run(classifier, pictures, target, *rest, **more)
 
-    monkeypatch.setattr(module, "explain", recorded)
+    monkeypatch.setattr(module, "run", recorded)
     clips = [rendered[0], labelled(rendered[1], 3), labelled(rendered[2], None), labelled(rendered[3], 5)]
     rows = Explainer(setup(target="both")).explain(clips)
     assert explained == [(4, "pred"), (2, [3, 5])]
@@ -349,9 +350,9 @@ def test_a_batch_too_large_for_the_memory_is_halved(monkeypatch: pytest.MonkeyPa
         sizes.append(len(pictures))
         if len(pictures) > 2 or marked(pictures.permute(0, 4, 1, 2, 3).float() / 255).any():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
-        return aosa_fast.explain(classifier, pictures, *rest, **more)
+        return pipeline.run(classifier, pictures, *rest, **more)
 
-    monkeypatch.setattr(module, "explain", tight)
+    monkeypatch.setattr(module, "run", tight)
     rows = with_model(monkeypatch, Small()).explain([*COLOURS, coloured("e", 180, 70)])
     assert sizes == [5, 2, 2, 1, 1, 1]
     assert [row["id"] for row in rows] == ["a", "b", "c", "d", "e"]

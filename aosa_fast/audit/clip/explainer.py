@@ -27,11 +27,13 @@ from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
+from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
-from aosa_fast.pipeline import explain
+from aosa_fast.pipeline import Given, run
+from aosa_fast.targets import Target
 from aosa_fast.version import __version__
 
 STRIDE, BOX = 8, 16  # for a model that sees 112 pixels, as in the paper
@@ -59,7 +61,10 @@ class Explainer:
         self._classifier = load_on(setup.model, setup.device)
         self._device = model_device(self._classifier.network, torch.device("cpu"))
         self._names = tuple(map(plain_text, self._classifier.class_names or ())) or None
-        self._config = _config(setup, self._classifier)
+        config = _config(setup, self._classifier)
+        # Never by measuring: all processes of an audit must go the same way, for the same bits.
+        self._route = Route(self._classifier.network, route_name(self._classifier.network, config), keep=True)
+        self._config = replace(config, route=self._route.name)
         self.ready = Ready(
             preprocessing=self._classifier.preprocessing,
             class_names=self._names,
@@ -157,9 +162,9 @@ class Explainer:
     def _explain(self, clips: Sequence[Prepared], target: Tensor | None, config: Config | None = None) -> Explanation:
         pictures = torch.from_numpy(np.stack([clip.clip.frames for clip in clips]))
         flow = torch.from_numpy(np.stack([clip.flow for clip in clips]))
-        return explain(
-            self._classifier, pictures, "pred" if target is None else target, config=config or self._config, flow=flow
-        )
+        wanted: Target = "pred" if target is None else target
+        given = Given(flow=flow)
+        return run(self._classifier, pictures, wanted, config or self._config, given, route=self._route)  # type: ignore[return-value]
 
     def _check(self, clip: Prepared, target: Tensor) -> tuple[Row, float]:
         """First-order scores against exact ones, on some tubes of one clip; and the seconds that it took."""

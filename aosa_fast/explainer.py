@@ -1,0 +1,176 @@
+"""One model, clip after clip: whatever can be found out or made ready once is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aosa_fast.config import Config
+from aosa_fast.errors import InputError
+from aosa_fast.explanation import Explanation
+from aosa_fast.inference.call import Model
+from aosa_fast.inference.precision import model_device
+from aosa_fast.inference.routes import Route, route_name
+from aosa_fast.inference.timing import Progress
+from aosa_fast.methods.flow import FlowFunction
+from aosa_fast.methods.inputs import Values, bring_clips
+from aosa_fast.models.classifier import Classifier, Names
+from aosa_fast.pipeline import Given, run
+from aosa_fast.targets import Target
+from aosa_fast.warmup import BATCHES, Warmup, measure
+
+
+class Explainer:
+    """Explains clips of one model one after the other, as fast as this machine can.
+
+    `warmup` tries out how the model is run best (`Config.route`) and in which batches; the weights, as oneDNN wants
+    them, and the thread of the optical flow are kept from call to call. Maps are those of `aosa_fast.explain` with the
+    same choices, `explainer.config`, bit for bit. Several threads may call it at once.
+
+    Weights that are changed in place, as by `load_state_dict`, are noticed; after changes that torch does not count
+    (`parameter.data`), or of a network that was copied (route "folded"), make a new one.
+
+    Attributes:
+        config: all choices; after `warmup` with the way and the batch size that it found.
+        found: what `warmup` tried and took; None before.
+    """
+
+    def __init__(
+        self,
+        model: Model | Classifier,
+        *,
+        frames: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        channels: int = 3,
+        clips: int = 1,
+        config: Config | None = None,
+        mean: Values | None = None,
+        std: Values | None = None,
+        class_names: Names | None = None,
+        compile: bool = False,
+        tolerance: float = 1e-5,
+        **options: Any,
+    ) -> None:
+        """Makes an explainer; nothing is measured yet.
+
+        Args:
+            model: as for `aosa_fast.explain`.
+            frames: T of the clips to come; of a model that `aosa_fast.models.load` gives, its own.
+            size: their side, or height and width, pixels; likewise.
+            channels: C.
+            clips: how many clips a call brings, at most: batches up to that are tried, and up to 8 for methods that
+                call the model many times.
+            config: all choices at once; or single fields of `Config` as `options`.
+            mean: as for `aosa_fast.explain`.
+            std: likewise.
+            class_names: likewise.
+            compile: whether `warmup` tries torch.compile as well, which takes minutes.
+            tolerance: how far scores may be from those of the model as it is, as a share of the largest; or they are
+                nearer to those in float64.
+            options: fields of `Config`.
+
+        Raises:
+            InputError: an argument breaks a rule.
+        """
+        if isinstance(model, Classifier):
+            frames = model.preprocessing.frames if frames is None else frames
+            size = model.preprocessing.crop if size is None else size
+        for name, value in (("frames", frames), ("channels", channels), ("clips", clips)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1; got {value}")
+        self.config = replace(config or Config(), **options)
+        self.found: Warmup | None = None
+        self._model, self._mean, self._std, self._names = model, mean, std, class_names
+        height, width = (size, size) if size is None or isinstance(size, int) else size
+        self._shape = (1, channels, frames, height, width)
+        self._clips, self._compile, self._tolerance = clips, compile, tolerance
+        self._pool = ThreadPoolExecutor(max(2, clips), thread_name_prefix="aosa_fast-flow")
+        self._route: Route | None = None
+        self._lock = threading.Lock()
+
+    def warmup(self, video: Tensor | None = None) -> Warmup:
+        """Measures how to run the model, and makes everything ready that a first call would wait for.
+
+        Args:
+            video: (1, C, T, H, W) float32 or (1, T, H, W, 3) uint8, a clip as those to come; default: noise. A real one
+                is the better judge of whether a way gives the same scores.
+
+        Returns:
+            What was tried, and what is used from now on; `print` shows it.
+
+        Raises:
+            InputError: neither a clip nor its shape is known, or as `aosa_fast.explain`.
+        """
+        network = self._model.network if isinstance(self._model, Classifier) else self._model
+        mean, std = self._normalisation()
+        clip = self._noise() if video is None else video
+        device = model_device(network, clip.device)
+        clips = bring_clips(clip[:1], None, mean, std, self.config, device)
+        batches = BATCHES if self.config.record.many_passes else tuple(b for b in BATCHES if b <= max(1, self._clips))
+        with torch.inference_mode(False):
+            route, found = measure(
+                network, clips, self.config, mean=mean, std=std, batches=batches, compiled=self._compile,
+                tolerance=self._tolerance,
+            )  # fmt: skip
+        with self._lock:
+            self._route, self.found = route, found
+            self.config = replace(self.config, route=found.route, batch_size=found.batch_size)
+        self.explain(clips.video)
+        return found
+
+    def _normalisation(self) -> tuple[Values | None, Values | None]:
+        if isinstance(self._model, Classifier) and self._mean is None and self._std is None:
+            return self._model.preprocessing.mean, self._model.preprocessing.std
+        return self._mean, self._std
+
+    def _noise(self) -> Tensor:
+        if None in self._shape:
+            raise InputError("frames and size must be given, or a clip to warmup; got neither")
+        return torch.randn(self._shape, generator=torch.Generator().manual_seed(0), device="cpu")  # type: ignore[arg-type]
+
+    @overload
+    def explain(self, video: Tensor, target: Target = ..., **given: Any) -> Explanation: ...
+    @overload
+    def explain(self, video: Tensor, target: list[Target], **given: Any) -> list[Explanation]: ...
+    def explain(
+        self,
+        video: Tensor,
+        target: Target | list[Target] = "pred",
+        *,
+        flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None,
+        frames: NDArray[np.uint8] | Tensor | None = None,
+        progress: Progress | Callable[[int, int], None] | None = None,
+    ) -> Explanation | list[Explanation]:
+        """As `aosa_fast.explain`, with the model and the choices of this explainer."""
+        config = self.config
+        if isinstance(flow, str):
+            config = replace(config, flow=flow)
+        given = Given(frames, self._mean, self._std, self._names, flow, progress)
+        return run(self._model, video, target, config, given, route=self._ready(), pool=self._pool)
+
+    __call__ = explain
+
+    def _ready(self) -> Route:
+        with self._lock:
+            if self._route is None:
+                network = self._model.network if isinstance(self._model, Classifier) else self._model
+                self._route = Route(network, route_name(network, self.config), keep=True)
+            return self._route
+
+    def close(self) -> None:
+        """Ends the thread of the optical flow; nothing can be explained after that."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> Explainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
