@@ -92,7 +92,7 @@ def explain(
     if isinstance(flow, str):
         options["flow"] = flow
     given = Given(frames, mean, std, class_names, flow, progress)
-    return run(model, video, target, replace(config, **options), given)
+    return run(model, video, target, _changed(config, **options), given)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def run(
             with evaluating(model), precision(config.dtype, device):
                 if route is None:
                     route = Route(model, route_name(model, config), keep=config.record.many_passes)
-                config = replace(config, route=route.name)
+                seen = _first_look(route, clips.video, config)
+                config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
                 job = Job(route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings())
 
                 def prepare() -> Tubes:
@@ -163,8 +164,6 @@ def run(
                     return make_tubes(vectors, config, job.timings)
 
                 with route():
-                    seen = study(route.network, clips.video, batched=_is_batched(job), dtype=config.dtype)
-                    job = replace(job, config=replace(config, batch_size=seen.batch_size(config.batch_size)))
                     results = _run(job, prepare, _worth_a_thread(source, device), pool)
         except ModelError as error:
             raise ModelError(f"{error} (method={config.method})") from error.__cause__
@@ -180,10 +179,24 @@ def run(
     return explanations if isinstance(target, list) else explanations[0]
 
 
-def _is_batched(job: Job) -> bool:
-    """Whether clips, or copies of one, may go through the model together."""
-    config = job.config
-    return config.batch_size != 1 and bool(len(job.video) > 1 or config.check or config.record.many_passes)
+def _changed(config: Config, **fields: Any) -> Config:
+    """The config with these fields: itself where they are its own, as checking all of them takes half a millisecond."""
+    same = all(getattr(config, name, None) is value for name, value in fields.items())
+    return config if same else replace(config, **fields)
+
+
+def _first_look(route: Route, video: Tensor, config: Config) -> Behaviour:
+    """What the model turns out to be on its way; a way that was not asked for is given up where the model fails."""
+    # Whether clips, or copies of one, may go through the model together.
+    batched = config.batch_size != 1 and bool(len(video) > 1 or config.check or config.record.many_passes)
+    try:
+        with route():
+            return study(route.network, video, batched=batched, dtype=config.dtype, route=route.name)
+    except ModelError:
+        if config.route != "auto" or route.name == "as-is":
+            raise
+    route.give_up()
+    return study(route.network, video, batched=batched, dtype=config.dtype, route=route.name)
 
 
 def _run(job: Job, prepare: Callable[[], Tubes], beside: bool, pool: Executor | None) -> list[Result]:

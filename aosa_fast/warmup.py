@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
+from aosa_fast.inference.behaviour import study
 from aosa_fast.inference.call import Model, clean_logits, evaluating, model_errors
 from aosa_fast.inference.precision import precision
 from aosa_fast.inference.routes import Route, route_name
@@ -72,10 +74,12 @@ class Warmup:
     def __str__(self) -> str:
         lines = [f"{self.route}, {self.batch_size} clips per call: the fastest {self.what} that gives the same scores"]
         for way in self.tried:
-            time = "-" if way.milliseconds is None else f"{way.milliseconds:.1f} ms a clip"
+            if way.milliseconds is None:
+                lines.append(f"  {way.route}: {way.remark}")
+                continue
             difference = "" if way.difference is None else f", scores differ by {way.difference:.1e} of the largest"
             remark = f" ({way.remark})" if way.remark else ""
-            lines.append(f"  {way.route}, batch {way.batch}: {time}{difference}{remark}")
+            lines.append(f"  {way.route}, batch {way.batch}: {way.milliseconds:.1f} ms a clip{difference}{remark}")
         return "\n".join(lines)
 
 
@@ -86,7 +90,7 @@ def measure(
     *,
     mean: Values | None = None,
     std: Values | None = None,
-    batches: tuple[int, ...] = BATCHES,
+    batches: Sequence[int] = BATCHES,
     compiled: bool = False,
     tolerance: float = 1e-5,
 ) -> tuple[Route, Warmup]:
@@ -109,46 +113,62 @@ def measure(
         InputError: as `call_model`.
     """
     trial = _Trial(model, clips, config, mean, std)
-    tried: list[Tried] = []
     with evaluating(model), precision(config.dtype, clips.video.device):
-        routes = _routes(model, config, clips.video.is_cuda, compiled, tried)
-        best = list(routes)
-        for batch in (config.batch_size,) if config.batch_size else batches:
-            seconds = trial.time({name: routes[name] for name in best}, batch)
-            tried += [Tried(name, batch, 1000 * value) for name, value in seconds.items()]
-            per_clip = sorted(way.milliseconds for way in tried if way.milliseconds is not None)
-            if 1000 * min(seconds.values()) > WORTH * per_clip[0]:
-                break
-            best = sorted(seconds, key=lambda name: seconds[name])[:2]
-        ways = sorted((way for way in tried if way.milliseconds is not None), key=lambda way: way.milliseconds or 0.0)
-        for way in ways:
+        seen = study(model, clips.video, batched=max(batches) > 1, dtype=config.dtype)
+        if config.batch_size or seen.one_by_one:
+            batches = (seen.batch_size(config.batch_size),)
+        routes, lost = _routes(trial, compiled)
+        ways = _timed(trial, routes, batches)
+        refused: dict[str, Tried] = {}
+        for way in sorted(ways, key=lambda way: way.milliseconds or 0.0):
             checked = trial.check(routes[way.route], tolerance)
             if not checked.remark:
                 break
-            tried = [replace(checked, batch=w.batch, milliseconds=w.milliseconds) if w.route == way.route else w
-                     for w in tried]  # fmt: skip
-    found = replace(way, difference=checked.difference)
-    tried = [found if other is way else other for other in tried]
-    return routes[way.route], Warmup(way.route, way.batch, tuple(tried), trial.what)
+            refused[way.route] = checked
+    said = {way.route: checked} | refused
+    tried = [
+        replace(one, difference=said[one.route].difference, remark=said[one.route].remark) if one.route in said else one
+        for one in ways
+    ]
+    return routes[way.route], Warmup(way.route, way.batch, (*lost, *tried), trial.what)
 
 
-def _routes(model: Model, config: Config, on_gpu: bool, compiled: bool, tried: list[Tried]) -> dict[str, Route]:
-    """The ways that this model can go; why it cannot go another is added to `tried`."""
+def _timed(trial: _Trial, routes: dict[str, Route], batches: Sequence[int]) -> list[Tried]:
+    """All ways one clip at a time, and the best two of each batch in the next larger one, while that helps."""
+    ways: list[Tried] = []
+    best = list(routes)
+    for batch in batches:
+        seconds = trial.time({name: routes[name] for name in best}, batch)
+        ways += [Tried(name, batch, 1000 * value) for name, value in seconds.items()]
+        if 1000 * min(seconds.values()) > WORTH * min(way.milliseconds or 0.0 for way in ways):
+            break
+        best = sorted(seconds, key=lambda name: seconds[name])[:2]
+    return ways
+
+
+def _routes(trial: _Trial, compiled: bool) -> tuple[dict[str, Route], list[Tried]]:
+    """The ways that this model can go, and those that it cannot, with the reason."""
+    model, config = trial.model, trial.config
     if config.route != "auto":
-        return {config.route: Route(model, config.route, keep=True)}
+        return {config.route: Route(model, config.route, keep=True)}, []
     names = ["as-is"]
     if route_name(model, config) == "onednn":
         names.append("onednn")
     if isinstance(model, nn.Module) and not (config.compat or config.record.looks_inside or config.backward != "exact"):
         norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        names += ["folded"] * norms + ["compiled"] * compiled + ["graphed"] * on_gpu
-    routes = {}
+        names += ["folded"] * norms + ["compiled"] * compiled + ["graphed"] * trial.clips.video.is_cuda
+    routes, lost = {}, []
     for name in names:
         try:
-            routes[name] = Route(model, name, keep=True)
+            route = Route(model, name, keep=True)
+            with route():
+                trial.run(route.network, trial.clips.video)
+            routes[name] = route
         except InputError as error:
-            tried.append(Tried(name, 0, remark=str(error)))
-    return routes
+            if name == "as-is":
+                raise
+            lost.append(Tried(name, 0, remark=str(error)))
+    return routes, lost
 
 
 class _Trial:
@@ -169,11 +189,12 @@ class _Trial:
             for name in list(routes)[:: -1 if round_ % 2 else 1]:
                 start = time.perf_counter()
                 with routes[name]():
-                    self._run(routes[name].network, video)
+                    self.run(routes[name].network, video)
                 seconds[name].append(time.perf_counter() - start)
         return {name: statistics.median(values[1:]) / batch for name, values in seconds.items()}
 
-    def _run(self, network: Model, video: Tensor) -> None:
+    def run(self, network: Model, video: Tensor) -> None:
+        """What is timed."""
         if self.forward:
             clean_logits(network, video, BatchSize(len(video), video.device), self.config.dtype)
         else:

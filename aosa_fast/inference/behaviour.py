@@ -96,7 +96,7 @@ def _memory(model: Model) -> _Memory:
     return _memories[id(model)]
 
 
-def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = None) -> Behaviour:
+def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = None, route: str = "as-is") -> Behaviour:
     """Asks the model about the first clip, unless it was asked about one of this shape before.
 
     One forward, three where all it returns lies in [0, 1], and one of two clips where batches are wanted. A model whose
@@ -108,6 +108,7 @@ def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = Non
         video: (B, C, T, H, W) float32, on the model's device.
         batched: whether clips are to go through the model together.
         dtype: as in `Config`.
+        route: the way that it is on, as in `Config`.
 
     Raises:
         InputError: as `call_model`.
@@ -118,7 +119,7 @@ def study(model: Model, video: Tensor, *, batched: bool, dtype: str | None = Non
     def ask(clips: Tensor) -> Tensor:
         return clean_logits(model, clips, BatchSize(len(clips), clips.device), dtype)[0].cpu()
 
-    key = (clip.shape, clip.device, dtype)
+    key = (clip.shape, clip.device, dtype, route)
     seen = memory.kinds.get(key)
     # All answers must be to one clip: what an earlier one was not asked, or did not live to see, is asked anew.
     if seen is None or seen.again is None or (batched and seen.beside is None and not seen.one_by_one):

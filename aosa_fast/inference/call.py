@@ -36,6 +36,11 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
         return _logits(model(batch), clips).to(device, torch.float32)  # a function may hide a model that is elsewhere
 
 
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite: by the extremes, an order of magnitude faster than value by value."""
+    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values))
+
+
 def _logits(output: Any, clips: int) -> Tensor:
     """The scores (B, n_classes) of so many clips in what a model returned, checked."""
     got = type(output).__name__

@@ -45,6 +45,8 @@ class OneDNNConvolutions(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv3d and not kwargs and (call := _read(*args)) is not None:
             return _Convolution.apply(*args[:2], args[2] if len(args) > 2 else None, call, self._kept)
+        if func is torch.Tensor.view and not args[0].is_contiguous():  # as it would be in the model's own layout
+            func = torch.Tensor.reshape if not isinstance(args[1], torch.dtype) else func
         return func(*args, **(kwargs or {}))
 
 
@@ -66,7 +68,9 @@ def _read(
 ) -> _Call | None:
     """The arguments of a convolution that is computed here; None of one that is not."""
     plain = (
-        all(values.dtype == torch.float32 and values.device.type == "cpu" for values in (video, weight))
+        type(video) is Tensor
+        and type(weight) in (Tensor, nn.Parameter)
+        and all(values.dtype == torch.float32 and values.device.type == "cpu" for values in (video, weight))
         and video.ndim == 5
         and groups == 1
         and _triple(dilation) == (1, 1, 1)

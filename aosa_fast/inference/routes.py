@@ -47,6 +47,10 @@ class Route:
             raise InputError(f"route=onednn must have the model on a CPU, and oneDNN; got {where}: {_OTHERWISE}")
         self._kept: Any = WeakIdKeyDictionary() if keep else None
 
+    def give_up(self) -> None:
+        """Goes on with the model as it is, where its own code cannot do with tensors in another layout."""
+        self.name, self._onednn = "as-is", False
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """For this block and this thread, also where gradients are made."""

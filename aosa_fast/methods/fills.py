@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
+from aosa_fast.inference.call import is_finite
 from aosa_fast.kernels.field import conditional_mean
 from aosa_fast.libraries import cv2
 from aosa_fast.methods import compat
@@ -111,6 +112,6 @@ def _user_fill(fill: Tensor, video: Tensor) -> Tensor:
         values = fill.detach().to(video.device, torch.float32).expand_as(video).contiguous()
     except RuntimeError:
         raise InputError(f"fill must broadcast to {tuple(video.shape)}; got {tuple(fill.shape)}") from None
-    if not torch.isfinite(values).all():
+    if not is_finite(values):
         raise InputError("fill must be finite; got NaN or infinity")
     return values

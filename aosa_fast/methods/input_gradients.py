@@ -11,7 +11,7 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, clean_logits, input_format, model_errors
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, clean_logits, input_format, is_finite, model_errors
 from aosa_fast.methods.libra import constant_scales
 from aosa_fast.targets import ResolvedTarget, class_scores
 
@@ -64,7 +64,7 @@ def input_gradients(model: Model, video: Tensor, config: Config, resolve: Resolv
                 raise InputError("model must be differentiable by its input for this method; use method=aosa")
             grads.append(grad)
     for grad in grads:
-        if not torch.isfinite(grad).all():
+        if not is_finite(grad):
             raise InputError("model must have a finite gradient by its input; got NaN or infinity")
     return logits.detach(), targets, grads
 

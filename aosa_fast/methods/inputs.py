@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
+from aosa_fast.inference.call import is_finite
 from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.methods import compat
 from aosa_fast.methods.frames import channel_values, check_frames, to_frames
@@ -64,7 +65,7 @@ def bring_clips(
         return Inputs(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     clips = upload(video.clone() if video.is_inference() else video.detach(), device)
-    if not torch.isfinite(clips).all():
+    if not is_finite(clips):
         raise InputError("video must be finite; got NaN or infinity")
     if frames is not None:
         checked = torch.from_numpy(check_frames(frames, (video.shape[0], *video.shape[2:])))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aosa_fast import Config, InputError, explain
+from aosa_fast import Config, Explainer, InputError, explain
 from aosa_fast.config import ROUTES
-from aosa_fast.errors import ModelWarning
+from aosa_fast.errors import ModelError, ModelWarning
 from aosa_fast.inference.graphs import Graphed
 from aosa_fast.inference.routes import Route, route_name
 from small_nets import make_net, make_video
@@ -200,6 +200,35 @@ def test_a_model_that_cannot_be_captured_is_called_as_it_is(monkeypatch):
     ):
         assert torch.equal(graphed(video), net(video))
     assert torch.equal(graphed(torch.cat([video, video])), net(torch.cat([video, video])))  # said once
+
+
+class Layouts(Normalised):
+    """Code that needs its tensors in their usual layout: a view, and a demand."""
+
+    def __init__(self, demands: bool) -> None:
+        super().__init__()
+        self.demands = demands
+        self.head = nn.Linear(8 * 2 * 15 * 19, 5)
+
+    def forward(self, video: Tensor) -> Tensor:
+        found = self.body(video)
+        if self.demands and not found.is_contiguous():
+            raise RuntimeError("found must be contiguous")
+        return self.head(found.view(len(found), -1))
+
+
+@pytest.mark.parametrize("demands", [False, True])
+def test_code_that_needs_the_usual_layout_gets_its_answers(demands):
+    model = Layouts(demands).eval()
+    plain, other = (explain(model, make_video(T=5), route=route) for route in ("as-is", "auto"))
+    assert other.config.route == ("as-is" if demands else "onednn")
+    torch.testing.assert_close(other.saliency, plain.saliency, rtol=1e-4, atol=1e-7)
+    with Explainer(model) as explainer:
+        explainer.warmup(make_video(T=5))
+        assert explainer(make_video(T=5)).config.route in ("as-is", "onednn", "folded")
+    if demands:
+        with pytest.raises(ModelError, match="found must be contiguous"):
+            explain(model, make_video(T=5), route="onednn")
 
 
 class Branching(Normalised):

@@ -22,8 +22,8 @@ def make_net(classes: int = 6, scale: float = 1.0) -> nn.Sequential:
     return net
 
 
-def make_video(B: int = 1, C: int = 3, seed: int = 0) -> Tensor:
-    return torch.randn(B, C, 4, 32, 40, generator=torch.Generator().manual_seed(seed))
+def make_video(B: int = 1, C: int = 3, seed: int = 0, T: int = 4) -> Tensor:
+    return torch.randn(B, C, T, 32, 40, generator=torch.Generator().manual_seed(seed))
 
 
 def make_preprocessing(
