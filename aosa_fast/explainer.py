@@ -23,7 +23,7 @@ from aosa_fast.inference.timing import Progress
 from aosa_fast.methods.flow import FlowFunction
 from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.models.classifier import Classifier, Names
-from aosa_fast.pipeline import Given, run
+from aosa_fast.pipeline import Given, run, unpack
 from aosa_fast.targets import Target
 from aosa_fast.warmup import BATCHES, Warmup, measure
 
@@ -86,9 +86,9 @@ class Explainer:
         for name, value in (("frames", frames), ("channels", channels), ("clips", clips)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1; got {value}")
-        self.config = replace(config or Config(), **options)
+        self._asked = self.config = replace(config or Config(), **options)
         self.found: Warmup | None = None
-        self._model, self._mean, self._std, self._names = model, mean, std, class_names
+        self._model, self._given = model, Given(mean=mean, std=std, class_names=class_names)
         height, width = (size, size) if size is None or isinstance(size, int) else size
         self._shape = (1, channels, frames, height, width)
         self._clips, self._compile, self._tolerance = clips, compile, tolerance
@@ -109,27 +109,20 @@ class Explainer:
         Raises:
             InputError: neither a clip nor its shape is known, or as `aosa_fast.explain`.
         """
-        network = self._model.network if isinstance(self._model, Classifier) else self._model
-        mean, std = self._normalisation()
         clip = self._noise() if video is None else video
-        device = model_device(network, clip.device)
-        clips = bring_clips(clip[:1], None, mean, std, self.config, device)
-        batches = BATCHES if self.config.record.many_passes else tuple(b for b in BATCHES if b <= max(1, self._clips))
         with torch.inference_mode(False):
+            model, clip, given = unpack(self._model, clip[:1], self._given)
+            clips = bring_clips(clip, None, given.mean, given.std, self._asked, model_device(model, clip.device))
+            many = self._asked.record.many_passes
             route, found = measure(
-                network, clips, self.config, mean=mean, std=std, batches=batches, compiled=self._compile,
-                tolerance=self._tolerance,
+                model, clips, self._asked, mean=given.mean, std=given.std, compiled=self._compile,
+                batches=[size for size in BATCHES if many or size <= self._clips], tolerance=self._tolerance,
             )  # fmt: skip
         with self._lock:
             self._route, self.found = route, found
-            self.config = replace(self.config, route=found.route, batch_size=found.batch_size)
-        self.explain(clips.video)
+            self.config = replace(self._asked, route=found.route, batch_size=found.batch_size)
+        self.explain(clip)
         return found
-
-    def _normalisation(self) -> tuple[Values | None, Values | None]:
-        if isinstance(self._model, Classifier) and self._mean is None and self._std is None:
-            return self._model.preprocessing.mean, self._model.preprocessing.std
-        return self._mean, self._std
 
     def _noise(self) -> Tensor:
         if None in self._shape:
@@ -153,7 +146,7 @@ class Explainer:
         config = self.config
         if isinstance(flow, str):
             config = replace(config, flow=flow)
-        given = Given(frames, self._mean, self._std, self._names, flow, progress)
+        given = replace(self._given, frames=frames, flow=flow, progress=progress)
         return run(self._model, video, target, config, given, route=self._ready(), pool=self._pool)
 
     __call__ = explain

@@ -128,20 +128,12 @@ def run(
         route: the model on its way; default: made for this call.
         pool: with a thread for the flow; default: made for this call, where it pays.
     """
-    if not isinstance(video, Tensor):
-        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
-    mean, std, class_names = given.mean, given.std, given.class_names
-    if isinstance(model, Classifier):
-        if mean is None and std is None:
-            mean, std = model.preprocessing.mean, model.preprocessing.std
-        class_names = model.class_names if class_names is None else class_names
-        if video.dtype == torch.uint8:
-            video = fit_pictures(video, model.preprocessing)
-        model = model.network
+    model, video, given = unpack(model, video, given)
+    mean, std = given.mean, given.std
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
         raise InputError("target must name at least one class; got an empty list")
-    names = read_names(class_names)
+    names = read_names(given.class_names)
     source = config.flow if given.flow is None else given.flow
     device = model_device(model, video.device)
     check_device(device, video.device, config.dtype, config.compat)
@@ -177,6 +169,26 @@ def run(
     for explanation in explanations:
         warn_saturated(explanation.metadata, config)
     return explanations if isinstance(target, list) else explanations[0]
+
+
+def unpack(model: Model | Classifier, video: Tensor, given: Given) -> tuple[Model, Tensor, Given]:
+    """The network of a classifier, the clips as it sees them, and what it brings along where nothing else is given.
+
+    Raises:
+        TypeError: `video` is no tensor.
+        InputError: another number of frames than the classifier's.
+    """
+    if not isinstance(video, Tensor):
+        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
+    if not isinstance(model, Classifier):
+        return model, video, given
+    preprocessing = model.preprocessing
+    if given.mean is None and given.std is None:
+        given = replace(given, mean=preprocessing.mean, std=preprocessing.std)
+    if given.class_names is None:
+        given = replace(given, class_names=model.class_names)
+    fitted = fit_pictures(video, preprocessing) if video.dtype == torch.uint8 else video
+    return model.network, fitted, given
 
 
 def _changed(config: Config, **fields: Any) -> Config:

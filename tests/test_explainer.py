@@ -18,10 +18,10 @@ from small_nets import make_net, make_video
 @pytest.mark.parametrize("method", ["aosa-approx", "aosa", "aosa-path", "osa", "grad-cam", "random"])
 def test_maps_are_those_of_explain_with_the_same_choices(method):
     classifier = models.load("demo")
-    pictures = torch.randint(256, (1, 16, 64, 64, 3), dtype=torch.uint8)
+    pictures = torch.randint(256, (1, 16, 80, 72, 3), dtype=torch.uint8)
     options = {"stride": 32, "box": 9} | ({"cuboid_area": 0.2, "cuboid_step": 16} if method == "osa" else {})
     with Explainer(classifier, method=method, **options) as explainer:
-        found = explainer.warmup()
+        found = explainer.warmup(pictures)
         ours = explainer(pictures, target=[2, "pred"])
         plain = explain(classifier, pictures, [2, "pred"], config=explainer.config)
     assert explainer.config.route == found.route != "auto"

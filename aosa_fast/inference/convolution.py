@@ -45,8 +45,8 @@ class OneDNNConvolutions(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv3d and not kwargs and (call := _read(*args)) is not None:
             return _Convolution.apply(*args[:2], args[2] if len(args) > 2 else None, call, self._kept)
-        if func is torch.Tensor.view and not args[0].is_contiguous():  # as it would be in the model's own layout
-            func = torch.Tensor.reshape if not isinstance(args[1], torch.dtype) else func
+        if func is torch.Tensor.view and not kwargs and not isinstance(args[1], torch.dtype):
+            func = torch.Tensor.reshape  # what can be viewed in the model's own layout may not be in ours
         return func(*args, **(kwargs or {}))
 
 
