@@ -104,6 +104,18 @@ class Ready:
         assert isinstance(found, Explanation)
         return found
 
+    def warm(self, stride: int, dtype: str) -> Callable[[], None]:
+        """AOSA-approx by a warm explainer, host to host; what it tried is printed."""
+        box = self.network.box
+        explainer = aosa_fast.Explainer(self.model, mean=MEAN, std=STD, stride=stride, box=box, dtype=dtype)
+        print("warm: " + str(explainer.warmup(self.pictures)).replace("\n  ", "; "), flush=True)
+
+        def run() -> None:
+            explainer(self.pictures)
+            self.clock.synchronize()
+
+        return run
+
     def bare(self, dtype: str) -> None:
         """The least that a gradient explanation costs, on the device from start to end."""
         with precision(dtype, self.clock.device):

@@ -34,6 +34,7 @@ def approx(report: Report, clock: Clock, setup: Setup) -> None:
             for stride, flow in _choices(network):
                 call = partial(ready.explain, "aosa-approx", stride, dtype, flow)
                 cases[_approx(network, stride, dtype, flow)] = call
+            cases[_warm(network, dtype)] = ready.warm(network.strides[0], dtype)
         timed = interleave(cases, network.rounds, warmup=3 if network.rounds > 1 else 1)
         for dtype in setup.dtypes:
             base = timed[f"forward + input-backward, {network.name}, {dtype}"]
@@ -44,6 +45,10 @@ def approx(report: Report, clock: Clock, setup: Setup) -> None:
                 note = network.note("aosa-approx", stride)
                 report.add(case, "host to host", "ms", _milliseconds(timed[case]), target, note)
                 report.add(case, "total / (fwd + bwd)", "ratio", ratios(timed[case], base))
+            report.add(_warm(network, dtype), "host to host", "ms", _milliseconds(timed[_warm(network, dtype)]))
+            report.add(
+                _warm(network, dtype), "total / (fwd + bwd)", "ratio", ratios(timed[_warm(network, dtype)], base)
+            )
 
 
 def stages(report: Report, clock: Clock, setup: Setup) -> None:
@@ -137,6 +142,10 @@ def _choices(network: Network) -> list[tuple[int, str]]:
 
 def _approx(network: Network, stride: int, dtype: str, flow: str) -> str:
     return f"AOSA-approx, {network.name} s={stride}, {dtype}{FLOWS[flow]}"
+
+
+def _warm(network: Network, dtype: str) -> str:
+    return f"{_approx(network, network.strides[0], dtype, 'farneback')}, warm"
 
 
 def _milliseconds(seconds: list[float]) -> list[float]:
