@@ -97,6 +97,17 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
 
 
+def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """The array of an .npy file, or the only one of an .npz file; as `read_arrays`."""
+    content = read_bytes(path)
+    if not content.startswith(b"PK"):
+        return _array(content)
+    arrays = read_arrays(path)
+    if len(arrays) != 1:
+        raise ValueError(f"arrays {', '.join(arrays) or 'none'}")
+    return next(iter(arrays.values()))
+
+
 def _array(content: bytes) -> NDArray[Any]:
     stream = io.BytesIO(content)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

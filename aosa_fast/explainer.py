@@ -20,6 +20,7 @@ from aosa_fast.inference.call import Model
 from aosa_fast.inference.precision import model_device
 from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.inference.timing import Progress
+from aosa_fast.kernels import jit
 from aosa_fast.methods.flow import FlowFunction
 from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.models.classifier import Classifier, Names
@@ -110,6 +111,8 @@ class Explainer:
             InputError: neither a clip nor its shape is known, or as `aosa_fast.explain`.
         """
         clip = self._noise() if video is None else video
+        if self._asked.record.has_tubes:
+            jit.preload().join()  # not beside what is timed
         with torch.inference_mode(False):
             model, clip, given = unpack(self._model, clip[:1], self._given)
             clips = bring_clips(clip, None, given.mean, given.std, self._asked, model_device(model, clip.device))
@@ -140,13 +143,14 @@ class Explainer:
         *,
         flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None,
         frames: NDArray[np.uint8] | Tensor | None = None,
+        segments: NDArray[Any] | Tensor | None = None,
         progress: Progress | Callable[[int, int], None] | None = None,
     ) -> Explanation | list[Explanation]:
         """As `aosa_fast.explain`, with the model and the choices of this explainer."""
         config = self.config
         if isinstance(flow, str):
             config = replace(config, flow=flow)
-        given = replace(self._given, frames=frames, flow=flow, progress=progress)
+        given = replace(self._given, frames=frames, flow=flow, progress=progress, segments=segments)
         return run(self._model, video, target, config, given, route=self._ready(), pool=self._pool)
 
     __call__ = explain

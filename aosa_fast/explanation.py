@@ -26,7 +26,8 @@ from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilitie
 class Explanation:
     """A saliency video and all that led to it, for a batch of B clips; tensors are where the explained video was.
 
-    The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes.
+    The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes. Where
+    the user gave masks, `boxes` are their pieces: more rows than tubes, each of one tube.
 
     Attributes:
         saliency: (B, T, H, W) float32, signed, in units of the score (`Config.unit` for the comparators);
@@ -211,7 +212,7 @@ _TENSORS = {
     "scores": ("BN", "f"),
     "tracks": ("BNT2", "f"),
     "alive": ("BNT", "b"),
-    "boxes": ("BNT4", "i"),
+    "boxes": ("BMT4", "i"),
     "members": ("BNK", "i"),
     "coverage": ("BTHW", "i"),
     "logits": ("BC", "f"),

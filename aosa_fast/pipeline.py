@@ -27,6 +27,7 @@ from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
 from aosa_fast.methods.inputs import Values, bring_clips, fit_pictures
 from aosa_fast.methods.job import Job, Result
+from aosa_fast.methods.segments import read_segments
 from aosa_fast.methods.selfcheck import warn_saturated
 from aosa_fast.methods.tubes import Tubes, make_tubes
 from aosa_fast.models.classifier import Classifier, Names, read_names
@@ -46,6 +47,7 @@ def explain(
     *,
     config: Config | None = None,
     flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None,
+    segments: NDArray[Any] | Tensor | None = None,
     frames: NDArray[np.uint8] | Tensor | None = None,
     mean: Values | None = None,
     std: Values | None = None,
@@ -71,6 +73,11 @@ def explain(
         config: all choices at once; or give single fields of `Config` as `options`, such as method="aosa", stride=4.
         flow: a method's name, the flow itself (B, T-1, H, W, 2) as (dx, dy) in pixels, or a function that makes
             (T-1, H, W, 2) of one clip's frames (T, H, W, 3) uint8.
+        segments: your own occluders in place of the method's tubes, in pixels of the model's input: labels (T, H, W) of
+            any positive integers, 0 for none; boxes (N, T, 4), (x0, y0, x1, y1), half-open, empty or NaN where there is
+            none; or tracks of points (N, T, 2), (x, y), NaN where there is none, hidden by boxes of `config.box`. With
+            a first axis B where clips differ. There is no optical flow then, and there are no partners;
+            `metadata["segments"]` has the label of each tube. See `aosa_fast.methods.segments`.
         frames: (B, T, H, W, 3) uint8, the pictures for the optical flow and the overlay; default: made from `video`.
         mean: of the model's normalisation, in units of [0, 1] pixels; used for uint8 `video`, to make `frames`, and for
             fill="black".
@@ -91,7 +98,7 @@ def explain(
     config = Config() if config is None else config
     if isinstance(flow, str):
         options["flow"] = flow
-    given = Given(frames, mean, std, class_names, flow, progress)
+    given = Given(frames, mean, std, class_names, flow, progress, segments)
     return run(model, video, target, _changed(config, **options), given)
 
 
@@ -105,6 +112,7 @@ class Given:
     class_names: Names | None = None
     flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None
     progress: Progress | Callable[[int, int], None] | None = None
+    segments: NDArray[Any] | Tensor | None = None
 
 
 def run(
@@ -128,6 +136,8 @@ def run(
         route: the model on its way; default: made for this call.
         pool: with a thread for the flow; default: made for this call, where it pays.
     """
+    if given.segments is not None and given.flow is not None:
+        raise InputError("flow must be left out where segments are given; got both")
     model, video, given = unpack(model, video, given)
     mean, std = given.mean, given.std
     wanted = target if isinstance(target, list) else [target]
@@ -140,6 +150,8 @@ def run(
     start = time.perf_counter()
     with torch.inference_mode(False), _current(device):
         clips = bring_clips(video, given.frames, mean, std, config, device)
+        own = None if given.segments is None else read_segments(given.segments, clips.frames.shape[:4], config)
+        config = config if own is None else replace(config, partners=0)
         try:
             with evaluating(model), precision(config.dtype, device):
                 if route is None:
@@ -149,6 +161,8 @@ def run(
                 job = Job(route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings())
 
                 def prepare() -> Tubes:
+                    if own is not None:
+                        return own.tubes.to(device)
                     with job.timings("flow"):
                         vectors = resolve_flow(
                             source, clips.frames, pictures=clips.pictures, compat=bool(config.compat)
@@ -156,17 +170,19 @@ def run(
                     return make_tubes(vectors, config, job.timings)
 
                 with route():
-                    results = _run(job, prepare, _worth_a_thread(source, device), pool)
+                    results = _run(job, prepare, own is None and _worth_a_thread(source, device), pool)
         except ModelError as error:
             raise ModelError(f"{error} (method={config.method})") from error.__cause__
         settle(route.network, seen, results[0].logits, config.score_name)
         check_score(route.network, seen, config.score_name)
         results = [result.to(video.device) for result in results]
-        flow_name = _flow_name(source) if config.record.has_tubes else "none"
+        flow_name = _flow_name(source) if config.record.has_tubes and own is None else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
         facts = (type(model).__name__, seen, flow_name)
         explanations = [_explanation(job, result, clips.frames, *facts) for result in results]
     for explanation in explanations:
+        if own is not None:
+            explanation.metadata["segments"] = own.as_dict()
         warn_saturated(explanation.metadata, config)
     return explanations if isinstance(target, list) else explanations[0]
 

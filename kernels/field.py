@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.kernels import pieces
 from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 from aosa_fast.kernels.tube_scores import _tube_scores
@@ -103,6 +104,10 @@ def field_scores(
     """
     _check_options(video, grad, fill, relu)
     check_tensors(boxes=boxes, members=members)
+    if pieces.has_pieces(boxes, members):
+        own = pieces.alone(boxes)
+        out, scores = _field_scores(video, grad, fill, boxes, own, radius, RELU_MODES.index(relu))
+        return out, pieces.summed(scores, members)
     return _field_scores(video, grad, fill, boxes, members, radius, RELU_MODES.index(relu))
 
 

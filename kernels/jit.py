@@ -8,40 +8,88 @@ import math
 import os
 import shutil
 import tempfile
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
 
-# Seconds of a process's work in NumPy, by which Numba is loaded. That takes 0.7 s with compiled code in its cache, and
-# 4 to 5 s without; the fast code then does in 0.6 ms what takes NumPy 2.5 ms (196 anchors, 16 frames), and in 2.8 ms
-# what takes it 22 (784): a few clips of that size are explained before Numba comes.
-PATIENCE = 0.1
+# Seconds of a process's work in NumPy, after which Numba is loaded. That takes 0.6 s with compiled code in its cache,
+# and 3 to 5 s without, mostly under the interpreter's lock, which calls meanwhile feel; the fast code does in 0.6 ms
+# what takes NumPy 2.2 ms (196 anchors, 16 frames), and in 4 ms what takes it 8 (784).
+PATIENCE = 0.5
+_MODULES = ("aosa_fast.kernels.tracking_numba", "aosa_fast.kernels.partners_numba")
+_FORK = 10.0  # seconds that a fork waits for Numba
 
 _spent = 0.0
+_loader: threading.Thread | None = None
+_loaded: dict[str, ModuleType] = {}
+_failure = ""  # why Numba is not to be had, until it has been said
+_starting = threading.Lock()
 _told: set[str] = set()  # the compilers of which it was said
 
 
-def compiled(module: str, seconds: float) -> ModuleType | None:
-    """The module `module` of functions that Numba compiles, once they pay; None while NumPy is the better choice.
+def preload() -> threading.Thread:
+    """Loads Numba, and what it compiles, in a thread of its own, unless that was done before; NumPy works meanwhile.
 
-    Both give the same bits.
-
-    Args:
-        module: its name.
-        seconds: that NumPy would take for what is asked for, roughly.
+    Returns:
+        The thread: `join()` waits for Numba. It raises nothing; where Numba is not to be had, the next use warns.
     """
+    global _spent, _loader
+    with _starting:
+        if _loader is None:
+            _spent = math.inf
+            # A daemon: the end of the program waits for nothing.
+            _loader = threading.Thread(target=_load, name="aosa_fast: Numba", daemon=True)
+            if hasattr(os, "register_at_fork"):
+                # In the middle of an import, a child would wait for ever for the locks of a thread that it has not. The
+                # hooks of these modules come in pairs: not one of them alone, while a fork waits.
+                for name in ("logging", "concurrent.futures.thread"):
+                    importlib.import_module(name)
+                os.register_at_fork(before=_finish_loading)
+            _loader.start()
+    return _loader
+
+
+def _finish_loading() -> None:
+    if _loader is not None and _loader.is_alive() and _loader is not threading.current_thread():
+        _loader.join(_FORK)
+
+
+def _load() -> None:
+    global _failure
+    try:
+        _loaded.update({name: importlib.import_module(name) for name in _MODULES})
+    except Exception as error:  # noqa: BLE001 - Numba refuses some versions of NumPy, and a thread has nobody to tell
+        _failure = str(error) or type(error).__name__
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Counts the seconds of what NumPy does in place of Numba."""
     global _spent
-    _spent += seconds
+    start = time.perf_counter()
+    yield
+    _spent += time.perf_counter() - start
+
+
+def compiled(module: str) -> ModuleType | None:
+    """The module `module` of functions that Numba compiles, once they pay and are there; None while NumPy is to work.
+
+    Both give the same bits. Nobody waits for Numba: the first call after those that used up `PATIENCE` has it loaded in
+    another thread.
+    """
+    global _failure
     if _spent <= PATIENCE:
         return None
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:  # of Numba, which refuses versions of NumPy that are newer than itself
-        _spent = -math.inf
-        warnings.warn(f"Numba cannot be imported ({error}): NumPy does its work, up to ten times slower", stacklevel=2)
-        return None
+    preload()
+    if _failure:
+        reason, _failure = _failure, ""
+        warnings.warn(f"Numba cannot be imported ({reason}): NumPy does its work, up to ten times slower", stacklevel=2)
+    return _loaded.get(module)
 
 
 def jit(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

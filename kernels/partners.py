@@ -1,16 +1,25 @@
 """Co-occurrence of motions and the choice of partners (paper III-B, Eq. 1)."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors
-from aosa_fast.kernels.jit import compiled
+from aosa_fast.kernels.jit import compiled, working
 from aosa_fast.kernels.registry import operator
 
 # Rows whose cosines stay in the second-level cache while they are summed.
 ROWS = 64
+# Multiplications of a product of matrices, up to which OpenBLAS takes one thread: others would spin after it.
+PRODUCT = 2**18
+# How far below the K-th best cosine an anchor may lie by a product of matrices, which errs by 1e-12, and still be among
+# the best when both are rounded to float32, by 6e-8 at most.
+SLACK = 1e-6
+# Anchors that come into question for one, above which all are gone through: where much stands still, or moves alike.
+FEW = 256
 
 
 def select_partners(
@@ -61,10 +70,10 @@ def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor
     clips, count = tracks.shape[:2]
     members = torch.empty((clips, count, partners + 1), dtype=torch.int32, device="cpu")
     arrays = tracks.detach().contiguous().numpy()
-    seconds = 6e-10 * clips * count**2 * (2 * tracks.shape[2] + 8 * partners)
-    numba = compiled("aosa_fast.kernels.partners_numba", seconds) if partners else None
-    for b in range(clips):
-        (numba.select if numba else _select)(*_displacements(arrays[b], min_motion), members[b].numpy())
+    numba = compiled("aosa_fast.kernels.partners_numba") if partners else None
+    with nullcontext() if numba else working():
+        for b in range(clips):
+            (numba.select if numba else _select)(*_displacements(arrays[b], min_motion), members[b].numpy())
     return members
 
 
@@ -89,27 +98,79 @@ def _displacements(
     return directions, away.max(axis=1) <= min_motion * min_motion, places[:, 0].copy()
 
 
-@np.errstate(invalid="ignore")
 def _select(
     directions: NDArray[np.float64],  # (D, N)
     still: NDArray[np.bool_],  # (N,)
     starts: NDArray[np.float64],  # (N, 2)
     members: NDArray[np.int32],  # (N, K1)
 ) -> None:
-    count, (x, y) = len(starts), starts.T
-    found = min(members.shape[1] - 1, count - 1)
+    count = len(starts)
+    found = min(members.shape[1], count) - 1
     members[:, 0] = np.arange(count)
     members[:, 1 + found :] = -1
+    finite = np.isfinite(directions).all()
     for begin in range(0, count if found else 0, ROWS):
-        own = np.arange(begin, min(begin + ROWS, count))
-        sums, product = np.zeros((2, len(own), count))
-        for step in directions:
-            sums += np.multiply(step[own, None], step[:count], out=product)
-        sums[still[own]] = 0
-        co = sums.astype(np.float32)
-        distance = (x[own, None] - x) ** 2 + (y[own, None] - y) ** 2
-        chosen = own
-        for k in range(found):
-            co[own - begin, chosen] = -np.inf
-            best = co == co.max(axis=1, keepdims=True)
-            chosen = members[own, 1 + k] = np.where(best, distance, np.inf).argmin(axis=1)
+        rows = np.arange(begin, min(begin + ROWS, count))
+        left = _select_few(directions, still, starts, members[:, 1 : 1 + found], rows) if finite else rows
+        if len(left):
+            _select_any(directions, still, starts, members[:, 1 : 1 + found], left)
+
+
+def _select_few(
+    directions: NDArray[np.float64],  # (D, N)
+    still: NDArray[np.bool_],  # (N,)
+    starts: NDArray[np.float64],  # (N, 2)
+    partners: NDArray[np.int32],  # (N, K)
+    rows: NDArray[np.int_],
+) -> NDArray[np.int_]:
+    """Chooses the partners of consecutive rows among the few anchors that can be; gives back rows that have more.
+
+    A product of matrices, whose order of additions nobody knows, is within 1e-12 of Co: whoever stays below the K-th
+    best by more than `SLACK` is none of the best, nor is it as float32. Only for the others Co is summed as it must be.
+    """
+    (x, y), (begin, end), kept = starts.T, (rows[0], rows[-1] + 1), partners.shape[1]
+    own, likely = np.ascontiguousarray(directions[:, begin:end].T), np.empty((len(rows), len(starts)), np.float32)
+    width = max(1, PRODUCT // max(own.size, 1))
+    for left in range(0, len(starts), width):
+        likely[:, left : left + width] = own @ directions[:, left : min(left + width, len(starts))]
+    likely[rows - begin, rows] = -np.inf
+    rest = likely.copy()
+    for _ in range(kept - 1):
+        rest[rows - begin, rest.argmax(1)] = -np.inf
+    near = likely >= rest.max(1, keepdims=True) - np.float32(SLACK)
+    many = still[rows] | (near.sum(1) > FEW)
+    near[many] = False
+    row, column = near.nonzero()
+    sums = np.zeros(len(row))
+    for step in directions:
+        sums += step[begin + row] * step[column]
+    distance = (x[begin + row] - x[column]) ** 2 + (y[begin + row] - y[column]) ** 2
+    order = np.lexsort((column, distance, -sums.astype(np.float32), row))
+    chosen = np.flatnonzero(~many)
+    first = np.searchsorted(row, chosen)
+    for k in range(kept if len(chosen) else 0):
+        partners[begin + chosen, k] = column[order[first + k]]
+    return rows[many]
+
+
+@np.errstate(invalid="ignore")
+def _select_any(
+    directions: NDArray[np.float64],  # (D, N)
+    still: NDArray[np.bool_],  # (N,)
+    starts: NDArray[np.float64],  # (N, 2)
+    partners: NDArray[np.int32],  # (N, K)
+    rows: NDArray[np.int_],
+) -> None:
+    """Chooses the partners of some rows among all anchors."""
+    count, (x, y) = len(starts), starts.T
+    sums, product = np.zeros((2, len(rows), count))
+    for step in directions:
+        sums += np.multiply(step[rows, None], step[:count], out=product)
+    sums[still[rows]] = 0
+    co = sums.astype(np.float32)
+    distance = (x[rows, None] - x) ** 2 + (y[rows, None] - y) ** 2
+    chosen, place = rows, np.arange(len(rows))
+    for k in range(partners.shape[1]):
+        co[place, chosen] = -np.inf
+        best = co == co.max(axis=1, keepdims=True)
+        chosen = partners[rows, k] = np.where(best, distance, np.inf).argmin(axis=1)

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.kernels import pieces
 from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
 def saliency_map(
     scores: Tensor,  # (B, N)
-    boxes: Tensor,  # (B, N, T, 4)
+    boxes: Tensor,  # (B, N, T, 4), or (B, M, T, 4) of M pieces
     members: Tensor,  # (B, N, K1)
     height: int,
     width: int,
@@ -22,7 +23,8 @@ def saliency_map(
 
     Args:
         scores: (B, N) float32, units of the score.
-        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive. More of
+            them than tubes are disjoint pieces, each of one tube: see `pieces`.
         members: (B, N, K1) int32, rows of `boxes` joined into each tube; -1 pads.
         height: H, pixels.
         width: W, pixels.
@@ -40,6 +42,8 @@ def saliency_map(
         the device.
     """
     check_tensors(scores=scores, boxes=boxes, members=members)
+    if pieces.has_pieces(boxes, members):
+        scores, members = pieces.spread(scores, members, boxes)
     return _saliency_map(scores, boxes, members, height, width)
 
 

@@ -1,6 +1,7 @@
 """Anchors: the grid, their tracks along the flow, and their boxes (paper III-A, steps 1 to 5)."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors
-from aosa_fast.kernels.jit import compiled
+from aosa_fast.kernels.jit import compiled, working
 from aosa_fast.kernels.registry import operator
 
 
@@ -128,10 +129,11 @@ def _track_anchors(flow: Tensor, stride: int, reseed: int) -> tuple[Tensor, Tens
     tracks = torch.empty((clips, count, steps + 1, 2), dtype=torch.float32, device="cpu")
     alive = torch.empty((clips, count, steps + 1), dtype=torch.bool, device="cpu")
     arrays = flow.detach().contiguous().numpy()
-    numba = compiled("aosa_fast.kernels.tracking_numba", clips * steps * (5e-5 + 3e-7 * count))
+    numba = compiled("aosa_fast.kernels.tracking_numba")
     track = numba.track_clip if numba else _track_clip
-    for b in range(clips):
-        track(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
+    with nullcontext() if numba else working():
+        for b in range(clips):
+            track(arrays[b], grid, reseed, tracks[b].numpy(), alive[b].numpy())
     return tracks, alive
 
 

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.kernels import pieces
 from aosa_fast.kernels.checks import check_device, check_dtype, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
 
 def tube_scores(
     field: Tensor,  # (B, T, H, W)
-    boxes: Tensor,  # (B, N, T, 4)
+    boxes: Tensor,  # (B, N, T, 4), or (B, M, T, 4) of M pieces
     members: Tensor,  # (B, N, K1)
 ) -> Tensor:
     """Importance of each tube: S_i = the sum of `field` over the union of its members' boxes (Eq. 7 and 8).
@@ -20,7 +21,8 @@ def tube_scores(
 
     Args:
         field: (B, T, H, W) float32, units of the score.
-        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive. More of
+            them than tubes are disjoint pieces, each of one tube: see `pieces`.
         members: (B, N, K1) int32, rows of `boxes` joined into each tube; -1 pads.
 
     Returns:
@@ -35,6 +37,8 @@ def tube_scores(
         the device.
     """
     check_tensors(field=field, boxes=boxes, members=members)
+    if pieces.has_pieces(boxes, members):
+        return pieces.summed(_tube_scores(field, boxes, pieces.alone(boxes)), members)
     return _tube_scores(field, boxes, members)
 
 

@@ -51,6 +51,16 @@ class Explain:
         str | None,
         option("Explain the target's score less this class's: why one, not the other.", "what", metavar="CLASS"),
     ] = None
+    segments: Annotated[
+        Path | None,
+        option(
+            "Your own segments in place of tubes: an .npy or .npz file of integer labels (T, H, W), of whole frames or "
+            "of the model's input; or of boxes (N, T, 4) or tracks (N, T, 2), in pixels of the model's input. For the "
+            "model's frames, or for all of the clip.",
+            "what",
+            metavar="FILE",
+        ),
+    ] = None
     frames: Annotated[int | None, option("How many frames. Default: what the model expects.", "clip")] = None
     frame_stride: Annotated[int | None, option("Step between frames. Default: the model's.", "clip")] = None
     start: Start = "center"

@@ -19,6 +19,7 @@ from torch import Tensor
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.names import LONGEST, file_names
 from aosa_fast.cli.progress import show_progress
+from aosa_fast.cli.segments import read_segments_file, seen_by
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
@@ -48,16 +49,17 @@ def run_explain(
         InputError: anything about the arguments, the clip or the model that cannot be.
     """
     check_folder(request.folder, *(FILES.values() if len(request.target) == 1 else ()))
+    given = None if request.segments is None else read_segments_file(request.segments)
     classifier = _classifier(request)
     preprocessing = classifier.preprocessing
     clip, cropped, display = read_views(request.clip, preprocessing, request.start)
     targets: list[Target] = [
         target if request.minus is None else Difference(target, request.minus) for target in request.target
     ]
+    segments = None if given is None else seen_by(preprocessing, given, clip)
     with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
-        explanations = explain(
-            classifier, torch.from_numpy(cropped[None]), targets, config=request.config, progress=report
-        )
+        pictures = torch.from_numpy(cropped[None])
+        explanations = explain(classifier, pictures, targets, config=request.config, segments=segments, progress=report)
     names = file_names(explanation.metadata["target"][0] for explanation in explanations)
     for explanation, name in zip(explanations, names, strict=True):
         explanation.metadata["source"] = _source(clip, request)
@@ -171,7 +173,7 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
     lines = {
         "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
         "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {explanation.config.unit}",
-        **(_tube_lines(scores, check["uncovered_share"][0]) if len(scores) else {}),
+        **(_tube_lines(scores, check["uncovered_share"][0], facts.get("segments")) if len(scores) else {}),
         "time": f"{seconds['total']:.2f} s ("
         + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)
         + ")",
@@ -187,10 +189,13 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
         console.print(f"{name:<17} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _tube_lines(scores: Tensor, uncovered: float) -> dict[str, str]:
+def _tube_lines(scores: Tensor, uncovered: float, segments: dict[str, Any] | None) -> dict[str, str]:
     best = int(scores.argmax())
+    name = f"anchor {best}" if segments is None else f"segment {best}"
+    if segments is not None and segments["labels"]:
+        name = f"label {segments['labels'][best]}"
     return {
-        "strongest tube": f"{float(scores[best]):+.4g} of {len(scores)} tubes, anchor {best}",
+        "strongest tube": f"{float(scores[best]):+.4g} of {len(scores)} tubes, {name}",
         "never covered": f"{uncovered:.1%} of the voxels",
     }
 
@@ -199,6 +204,7 @@ def _source(clip: VideoClip, request: Explain) -> dict[str, Any]:
     return {
         "path": str(request.clip),
         "model": request.model,
+        **({} if request.segments is None else {"segments": str(request.segments)}),
         "reader": clip.reader,
         "frame_indices": list(clip.indices),
         "frame_times": list(clip.times),

@@ -29,6 +29,7 @@ class Method:
         partners: likewise the partners.
         many_passes: whether it calls the model many times for each clip, in batches of its own.
         whole_batch: whether a clip's map depends on the other clips that are explained with it.
+        segments: whether the user's own may take the place of its tubes.
         has_check: whether its scores can be held against exact ones (`Config.check`).
         has_compat: whether the authors' code has it (`Config.compat`).
         saturates: whether its scores vanish where a probability is near 1.
@@ -49,6 +50,7 @@ class Method:
     partners: int = 3
     many_passes: bool = False
     whole_batch: bool = False
+    segments: bool = False
     has_check: bool = False
     has_compat: bool = False
     saturates: bool = False
@@ -103,6 +105,7 @@ METHODS = Registry(
             "AOSA from one gradient, to first order; the map costs about as much as the gradient does.",
             f"{_HERE}.aosa:approx",
             occluders="tubes",
+            segments=True,
             fill="conditional",
             has_check=True,
             has_compat=True,
@@ -124,6 +127,7 @@ METHODS = Registry(
             f"{_HERE}.aosa:exact",
             takes_gradient=False,
             occluders="tubes",
+            segments=True,
             many_passes=True,
             has_compat=True,
             options=(
@@ -140,6 +144,7 @@ METHODS = Registry(
             "AOSA from the mean gradient on the way to the fill, for scores that saturate.",
             f"{_HERE}.aosa:path",
             occluders="tubes",
+            segments=True,
             steps=8,
             many_passes=True,
             has_check=True,
@@ -316,6 +321,7 @@ METHODS = Registry(
             f"{_HERE}.baselines:motion_tubes",
             "|distance| from the median over time, summed over tubes: nothing of the model",
             occluders="tubes",
+            segments=True,
             knows_model=False,
         ),
     ),

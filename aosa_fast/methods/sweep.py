@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,8 @@ def occlusion_sweep(
     """Class scores of every clip with each of its tubes occluded.
 
     The occluded batch is written straight into the model's input buffer, in its dtype and memory format; nothing else
-    grows with the number of tubes. Batches go on from one clip to the next, so that all but the last are full.
+    grows with the number of tubes. Batches go on from one clip to the next, so that all but the last are full. Tubes
+    of one clip with the same members hide the same voxels: they are run once, unless they draw random fills.
 
     Args:
         model: see `call_model`.
@@ -53,7 +55,15 @@ def occlusion_sweep(
     dtype, layout = input_format(model, config.dtype)
     if not config.samples:
         video, fill = (values.to(dtype=dtype, memory_format=layout) for values in (video, fill))
-    rows = _Rows(video, fill, tubes, config, chosen)
+    members = torch.cat([tubes.members[b, list(anchors)] for b, anchors in enumerate(chosen)])
+    clip = torch.arange(clips, dtype=torch.int32, device=members.device).repeat_interleave(len(chosen[0]))
+    # Random fills are drawn for the anchor. Without them the model sees the same bits, whatever the order of members: a
+    # twin's score of its own could differ only by the place in the batch.
+    first, twin = (torch.arange(len(members), device="cpu"),) * 2 if config.samples else first_of_twins(members, clip)
+    done = twin.bincount().cumsum(0).tolist()  # tubes whose score is known after each row
+    kept = first.to(members.device)
+    anchors_of = [anchor for own in chosen for anchor in own]
+    rows = _Rows(video, fill, tubes.boxes, members[kept], clip[kept], anchors_of, config)
     shape = (min(batches.clips, len(rows)), *video.shape[1:])
     buffer = torch.empty(shape, dtype=dtype, memory_format=layout, device=video.device)
     scores = []
@@ -63,24 +73,46 @@ def occlusion_sweep(
         rows.write(begin, batch)
         # A copy: the logits may be a view of the buffer that the next batch is written into.
         scores.append(class_scores(call_model(model, batch), config.score_name).clone())
-        finished = end // rows.draws
-        if progress and finished > begin // rows.draws:
-            progress(finished, len(rows) // rows.draws)
+        if progress and end // rows.draws > begin // rows.draws:
+            progress(done[end // rows.draws - 1], len(members))
 
     with torch.no_grad():
         batches.run(len(rows), step)
-    return torch.cat(scores).reshape(clips, -1, rows.draws, scores[0].shape[1])
+    once = torch.cat(scores).reshape(len(first), rows.draws, -1)
+    return once[twin.to(once.device)].reshape(clips, -1, *once.shape[1:])
+
+
+def first_of_twins(members: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tubes are the first with their members, and for each tube, which of these has the same.
+
+    Args:
+        members: (n, K1) int32, in any order.
+        clip: (n,) int32, the clip of each tube.
+
+    Returns:
+        (m,) int64, rising indices of tubes, and (n,) int64, places in it; in main memory.
+    """
+    keys = np.column_stack([clip.cpu().numpy(), np.sort(members.cpu().numpy(), axis=1)])
+    _, first, twin = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return torch.from_numpy(first[order]), torch.from_numpy(np.argsort(order)[twin.ravel()])
 
 
 class _Rows:
-    """What the model is to see: the draws of the chosen tubes of the clips, in this order."""
+    """What the model is to see: the draws of tubes, in this order; `clip` and `anchors` are those of each tube."""
 
     def __init__(
-        self, video: Tensor, fill: Tensor, tubes: Tubes, config: Config, chosen: Sequence[Sequence[int]]
+        self,
+        video: Tensor,
+        fill: Tensor,
+        boxes: Tensor,
+        members: Tensor,
+        clip: Tensor,
+        anchors: Sequence[int],
+        config: Config,
     ) -> None:
-        self.video, self.fill, self.config, self.chosen = video, fill, config, chosen
-        self.boxes = tubes.boxes
-        self.members = torch.cat([tubes.members[b, list(anchors)] for b, anchors in enumerate(chosen)])
+        self.video, self.fill, self.boxes, self.members, self.clip = video, fill, boxes, members, clip
+        self.anchors, self.config = anchors, config
         self.draws = max(1, config.samples)
         self._hashes = [content_hash(clip) for clip in video] if config.samples else []
         self._noise: tuple[int, Tensor] | None = None
@@ -92,7 +124,7 @@ class _Rows:
         """Fills the batch with the rows from `begin` on."""
         rows = torch.arange(begin, begin + len(batch), device=batch.device)
         tube = rows // self.draws
-        clip = (tube // len(self.chosen[0])).int()
+        clip = self.clip[tube]
         if self.config.samples:
             noise = torch.stack([self._draw(row) for row in range(begin, begin + len(batch))]).to(batch.device)
             occlude_sampled(self.video, self.fill, self.boxes, self.members[tube], clip, noise, batch)
@@ -103,7 +135,6 @@ class _Rows:
         """The noise (T, 2r+1, 2r+1) of one row; the draws of a tube are made together, and kept for the next row."""
         tube, draw = divmod(row, self.draws)
         if self._noise is None or self._noise[0] != tube:
-            clip, anchor = divmod(tube, len(self.chosen[0]))
-            frames = self.video.shape[2]
-            self._noise = tube, conditional_noise(self._hashes[clip], frames, self.chosen[clip][anchor], self.config)
+            frames, content = self.video.shape[2], self._hashes[int(self.clip[tube])]
+            self._noise = tube, conditional_noise(content, frames, self.anchors[tube], self.config)
         return self._noise[1][draw]

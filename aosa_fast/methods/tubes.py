@@ -22,7 +22,8 @@ class Tubes:
     Attributes:
         tracks: (B, N, T, 2) float32, (x, y), pixels.
         alive: (B, N, T) bool.
-        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), half-open, pixels.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), half-open, pixels; or more rows than tubes, disjoint pieces, each
+            of one tube: see `aosa_fast.kernels.pieces`.
         members: (B, N, K+1) int32.
     """
 

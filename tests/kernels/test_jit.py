@@ -16,7 +16,7 @@ from torch import Tensor
 from aosa_fast.kernels import jit
 from aosa_fast.kernels.partners import select_partners
 from aosa_fast.kernels.tracking import track_anchors
-from track_cases import PARTNERS, TRACKS, make_flow
+from track_cases import PARTNERS, TRACKS
 
 CODE = """
 from aosa_fast.kernels.jit import jit
@@ -34,6 +34,7 @@ print(*({"numba", "cv2", "scipy", "torch._dynamo", "triton"} & set(sys.modules))
 
 def tiers(monkeypatch: pytest.MonkeyPatch, run: Callable[[], tuple[Tensor, ...]]) -> None:
     """NumPy's result and Numba's are the same."""
+    jit.preload().join()
     results = []
     for patience in (math.inf, -1):
         monkeypatch.setattr(jit, "PATIENCE", patience)
@@ -55,10 +56,58 @@ def test_partners_have_the_same_bits(
     tiers(monkeypatch, lambda: (select_partners(tracks, K, min_motion),))
 
 
-def test_numba_is_loaded_once_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "PATIENCE", jit._spent + 1)
-    module = "aosa_fast.kernels.tracking_numba"
-    assert [jit.compiled(module, seconds) is not None for seconds in (0.4, 0.4, 0.4, 0.0)] == [False, False, True, True]
+def in_process(code: str, **environment: str) -> str:
+    """What Python code prints, in a process of its own that ends well, and what it warns of."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+LOADS = """
+import sys, time
+from aosa_fast.kernels import jit
+def work(seconds):
+    start = time.perf_counter()
+    found = jit.compiled("aosa_fast.kernels.tracking_numba")
+    waited = time.perf_counter() - start > 0.3
+    with jit.working():
+        time.sleep(seconds)
+    return "waited" if waited else "NumPy" if found is None else "Numba"
+"""
+
+
+def test_numba_is_loaded_once_it_pays_and_nobody_waits_for_it() -> None:
+    code = "print(work(0.3), work(0.3), 'numba' in sys.modules, work(0)); jit.preload().join(); print(work(0))"
+    assert in_process(LOADS + code) == "NumPy NumPy False NumPy\nNumba\n"
+
+
+def test_numba_is_loaded_at_once_where_it_is_announced() -> None:
+    assert in_process(LOADS + "jit.preload(); print(work(0)); jit.preload().join(); print(work(0))") == "NumPy\nNumba\n"
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.2])
+def test_a_program_may_end_while_numba_is_loaded(seconds: float, tmp_path: Path) -> None:
+    code = f"import time, torch; from aosa_fast.kernels import jit; jit.preload(); time.sleep({seconds})"
+    assert in_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_meanwhile_has_numba_too() -> None:
+    code = "import os; jit.preload(); pid = os.fork(); pid and os.wait(); print(work(0))"
+    assert in_process(LOADS + code) == "Numba\nNumba\n"
+
+
+def test_nowhere_to_cache_is_one_warning_and_numba_all_the_same() -> None:
+    nowhere = "import numba.core.caching; numba.core.caching.CacheImpl._locator_classes = []\n"
+    told = in_process(nowhere + LOADS + "jit.preload().join(); print(work(0))")
+    assert told.startswith("Numba\n")
+    assert told.count("Numba keeps no compiled code") == 1
 
 
 def test_a_first_explanation_waits_for_no_library() -> None:
@@ -136,13 +185,19 @@ def test_triton_compiles_where_it_cannot_keep_code(variable: str, tmp_path: Path
     assert "Triton keeps no compiled code" in done.stderr
 
 
-def test_without_numba_numpy_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "PATIENCE", -1)
-    monkeypatch.setattr(jit, "_spent", 0.0)
-    monkeypatch.delitem(sys.modules, "aosa_fast.kernels.tracking_numba", raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    flow = make_flow(1, 4, 9, 9, 1.0)
-    with pytest.warns(UserWarning, match="^Numba cannot be imported") as told:
-        first, again = track_anchors(flow, 4), track_anchors(flow, 4)
-    assert len(told) == 1
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+def test_without_numba_numpy_goes_on() -> None:
+    code = """
+import sys, torch, warnings
+sys.modules["numba"] = None
+from aosa_fast.kernels import jit
+from aosa_fast.kernels.tracking import track_anchors
+warnings.simplefilter("always")
+jit.PATIENCE = -1
+flow = torch.full((1, 3, 9, 9, 2), 0.5)
+for _ in range(3):
+    print(float(track_anchors(flow, 4)[0].sum()))
+    jit.preload().join()
+"""
+    lines = in_process(code).splitlines()
+    assert len(set(lines[:3])) == 1
+    assert sum("Numba cannot be imported" in line for line in lines[3:]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import warnings
@@ -137,11 +138,12 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def eager_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[-1, math.inf], ids=["numba", "numpy"])
+def eager_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Partners use threads from a few rows on, not from 500 anchors on."""
     monkeypatch.setattr(partners_numba, "WORK_PER_THREAD", 1000)
-    monkeypatch.setattr(jit, "PATIENCE", -1)
+    jit.preload().join()
+    monkeypatch.setattr(jit, "PATIENCE", request.param)
 
 
 @pytest.mark.parametrize("name", NAMES)

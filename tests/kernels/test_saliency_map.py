@@ -120,3 +120,21 @@ MEMBERS = torch.zeros(1, 2, 1, dtype=torch.int32)
 def test_refuses(arguments: tuple[Tensor, Tensor, Tensor, int, int], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         saliency_map(*arguments)
+
+
+def test_pieces_are_drawn_and_summed_alone() -> None:
+    # More boxes than tubes: 36 pixels in 35 pieces of the first tube, in any order; one of the second; one of none.
+    boxes = torch.zeros(1, 37, 2, 4, dtype=torch.int32)
+    for k in range(35):
+        boxes[0, k, 0] = torch.tensor([k % 6, k // 6, k % 6 + 1, k // 6 + 1])
+    boxes[0, 35, 1], boxes[0, 36, 1] = torch.tensor([0, 0, 3, 1]), torch.tensor([0, 1, 3, 2])
+    members = torch.full((1, 2, 35), -1, dtype=torch.int32)
+    members[0, 0], members[0, 1, 3] = torch.arange(35).flip(0), 35
+    sums, coverage = saliency_map(torch.tensor([[2.0, 5.0]]), boxes, members, 6, 6)
+    expected = torch.zeros(1, 2, 6, 6)
+    expected[0, 0], expected[0, 0, 5, 5], expected[0, 1, 0, :3] = 2, 0, 5
+    assert torch.equal(sums, expected)
+    assert torch.equal(coverage, (expected > 0).int())
+    assert tube_scores(torch.ones(1, 2, 6, 6), boxes, members).tolist() == [[35, 3]]
+    with pytest.raises(ValueError, match=r"^members must be rows of boxes, or -1$"):
+        tube_scores(torch.ones(1, 2, 6, 6), boxes, members + 2)
