@@ -1,4 +1,4 @@
-"""Segments of the user's own in place of tubes that follow the flow: masks with labels, boxes, or tracks of points."""
+"""Segments of the user's own in place of tubes that follow the flow: labels, boxes or tracks (method: section 14)."""
 
 from __future__ import annotations
 
