@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.config import Config
@@ -19,9 +16,7 @@ from aosa_fast.explanation import Explanation
 from aosa_fast.inference.call import Model
 from aosa_fast.inference.precision import model_device
 from aosa_fast.inference.routes import Route, route_name
-from aosa_fast.inference.timing import Progress
 from aosa_fast.kernels import jit
-from aosa_fast.methods.flow import FlowFunction
 from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.models.classifier import Classifier, Names
 from aosa_fast.pipeline import Given, run, unpack
@@ -137,21 +132,19 @@ class Explainer:
     @overload
     def explain(self, video: Tensor, target: list[Target], **given: Any) -> list[Explanation]: ...
     def explain(
-        self,
-        video: Tensor,
-        target: Target | list[Target] = "pred",
-        *,
-        flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None,
-        frames: NDArray[np.uint8] | Tensor | None = None,
-        segments: NDArray[Any] | Tensor | None = None,
-        progress: Progress | Callable[[int, int], None] | None = None,
+        self, video: Tensor, target: Target | list[Target] = "pred", **given: Any
     ) -> Explanation | list[Explanation]:
-        """As `aosa_fast.explain`, with the model and the choices of this explainer."""
-        config = self.config
-        if isinstance(flow, str):
-            config = replace(config, flow=flow)
-        given = replace(self._given, frames=frames, flow=flow, progress=progress, segments=segments)
-        return run(self._model, video, target, config, given, route=self._ready(), pool=self._pool)
+        """As `aosa_fast.explain`, with the model and the choices of this explainer.
+
+        Args:
+            video: as there.
+            target: as there.
+            given: `flow`, `frames`, `segments` and `progress`, as there.
+        """
+        flow = given.get("flow")
+        config = replace(self.config, flow=flow) if isinstance(flow, str) else self.config
+        own = replace(self._given, **given)
+        return run(self._model, video, target, config, own, route=self._ready(), pool=self._pool)
 
     __call__ = explain
 

@@ -255,7 +255,8 @@ class _Trial:
     def _tubes(self) -> Tubes:
         config = self.config
         if config.record.occluders and not config.record.has_tubes:
-            return import_object(config.record.occluders)(self.clips.video, config)  # type: ignore[no-any-return]
+            tubes: Tubes = import_object(config.record.occluders)(self.clips.video, config)
+            return tubes
         flow = resolve_flow("farneback", self.clips.frames, pictures=self.clips.pictures)
         return make_tubes(flow, config, Timings())
 

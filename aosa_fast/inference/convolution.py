@@ -147,16 +147,17 @@ def _phases(weight: Tensor, axes: list[_Axis]) -> Tensor:
     """Weights (C_out, C_in, kT, kH, kW) as the kernel (C_in * phases, C_out, ...) of the input gradient."""
     outputs, inputs = weight.shape[:2]
     kernel = weight.new_zeros(inputs, *(axis.stride for axis in axes), outputs, *(axis.length for axis in axes))
-    grid = [torch.meshgrid(*map(torch.tensor, lists), indexing="ij") for lists in zip(
-        *((axis.phases, axis.places) for axis in axes), strict=True)]  # fmt: skip
-    kernel[:, *grid[0], :, *grid[1]] = weight.permute(2, 3, 4, 1, 0)
+    phases = torch.meshgrid(*(torch.tensor(axis.phases, device="cpu") for axis in axes), indexing="ij")
+    places = torch.meshgrid(*(torch.tensor(axis.places, device="cpu") for axis in axes), indexing="ij")
+    index: Any = (slice(None), *phases, slice(None), *places)
+    kernel[index] = weight.permute(2, 3, 4, 1, 0)
     return kernel.flatten(0, 3)
 
 
 def _pack(weight: Tensor, call: _Call, shape: torch.Size) -> Convolve:
     """A convolution with these weights, in oneDNN's own order, which suits inputs of `shape` best."""
-    opaque = weight.to(memory_format=FORMAT).to_mkldnn()
-    packed = torch._C._nn.mkldnn_reorder_conv3d_weight(opaque, *call, _ONE, 1, shape)
+    reorder: Any = torch._C._nn.mkldnn_reorder_conv3d_weight
+    packed = reorder(weight.to(memory_format=FORMAT).to_mkldnn(), *call, _ONE, 1, shape)
     run = torch.ops.mkldnn._convolution_pointwise.default
     return lambda video, bias: run(video.contiguous(memory_format=FORMAT), packed, bias, *call, _ONE, 1, "none", [], "")
 
