@@ -30,6 +30,14 @@ def saliency_map(
     coverage: NDArray[int32],
     threads: int,
 ) -> None: ...
+def tube_overlaps(
+    weights: NDArray[float32],
+    boxes: NDArray[int32],
+    members: NDArray[int32],
+    overlaps: NDArray[float32],
+    cell: int,
+    threads: int,
+) -> None: ...
 def occlude(
     video: NDArray[uint8],
     fill: NDArray[uint8],

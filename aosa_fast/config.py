@@ -201,6 +201,11 @@ class Config:
                 f"samples must be 0 unless method is aosa and fill conditional; got samples={self.samples}, "
                 f"method={self.method}, fill={self.fill}"
             )
+        if self.budget_ms is not None and (self.method != "aosa" or self.samples or self.compat):
+            raise InputError(
+                f"budget_ms must come with method=aosa, and without samples and compat; got method={self.method}, "
+                f"samples={self.samples}, compat={self.compat}"
+            )
         if self.compat and (self.reseed or self.partners_rule != "cosine" or self.aggregate != "sum"):
             raise InputError("compat must come with reseed, partners_rule and aggregate as they are by default")
         if self.compat and self.backward != "exact":

@@ -16,6 +16,7 @@ from aosa_fast.boundary import read_arrays, reading
 from aosa_fast.config import FLOWS, Config
 from aosa_fast.errors import InputError
 from aosa_fast.methods.maps import make_map
+from aosa_fast.methods.regression import agreement
 from aosa_fast.methods.selfcheck import is_saturated
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.provenance import describe_target
@@ -42,6 +43,9 @@ class Explanation:
         class_score_samples: (B, N, S, n_classes) float32, score of every class with each tube hidden (exact method
             only, else None); S random fills, or 1.
         relevance: (B, T, H, W) float32, the field that the tubes integrate (first-order methods only, else None).
+        exact: (B, N) bool, which scores are exact, all others being estimates (`budget_ms` only, else None).
+        estimate_error: (B, N) float32, standard errors of the estimates, 0 where exact, NaN where nothing was asked of
+            the clip (`budget_ms` only, else None).
         target: the explained class indices.
         frames: (B, T, H, W, 3) uint8, the pictures that the optical flow saw.
         config: every choice.
@@ -61,6 +65,8 @@ class Explanation:
     target: ResolvedTarget
     frames: NDArray[np.uint8]
     config: Config
+    exact: Tensor | None = None
+    estimate_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -86,19 +92,39 @@ class Explanation:
 
     @property
     def standard_error(self) -> Tensor | None:
-        """(B, N): standard error of `scores` over the random fills; None without any."""
+        """(B, N): standard error of `scores`, over the random fills or of what `budget_ms` left to an estimate.
+
+        None without either. That of an estimate is its own, scaled by its misses so far: not a bound.
+        """
+        if self.estimate_error is not None:
+            return self.estimate_error
         if self.class_score_samples is None or self.class_score_samples.shape[2] < 2:
             return None
         drawn = self.target.pick(self.class_score_samples)
         error: Tensor = drawn.std(dim=2) / drawn.shape[2] ** 0.5
         return error
 
+    @property
+    def agreement(self) -> Tensor | None:
+        """(B,): estimated Pearson correlation of `scores` with those of exact AOSA (`budget_ms` only, else None).
+
+        sqrt(t / (t + v)), t the squared spread of the scores and v the sum of their squared standard errors; NaN where
+        nothing was asked of the clip.
+        """
+        return None if self.estimate_error is None else agreement(self.scores, self.estimate_error)
+
     def for_target(self, target: Target) -> Explanation:
         """The explanation of another class, or of a `Difference`, from the same sweep: no further forward.
 
         Raises:
-            InputError: the method was not exact AOSA, or the target is out of range.
+            InputError: the method was not exact AOSA, a budget left some tubes to an estimate, or the target is out of
+                range.
         """
+        if self.exact is not None and not self.exact.all():
+            raise InputError(
+                f"for_target must have exact scores of all tubes; budget_ms={self.config.budget_ms:g} left "
+                f"{int((~self.exact).sum())} of {self.exact.numel()} to an estimate for the explained target alone"
+            )
         if self.class_score_samples is None or self.class_scores is None:
             raise InputError(f"for_target must have the class scores of method=aosa or osa; got {self.config.method}")
         resolved = resolve_target(target, self.logits, self.class_names)
@@ -217,7 +243,12 @@ _TENSORS = {
     "coverage": ("BTHW", "i"),
     "logits": ("BC", "f"),
 }
-_OPTIONAL = {"class_score_samples": ("BNSC", "f"), "relevance": ("BTHW", "f")}
+_OPTIONAL = {
+    "class_score_samples": ("BNSC", "f"),
+    "relevance": ("BTHW", "f"),
+    "exact": ("BN", "b"),
+    "estimate_error": ("BN", "f"),
+}
 
 
 def _check_layout(arrays: dict[str, NDArray[Any]]) -> None:

@@ -136,6 +136,7 @@ def run(
         route: the model on its way; default: made for this call.
         pool: with a thread for the flow; default: made for this call, where it pays.
     """
+    start = time.perf_counter()
     if given.segments is not None and given.flow is not None:
         raise InputError("flow must be left out where segments are given; got both")
     model, video, given = unpack(model, video, given)
@@ -147,7 +148,6 @@ def run(
     source = config.flow if given.flow is None else given.flow
     device = model_device(model, video.device)
     check_device(device, video.device, config.dtype, config.compat)
-    start = time.perf_counter()
     with torch.inference_mode(False), _current(device):
         clips = bring_clips(video, given.frames, mean, std, config, device)
         own = None if given.segments is None else read_segments(given.segments, clips.frames.shape[:4], config)
@@ -158,7 +158,9 @@ def run(
                     route = Route(model, route_name(model, config), keep=config.record.many_passes)
                 seen = _first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
-                job = Job(route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings())
+                job = Job(
+                    route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings(), start
+                )
 
                 def prepare() -> Tubes:
                     if own is not None:
@@ -297,6 +299,8 @@ def _explanation(
         logits=result.logits,
         class_score_samples=result.samples,
         relevance=result.relevance,
+        exact=result.exact,
+        estimate_error=result.errors,
         target=result.target,
         frames=pictures,
         config=job.config,

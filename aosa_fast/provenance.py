@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from aosa_fast import _C
 from aosa_fast.inference.behaviour import Behaviour
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.job import Job, Result
+from aosa_fast.methods.regression import agreement
 from aosa_fast.methods.selfcheck import is_saturated, uncovered_share
 from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.version import __version__
@@ -41,6 +43,7 @@ def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: s
             "saturated": is_saturated(logits, target, config, seen.output),
             "exact": result.check,
             **({} if result.detail is None else {"detail": result.detail}),
+            **({} if result.exact is None else {"budget": _describe_budget(result)}),
             **seen.as_dict(config.score_name),
         },
         "seconds": dict(job.timings.seconds),
@@ -55,6 +58,17 @@ def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: s
         "threads": torch.get_num_threads(),
         "simd": _C.simd_level(),
     }
+
+
+def _describe_budget(result: Result) -> list[dict[str, Any]]:
+    """Per clip: how many tubes are exact, and how near the estimate takes itself to be (None: nothing was asked)."""
+    assert result.exact is not None
+    assert result.errors is not None
+    near = agreement(result.scores, result.errors)
+    return [
+        {"exact_tubes": int(known.sum()), "tubes": len(known), "agreement": None if math.isnan(own) else own}
+        for known, own in zip(result.exact, near.tolist(), strict=True)
+    ]
 
 
 def describe_target(

@@ -11,7 +11,7 @@ import torch
 from gpu_functions import public
 from gpu_plan import Plan, Size
 from harness import Target
-from inputs import MEAN, STD, Operands, moving_frames, normalised, random_tracks, smooth_flow
+from inputs import CELL, MEAN, STD, Operands, cell_weights, moving_frames, normalised, random_tracks, smooth_flow
 from torch import Tensor
 
 PARTNERS = 3
@@ -60,6 +60,7 @@ def floors(o: Operands, rows: int, itemsize: int, radius: int) -> dict[str, int]
 
     * conditional_mean: 8 C v; field: 8 C v + 4 v; tube_scores: 4 v + 16 a + 4 m + 4 B N;
     * field_scores: 8 C v + 4 v + 16 a + 4 m + 4 B N; saliency_map: 8 v + 16 a + 4 m + 4 B N;
+    * tube_overlaps: 4 for each cell of 4 x 4 pixels, 16 a + 4 m + 4 B N N;
     * together: as field_scores, and 8 v for map and coverage: boxes, members and scores count once;
     * occlude: i (2 B + n) C T H W + 16 a + 4 n K1 + 4 n; occlude_sampled: as for i = 4, and 4 n T (2 r + 1)²;
     * track_anchors: 9 a written; read, 32 bytes for each of B N (T - 1) look-ups, but no more than the flow;
@@ -75,6 +76,7 @@ def floors(o: Operands, rows: int, itemsize: int, radius: int) -> dict[str, int]
         "field": 8 * C * v + 4 * v,
         "field_scores": 8 * C * v + 4 * v + scored,
         "tube_scores": 4 * v + scored,
+        "tube_overlaps": 4 * B * T * -(-H // CELL) * -(-W // CELL) + 16 * a + 4 * m + 4 * B * N * N,
         "saliency_map": 8 * v + scored,
         "together": 8 * C * v + 12 * v + scored,
         "occlude": occluded,
@@ -161,6 +163,7 @@ def _of_size(plan: Plan, size: Size, label: str) -> Iterator[Case]:
         "field": ((video, grad), reach),
         "field_scores": ((video, grad, *boxed), reach),
         "tube_scores": ((relevance, *boxed), {}),
+        "tube_overlaps": ((cell_weights(relevance), *boxed), {"cell": CELL}),
         "saliency_map": ((scores, *boxed, H, W), {}),
         "together": ((video, grad, *boxed), reach),
         "track_anchors": ((o.flow, o.stride), {}),

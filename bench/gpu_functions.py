@@ -15,17 +15,21 @@ from aosa_fast.kernels.partners import select_partners
 from aosa_fast.kernels.pictures import grey_frames, normalize_frames
 from aosa_fast.kernels.saliency_map import saliency_map
 from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
+from aosa_fast.kernels.tube_overlaps import tube_overlaps
 from aosa_fast.kernels.tube_scores import tube_scores
 
 Functions = dict[str, Callable[..., Any]]
-TWINS = ("field", "tube_scores", "saliency_map", "occlude", "tracking", "partners", "farneback", "pictures")
+TWINS = (
+    *("field", "tube_scores", "tube_overlaps", "saliency_map"),
+    *("occlude", "tracking", "partners", "farneback", "pictures"),
+)
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2)  # the public function's defaults
 
 
 def public() -> Functions:
     """The operators, which go by their operands' device."""
     functions = (
-        *(conditional_mean, field, field_scores, tube_scores, saliency_map, occlude, occlude_sampled),
+        *(conditional_mean, field, field_scores, tube_scores, tube_overlaps, saliency_map, occlude, occlude_sampled),
         *(track_anchors, rasterize_boxes, select_partners, farneback, normalize_frames, grey_frames),
     )
     return with_together({function.__name__: function for function in functions})
@@ -48,6 +52,7 @@ def interpreted() -> Functions:
             "field": lambda video, grad, *, radius: fields.field(video, grad, None, radius, 0),
             "field_scores": field_and_scores,
             "tube_scores": twins["tube_scores"].tube_scores,
+            "tube_overlaps": twins["tube_overlaps"].tube_overlaps,
             "saliency_map": twins["saliency_map"].saliency_map,
             "occlude": twins["occlude"].occlude,
             "occlude_sampled": twins["occlude"].occlude_sampled,

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from aosa_fast.kernels.partners import select_partners
 from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
 
 FRAMES, SIDE = 16, 112  # the paper's R3D input
+CELL = 4  # side of the cells in which overlaps of tubes are counted, pixels
 MEAN, STD = (0.43, 0.40, 0.38), (0.23, 0.22, 0.22)  # of a Kinetics model; only their order of magnitude matters
 
 
@@ -73,6 +74,12 @@ def operands(stride: int, box: int = 16, partners: int = 3, flow: Tensor | None 
     boxes = rasterize_boxes(tracks, alive, (box, box), *flow.shape[2:4])
     members = select_partners(tracks, partners)
     return Operands(video, grad, flow, tracks, alive, boxes, members, stride, box)
+
+
+def cell_weights(field: Tensor) -> Tensor:
+    """(B, T, H', W') float32: weights of cells for the overlaps of tubes, from a field (B, T, H, W)."""
+    cells = avg_pool2d(field.abs(), CELL, ceil_mode=True)
+    return 0.05 + 0.95 * cells / cells.mean()
 
 
 def random_tracks(count: int, frames: int = 32, seed: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from baselines import cosines, dense_scores_and_map, dense_whole, numpy_partners
-from inputs import MEAN, STD, Operands, moving_frames, normalised, operands, random_tracks
+from inputs import MEAN, STD, Operands, cell_weights, moving_frames, normalised, operands, random_tracks
 from torch import Tensor, nn
 
 import aosa_fast
@@ -17,6 +17,7 @@ from aosa_fast.kernels.occlude import occlude
 from aosa_fast.kernels.partners import select_partners
 from aosa_fast.kernels.saliency_map import saliency_map
 from aosa_fast.kernels.tracking import rasterize_boxes
+from aosa_fast.kernels.tube_overlaps import tube_overlaps
 from aosa_fast.kernels.tube_scores import tube_scores
 
 
@@ -67,6 +68,9 @@ def _verify_operators(o: Operands, label: str) -> None:
     close(f"field {label}", field(o.video, o.grad), relevance)
     scores = reference.tube_scores(relevance.float(), o.boxes, o.members)
     close(f"tube_scores {label}", tube_scores(relevance.float(), o.boxes, o.members), scores)
+    weights = cell_weights(relevance.float())
+    wanted = reference.tube_overlaps(weights, o.boxes, o.members, 4)
+    close(f"tube_overlaps {label}", tube_overlaps(weights, o.boxes, o.members), wanted)
     sums, coverage = saliency_map(scores.float(), o.boxes, o.members, height, width)
     wanted, count = reference.saliency_map(scores.float(), o.boxes, o.members, height, width)
     close(f"saliency_map {label}", sums, wanted)

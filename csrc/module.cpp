@@ -54,13 +54,14 @@ aosa::ClipShape clip_shape(const Floats& video) {
     return {video.shape(0), video.shape(1), video.shape(2), video.shape(3), video.shape(4)};
 }
 
-aosa::TubeShape tube_shape(const Floats& field, const Ints& boxes, const Ints& members) {
+// A voxel of the field is `cell` pixels wide and high.
+aosa::TubeShape tube_shape(const Floats& field, const Ints& boxes, const Ints& members, int64_t cell = 1) {
     expect(field.ndim() == 4 && boxes.ndim() == 4 && members.ndim() == 3, "must be (B,T,H,W), (B,N,T,4), (B,N,K1)");
     const aosa::TubeShape s{field.shape(0), boxes.shape(1), members.shape(2),
                             field.shape(1), field.shape(2), field.shape(3)};
     expect(boxes.shape(0) == s.B && boxes.shape(2) == s.T && boxes.shape(3) == 4, "boxes must be (B, N, T, 4)");
     expect(members.shape(0) == s.B && members.shape(1) == s.N, "members must be (B, N, K1)");
-    check_tubes(boxes, members, s.N, s.H, s.W);
+    check_tubes(boxes, members, s.N, cell * s.H, cell * s.W);
     return s;
 }
 
@@ -135,6 +136,18 @@ void saliency_map(const Floats& scores, const Ints& boxes, const Ints& members, 
     int32_t* counts = coverage.mutable_data();
     py::gil_scoped_release release;
     aosa::saliency_map(scores.data(), boxes.data(), members.data(), map, counts, shape, threads);
+}
+
+void tube_overlaps(const Floats& weights, const Ints& boxes, const Ints& members, Floats& overlaps, int64_t cell,
+                   int threads) {
+    expect(weights.ndim() == 4, "weights must be (B, T, H, W)");
+    expect(cell >= 1 && cell <= INT32_MAX / std::max<int64_t>({1, weights.shape(2), weights.shape(3)}),
+           "cell must be at least 1, and the frame's sides less than 2^31");
+    const auto shape = tube_shape(weights, boxes, members, cell);
+    expect_shape(overlaps, {shape.B, shape.N, shape.N}, "overlaps must be (B, N, N)");
+    float* out = overlaps.mutable_data();
+    py::gil_scoped_release release;
+    aosa::tube_overlaps(weights.data(), boxes.data(), members.data(), out, shape, cell, threads);
 }
 
 aosa::TubeRows tube_rows(const Ints& boxes, const Ints& members, const Ints& clips, int64_t B, int64_t T, int64_t H,
@@ -253,6 +266,8 @@ PYBIND11_MODULE(_C, m) {
           py::arg("threads"));
     m.def("saliency_map", &saliency_map, strict("scores"), strict("boxes"), strict("members"), strict("saliency"),
           strict("coverage"), py::arg("threads"));
+    m.def("tube_overlaps", &tube_overlaps, strict("weights"), strict("boxes"), strict("members"), strict("overlaps"),
+          py::arg("cell"), py::arg("threads"));
     m.def("occlude", &occlude, strict("video"), strict("fill"), strict("boxes"), strict("members"), strict("clips"),
           strict("out"), py::arg("frames"), py::arg("threads"));
     m.def("occlude_sampled", &occlude_sampled, strict("video"), strict("mean"), strict("boxes"), strict("members"),

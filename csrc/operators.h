@@ -39,6 +39,11 @@ void tube_scores(const float* field, const int32_t* boxes, const int32_t* member
 void saliency_map(const float* scores, const int32_t* boxes, const int32_t* members, float* saliency, int32_t* coverage,
                   TubeShape shape, int threads);
 
+// overlaps (B, N, N): the sum over cells of weights (B, T, H, W) times the shares of the cell that tubes i and j cover.
+// Of the shape H and W are cells, of side `cell`; the frame is cell H x cell W pixels.
+void tube_overlaps(const float* weights, const int32_t* boxes, const int32_t* members, float* overlaps, TubeShape shape,
+                   int64_t cell, int threads);
+
 // The rows of an occluded batch: row i is clip clips[i] (n,), without the union of members[i] (n, K1) of that clip's
 // boxes (B, N, T, 4).
 struct TubeRows {

@@ -199,6 +199,14 @@ def saliency_map(scores: Tensor, boxes: Tensor, members: Tensor, height: int, wi
     return (masks * scores.double()[..., None, None, None]).sum(1), masks.sum(1).int()
 
 
+def tube_overlaps(weights: Tensor, boxes: Tensor, members: Tensor, cell: int) -> Tensor:
+    """(B, N, N): sums over cells of w c_i c_j, where c_i is the share of a cell's area that tube i covers."""
+    height, width = (cell * size for size in weights.shape[2:])
+    masks = tube_masks(boxes, members, height, width).double()
+    shares = torch.nn.functional.avg_pool2d(masks.flatten(0, 1), cell).reshape(*members.shape[:2], -1)
+    return (shares * weights.double().flatten(1).unsqueeze(1)) @ shares.mT
+
+
 def occlude(video: Tensor, fill: Tensor, boxes: Tensor, members: Tensor, clips: Tensor, out: Tensor) -> None:
     """III-A: x outside of the tube, the fill inside; row i of `out` (n, C, T, H, W) shows clip clips[i]."""
     masks = tube_masks(boxes[clips], members.unsqueeze(1), *video.shape[3:])

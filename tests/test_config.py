@@ -36,8 +36,8 @@ def test_defaults_are_the_papers():
         "fill": "conditional", "radius": 4, "samples": 0, "score": "prob", "relu": "element", "aggregate": "sum",
         "flow": "farneback", "reseed": 0, "steps": None, "batch_size": 0, "dtype": None, "check": 0, "seed": 0,
         "backward": "exact", "route": "auto", "compat": None,
-        "layer": None, "cam_weights": "frame", "noise_samples": 25, "noise": 0.15,
-        "areas": [0.1], "cuboid_area": 0.02, "cuboid_frames": 0, "cuboid_step": 2, "detail": "auto",
+        "layer": None, "cam_weights": "frame", "noise_samples": 25, "noise": 0.15, "areas": [0.1], "cuboid_area": 0.02,
+        "cuboid_frames": 0, "cuboid_step": 2, "detail": "auto", "budget_ms": None,
     }  # fmt: skip
     json.dumps(plain)
     assert {method: Config(method=method).fill_name for method in METHODS} == {

@@ -56,6 +56,7 @@ OPTIONS = {
     "compat": {"method": "aosa-approx", "compat": "authors2022"},
     "difference": {"method": "gradient"},
     "samples": {"method": "aosa", "fill": "conditional", "samples": 2, "stride": 32},
+    "budget": {"method": "aosa", "budget_ms": 1e9, "stride": 32},
     "blur": {"fill": "blur"},
     "black": {"fill": "black"},
     "partners": {"partners_rule": "motion-aware", "reseed": 4},

@@ -11,7 +11,7 @@ from small_nets import make_net
 
 TENSORS = (
     "saliency", "scores", "tracks", "alive", "boxes", "members", "coverage", "clean_scores", "class_score_samples",
-    "relevance",
+    "relevance", "exact", "estimate_error",
 )  # fmt: skip
 CHOICES = {
     "exact": {"method": "aosa"},
@@ -21,6 +21,7 @@ CHOICES = {
     "own fill": {"method": "aosa", "fill": torch.arange(3.0).reshape(3, 1, 1, 1)},
     "own fill with gradient": {"method": "aosa", "fill": torch.ones(1, requires_grad=True)},
     "own fill in bfloat16": {"method": "aosa", "fill": torch.ones(1, dtype=torch.bfloat16)},
+    "budget": {"method": "aosa", "budget_ms": 1e9},
     "compat": {"compat": "authors2022", "mean": [0.5], "std": [0.25]},
 }
 
@@ -64,6 +65,20 @@ def test_save_and_load_keep_everything(case, target, tmp_path):
                 InputError, match=r"^for_target must have the class scores of method=aosa or osa; got aosa-"
             ):
                 one.for_target(1)
+
+
+def test_an_estimate_is_kept_with_its_errors(tmp_path):
+    before = make(method="aosa", budget_ms=0)
+    before.save(tmp_path / "result.npz")
+    after = Explanation.load(tmp_path / "result.npz")
+    assert not after.exact.any()
+    assert after.standard_error.isnan().all()
+    assert after.agreement.isnan().all()
+    assert (after.metadata, after.config.budget_ms) == (before.metadata, 0)
+    with pytest.raises(
+        InputError, match=r"^for_target must have exact scores of all tubes; budget_ms=0 left 12 of 12 "
+    ):
+        after.for_target("sit")
 
 
 def test_for_target_refuses_what_explain_refuses():

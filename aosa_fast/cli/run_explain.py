@@ -179,6 +179,10 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
         + ")",
         **{name: str(path) for name, path in files.items()},
     }
+    if "budget" in check:
+        within = check["budget"][0]
+        near = "" if within["agreement"] is None else f", estimated agreement {within['agreement']:.3f}"
+        lines["exact tubes"] = f"{within['exact_tubes']} of {within['tubes']}{near}"
     if check["exact"]:
         exact = check["exact"][0]
         known = exact["correlation"] is not None

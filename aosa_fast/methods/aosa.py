@@ -10,6 +10,7 @@ from torch import Tensor
 from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.call import clean_logits
 from aosa_fast.kernels.field import field_scores
+from aosa_fast.methods.budget import budgeted
 from aosa_fast.methods.comparators import in_batches
 from aosa_fast.methods.fills import channel_fill, make_fill
 from aosa_fast.methods.input_gradients import clean_answer, input_gradients, path_gradients
@@ -24,6 +25,8 @@ from aosa_fast.targets import ResolvedTarget, class_scores
 def exact(job: Job, tubes_soon: Future[Tubes]) -> list[Result]:
     """AOSA and OSA: one forward per tube or cuboid; a result per target from one sweep."""
     config, video = job.config, job.video
+    if config.budget_ms is not None:
+        return budgeted(job, tubes_soon)
     batches = BatchSize(config.batch_size, video.device)
     with job.timings("model"):
         logits = clean_logits(job.model, video, batches, config.dtype)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class Job:
     names: tuple[str, ...] | None
     progress: Progress | Callable[[int, int], None] | None
     timings: Timings
+    start: float = field(default_factory=time.perf_counter)  # of the whole call, what a budget counts from
 
     def resolve(self, logits: Tensor, part: tuple[int, int] | None = None) -> list[ResolvedTarget]:
         """The class indices of every target, given the clean clips' logits (B, n_classes).
@@ -55,9 +57,11 @@ class Result:
     relevance: Tensor | None = None
     check: list[dict[str, Any]] | None = None
     detail: list[str] | None = None
+    exact: Tensor | None = None
+    errors: Tensor | None = None
 
     def to(self, device: torch.device) -> Result:
         """Every tensor on `device`, but for the target's indices."""
-        names = ("scores", "saliency", "coverage", "logits", "samples", "relevance")
+        names = ("scores", "saliency", "coverage", "logits", "samples", "relevance", "exact", "errors")
         moved: dict[str, Any] = {name: None if (t := getattr(self, name)) is None else t.to(device) for name in names}
         return replace(self, tubes=self.tubes.to(device), **moved)

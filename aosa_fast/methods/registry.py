@@ -137,6 +137,15 @@ METHODS = Registry(
                     "For --method aosa --fill conditional: random fills per tube; 0: the mean itself.",
                     least=0,
                 ),
+                Option(
+                    "budget_ms",
+                    None,
+                    "For --method aosa: stop after so many milliseconds, with exact scores for the tubes that tell "
+                    "most, and estimates with a standard error for all others.",
+                    float,
+                    least=0,
+                    open=True,
+                ),
             ),
         ),
         Method(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,13 @@ def test_the_user_s_own_model_and_a_folder_of_frames(
         assert shown.height / shown.width == pytest.approx(shape[0] / shape[1], rel=0.06)
 
 
+@pytest.mark.parametrize(("budget", "line"), [(0, "0 of 64"), (1e9, "64 of 64, estimated agreement 1.000")])
+def test_a_budget_says_how_far_it_went(aosa: Run, budget: float, line: str, tmp_path: Path):
+    done = aosa("explain", demo_clip_path(), "--method", "aosa", "--budget-ms", budget, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^exact tubes +{line}$", done.stdout, re.MULTILINE)
+
+
 BAD = {
     "missing file": (["nothing.mp4"], "nothing.mp4"),
     "unknown method": (["CLIP", "--method", "magic"], "method must be one of"),
@@ -145,6 +153,7 @@ BAD = {
     "too many frames": (["CLIP", "--frames", "17"], "got 16"),
     "start beyond the end": (["CLIP", "--start", "9"], "clip.mp4"),
     "unknown resize": (["CLIP", "--resize", "crop"], "resize must be one of short, exact, letterbox; got crop"),
+    "budget of another method": (["CLIP", "--budget-ms", "9"], "budget_ms must come with method=aosa"),
     "samples without conditional fill": (["CLIP", "--samples", "3"], "samples must be 0"),
 }
 

@@ -27,6 +27,7 @@ from aosa_fast.kernels import (
     pictures,
     saliency_map,
     tracking,
+    tube_overlaps,
     tube_scores,
 )
 
@@ -36,6 +37,7 @@ OPERATORS = {
     "field_scores": field._field_scores,
     "tube_scores": tube_scores._tube_scores,
     "saliency_map": saliency_map._saliency_map,
+    "tube_overlaps": tube_overlaps._tube_overlaps,
     "occlude": occlude._occlude,
     "occlude_sampled": occlude._occlude_sampled,
     "normalize_frames": pictures._normalize_frames,
@@ -103,6 +105,7 @@ def inputs(size: str) -> dict[str, tuple[Any, ...]]:
         ),
         "tube_scores": (make_clip(clips, T, H, W), boxes, members),
         "saliency_map": (scores, boxes, members, H, W),
+        "tube_overlaps": (make_clip(1, 2, 16, 17), *make_tubes(1, 800 if large else 6, 2, 64, 68, 8), 4),
         "occlude": (video, fill, boxes[:B], few, rows, torch.full((6, C, T, H, W), torch.nan)),
         "occlude_sampled": (short, short * 0.5, part, few.repeat(4, 1), rows.repeat(4), noise, drawn),
         "normalize_frames": (make_pictures(B, T, H, W), torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])),
@@ -235,6 +238,9 @@ REFUSED: list[tuple[str, int, Any]] = [
     ("saliency_map", 0, SMALL["saliency_map"][0][:, :-1]),
     ("saliency_map", 3, -9),
     ("saliency_map", 4, 10),  # less than the boxes have
+    ("tube_overlaps", 1, SMALL["tube_overlaps"][1][:, :, :1]),
+    ("tube_overlaps", 2, far(SMALL["tube_overlaps"][2], 6)),
+    ("tube_overlaps", 3, 0),
     ("occlude", 1, VIDEO.int()),
     ("occlude", 4, far(SMALL["occlude"][4], 2)),
     ("occlude", 5, torch.zeros(6, *VIDEO.shape[1:])[:5]),
