@@ -34,6 +34,14 @@ def summed(values: Tensor, members: Tensor) -> Tensor:
     return padded.gather(1, index.flatten(1)).view(index.shape).sum(2).float()
 
 
+def paired(values: Tensor, members: Tensor) -> Tensor:
+    """(B, N, N) float32: the sums of values (B, M, M) of pairs of pieces over the members of both tubes, in float64."""
+    index = _rows(members, values.shape[1])
+    owners = values.new_zeros((*members.shape[:2], values.shape[1] + 1), dtype=torch.float64)
+    owners = owners.scatter_(2, index, 1.0)[..., :-1]
+    return (owners @ values.double() @ owners.mT).float()
+
+
 def spread(values: Tensor, members: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Values (B, N) of the tubes at their pieces (B, M), and the members (B, M, 1) of these; -1 of no tube's."""
     check_shapes(values=(values, "B N"), members=(members, "B N K1"))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.kernels import pieces
 from aosa_fast.kernels.checks import check_device, check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.registry import operator
 
@@ -20,7 +21,8 @@ def tube_overlaps(
 
     Args:
         weights: (B, T, H', W') float32, of each cell; the frame is at most H' cell x W' cell pixels.
-        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive.
+        boxes: (B, N, T, 4) int32, (x0, y0, x1, y1), pixels, half-open, inside the frame; empty where not alive. More
+            of them than tubes are pieces of tubes, see `aosa_fast.kernels.pieces`.
         members: (B, N, K1) int32, rows of `boxes` joined into each tube; -1 pads.
         cell: side of a cell, pixels.
 
@@ -35,7 +37,10 @@ def tube_overlaps(
         On a GPU, boxes are cut to the frame and members out of range count as padding.
     """
     check_tensors(weights=weights, boxes=boxes, members=members)
-    return _tube_overlaps(weights, boxes, members, cell)
+    if not pieces.has_pieces(boxes, members):
+        return _tube_overlaps(weights, boxes, members, cell)
+    each = _tube_overlaps(weights, boxes, pieces.alone(boxes), cell)
+    return pieces.paired(each, members)
 
 
 def _check(weights: Tensor, boxes: Tensor, members: Tensor, cell: int) -> None:

@@ -44,6 +44,20 @@ def test_hundreds_of_members_are_one_tube() -> None:
     assert not overlaps[0, 2:].any()
 
 
+def test_pieces_of_tubes_are_added_up() -> None:
+    # More boxes than tubes: rectangles of masks that do not overlap.
+    corners = [[0, 0, 3, 2], [3, 0, 8, 1], [0, 2, 8, 6], [8, 0, 12, 8], [3, 1, 8, 2]]
+    boxes = torch.tensor(corners, dtype=torch.int32).reshape(1, 5, 1, 4)
+    members = torch.tensor([[[0, 1, -1], [2, 3, 4]]], dtype=torch.int32)
+    weights = torch.tensor([1.0, 2, 3, 4, 5, 6]).reshape(1, 1, 2, 3)
+    cover = torch.zeros(2, 8, 12)
+    for tube, row in enumerate(members[0].tolist()):
+        for x0, y0, x1, y1 in (corners[k] for k in row if k >= 0):
+            cover[tube, y0:y1, x0:x1] = 1
+    shares = torch.nn.functional.avg_pool2d(cover, 4).flatten(1)
+    torch.testing.assert_close(tube_overlaps(weights, boxes, members)[0], shares * weights.flatten() @ shares.T)
+
+
 WEIGHTS, BOXES, MEMBERS = torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 3, 4).int(), torch.zeros(1, 2, 1).int()
 
 

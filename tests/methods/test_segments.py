@@ -53,6 +53,16 @@ KINDS = {"labels": labels, "boxes": boxes, "tracks": tracks}
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_within_a_budget_all_of_them_are_exact(kind: str) -> None:
+    given, _ = KINDS[kind]()
+    net, video = make_net(scale=5), make_video(B)
+    exact, within = (explain(net, video, 2, segments=given, method="aosa", **o) for o in ({}, {"budget_ms": 1e6}))
+    assert within.exact is not None
+    assert within.exact.all()
+    torch.testing.assert_close(within.scores, exact.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["aosa", "aosa-approx", "aosa-path"])
 def test_scores_and_map_are_those_of_plain_masks(method: str, kind: str) -> None:
     given, masks = KINDS[kind]()
