@@ -20,7 +20,7 @@ from aosa_fast.methods.input_gradients import Found, input_gradients
 from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.regression import Regression, choose
-from aosa_fast.methods.sweep import occlusion_sweep
+from aosa_fast.methods.sweep import first_of_twins, occlusion_sweep
 from aosa_fast.methods.tubes import Tubes
 from aosa_fast.targets import ResolvedTarget, class_scores
 
@@ -124,12 +124,10 @@ class _Clip:
         self.targets = [target.take([number]) for target in targets]
         self.clean = clean[number : number + 1]
         # Tubes of the same members are one: the first of them stands for all.
-        sets = [frozenset(row) - {-1} for row in self.tubes.members[0].tolist()]
-        places = {own: i for i, own in enumerate(dict.fromkeys(sets))}
-        self.place = torch.tensor([places[own] for own in sets], device="cpu")  # (N,) in [0, U)
-        first = {own: n for n, own in reversed([*enumerate(sets)])}
-        self.first = [first[own] for own in places]
-        self.count = len(places)
+        members = self.tubes.members[0]
+        first, self.place = first_of_twins(members, torch.zeros(len(members), dtype=torch.int32, device="cpu"))
+        self.first = first.tolist()
+        self.count = len(self.first)
         self.step = max(TUBES, job.config.batch_size)
         self.regressions: list[Regression] = []
         self.class_scores: dict[int, Tensor] = {}  # (n_classes,) of the tubes that were asked
