@@ -31,6 +31,7 @@ FORWARDS = (0, 4, 8, 16, 32, 64)
 PAIRS = [f"{name}=rendered:31" for name in ("demo", "demo-attention", "demo-r2plus1d")]
 BUDGETS = (100, 200, 400, 800)  # milliseconds
 TO_REACH = {16: Target(">=", 0.93), 32: Target(">=", 0.98)}
+MEANS = {"Pearson": "r", "Spearman": "r", "within 1.96 errors": "share", "over-all": "area"}  # with their units
 SMALL = {"stride": 5, "box": 9}  # for clips of 64 pixels a side
 
 
@@ -72,18 +73,16 @@ def agreement(report: Report, pairs: Sequence[str], count: int) -> None:
         for forwards, found in rows.items():
             exact = forwards not in FORWARDS
             case = f"{label}, {Path(data).name}, {len(found)} clips, M={'N' if exact else forwards}"
-            for metric, values in zip(
-                ("Pearson", "Spearman", "within 1.96 errors", "over-all"), zip(*found, strict=True), strict=True
-            ):
+            for (metric, unit), values in zip(MEANS.items(), zip(*found, strict=True), strict=True):
                 known = [value for value in values if not np.isnan(value)]
                 if known:
-                    report.add(case, f"mean {metric}", "", [float(np.mean(known))], note=f"{interval(known).text(3)}")
+                    report.add(case, f"mean {metric}", unit, [float(np.mean(known))], note=interval(known).text(3))
             if not exact:
                 total[forwards].append(float(np.mean([row[0] for row in found])))
     report.section("Mean of the networks")
     for forwards, values in total.items():
         case = f"mean of {len(values)} networks, M={forwards}"
-        report.add(case, "mean Pearson", "", [float(np.mean(values))], TO_REACH.get(forwards))
+        report.add(case, "mean Pearson", MEANS["Pearson"], [float(np.mean(values))], TO_REACH.get(forwards))
 
 
 def clips_of(classifier: Classifier, data: str, count: int) -> Iterator[Tensor]:
