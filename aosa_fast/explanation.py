@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -49,7 +51,7 @@ class Explanation:
         target: the explained class indices.
         frames: (B, T, H, W, 3) uint8, the pictures that the optical flow saw.
         config: every choice.
-        metadata: the same in plain types, with versions, timings per stage in seconds, predictions and self-checks.
+        facts: `metadata`, or what makes it.
     """
 
     saliency: Tensor
@@ -68,7 +70,18 @@ class Explanation:
     exact: Tensor | None = None
     estimate_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] | Callable[[], dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Every choice in plain types, with versions, timings per stage in seconds, predictions and self-checks.
+
+        Made when it is first asked for: beside a running model nobody may ever do so.
+        """
+        return self.facts() if callable(self.facts) else self.facts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "facts": self.metadata}
 
     @property
     def clean_scores(self) -> Tensor:
@@ -136,7 +149,7 @@ class Explanation:
         check = {**self.metadata["self_check"], "saturated": is_saturated(self.logits, resolved, self.config, output)}
         described = describe_target(self.logits, resolved, self.class_names, score, output)
         facts = {**self.metadata, **described, "self_check": check}
-        return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, metadata=facts)
+        return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, facts=facts)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes everything to one `.npz` file, under a temporary name first.
@@ -192,7 +205,7 @@ class Explanation:
             frames=arrays["frames"],
             config=Config.from_dict(choices),
             class_names=tuple(metadata["class_names"]) if metadata["class_names"] else None,
-            metadata=metadata,
+            facts=metadata,
         )
 
     def save_overlay(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -124,6 +125,7 @@ def run(
     *,
     route: Route | None = None,
     pool: Executor | None = None,
+    beside: bool | None = None,
 ) -> Explanation | list[Explanation]:
     """`explain`, for whoever keeps what serves more than one call.
 
@@ -134,7 +136,8 @@ def run(
         config: all choices.
         given: all else.
         route: the model on its way; default: made for this call.
-        pool: with a thread for the flow; default: made for this call, where it pays.
+        pool: with a thread for the flow; default: made for this call, where it is needed.
+        beside: whether the flow is made in a thread beside the model, not before it; default: where a core is idle.
     """
     start = time.perf_counter()
     if given.segments is not None and given.flow is not None:
@@ -172,7 +175,8 @@ def run(
                     return make_tubes(vectors, config, job.timings)
 
                 with route():
-                    results = _run(job, prepare, own is None and _worth_a_thread(source, device), pool)
+                    aside = _worth_a_thread(source, device) if beside is None else beside
+                    results = _run(job, prepare, own is None and aside, pool)
         except ModelError as error:
             raise ModelError(f"{error} (method={config.method})") from error.__cause__
         settle(route.network, seen, results[0].logits, config.score_name)
@@ -180,12 +184,14 @@ def run(
         results = [result.to(video.device) for result in results]
         flow_name = _flow_name(source) if config.record.has_tubes and own is None else "none"
         job.timings.seconds["total"] = time.perf_counter() - start
-        facts = (type(model).__name__, seen, flow_name)
-        explanations = [_explanation(job, result, clips.frames, *facts) for result in results]
-    for explanation in explanations:
-        if own is not None:
-            explanation.metadata["segments"] = own.as_dict()
-        warn_saturated(explanation.metadata, config)
+        facts = partial(
+            describe, config=job.config, names=names, model=type(model).__name__, seen=seen, flow=flow_name,
+            segments=None if own is None else own.as_dict(), seconds=job.timings.seconds,
+            threads=torch.get_num_threads(),
+        )  # fmt: skip
+        explanations = [_explanation(job, result, clips.frames, partial(facts, result)) for result in results]
+    for result in results:
+        warn_saturated(result.logits, result.target, config, seen.output)
     return explanations if isinstance(target, list) else explanations[0]
 
 
@@ -286,7 +292,7 @@ def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str
 
 
 def _explanation(
-    job: Job, result: Result, pictures: NDArray[np.uint8], model: str, seen: Behaviour, flow_name: str
+    job: Job, result: Result, pictures: NDArray[np.uint8], facts: Callable[[], dict[str, Any]]
 ) -> Explanation:
     return Explanation(
         saliency=result.saliency,
@@ -305,5 +311,5 @@ def _explanation(
         frames=pictures,
         config=job.config,
         class_names=job.names,
-        metadata=describe(job, result, model, seen, flow_name),
+        facts=facts,
     )

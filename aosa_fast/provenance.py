@@ -12,30 +12,46 @@ import torch
 from torch import Tensor
 
 from aosa_fast import _C
+from aosa_fast.config import Config
 from aosa_fast.inference.behaviour import Behaviour
 from aosa_fast.libraries import OPENCV, version_of
-from aosa_fast.methods.job import Job, Result
+from aosa_fast.methods.job import Result
 from aosa_fast.methods.regression import agreement
 from aosa_fast.methods.selfcheck import is_saturated, uncovered_share
 from aosa_fast.targets import ResolvedTarget, probabilities
 from aosa_fast.version import __version__
 
 
-def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: str) -> dict[str, Any]:
+def describe(
+    result: Result,
+    *,
+    config: Config,
+    names: Sequence[str] | None,
+    model: str,
+    seen: Behaviour,
+    flow: str,
+    segments: dict[str, Any] | None,
+    seconds: dict[str, float],
+    threads: int,
+) -> dict[str, Any]:
     """The metadata of an explanation, which JSON can hold; lists have one entry per clip.
 
     Args:
-        job: what was asked.
         result: what the method found.
-        model: the class of the model.
+        config: every choice.
+        names: of the classes.
+        model: its class.
         seen: how it answers.
-        flow_name: where the optical flow came from: a method, or the caller.
+        flow: where the optical flow came from: a method, or the caller.
+        segments: what is to be said of the user's own.
+        seconds: per stage.
+        threads: torch's number of them.
     """
-    config, logits, target = job.config, result.logits, result.target
+    logits, target = result.logits, result.target
     return {
-        "config": {**config.as_dict(), "flow": flow_name},
-        **describe_target(logits, target, job.names, config.score_name, seen.output),
-        "class_names": list(job.names) if job.names else None,
+        "config": {**config.as_dict(), "flow": flow},
+        **describe_target(logits, target, names, config.score_name, seen.output),
+        "class_names": list(names) if names else None,
         "model": model,
         "shape": dict(zip("BTHW", result.coverage.shape, strict=True)),
         "self_check": {
@@ -46,7 +62,7 @@ def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: s
             **({} if result.exact is None else {"budget": _describe_budget(result)}),
             **seen.as_dict(config.score_name),
         },
-        "seconds": dict(job.timings.seconds),
+        "seconds": seconds,
         "versions": {
             "aosa_fast": __version__,
             "python": platform.python_version(),
@@ -55,8 +71,9 @@ def describe(job: Job, result: Result, model: str, seen: Behaviour, flow_name: s
             "numba": version_of("numba"),
             "opencv": version_of(*OPENCV),
         },
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "simd": _C.simd_level(),
+        **({} if segments is None else {"segments": segments}),
     }
 
 

@@ -118,7 +118,7 @@ def calls(report: Report, count: int) -> None:
     route = ours._ready()
 
     def bare() -> None:
-        with route():
+        with route.mode():
             forward_and_backward(route.network, video)
 
     for clip in clips * 3:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def call_model(model: Model, batch: Tensor) -> Tensor:
 
 def is_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite: by the extremes, an order of magnitude faster than value by value."""
-    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values))
+    return all(math.isfinite(float(extreme)) for extreme in torch.aminmax(values))
 
 
 def _logits(output: Any, clips: int) -> Tensor:
@@ -67,15 +68,32 @@ def _logits(output: Any, clips: int) -> Tensor:
     return logits
 
 
+_route = threading.local()
+
+
+@contextmanager
+def routed(mode: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+    """Within this block and this thread, a model's own code runs inside of what `mode` makes, and nothing else does."""
+    before = getattr(_route, "mode", nullcontext)
+    _route.mode = mode
+    try:
+        yield
+    finally:
+        _route.mode = before
+
+
 @contextmanager
 def model_errors(way_out: str) -> Iterator[None]:
-    """Says in one line what a model raised, and what may help; where memory ran out, the caller tries less of it.
+    """Runs a model's own code, forward or backward, on the way of the block around it (`routed`).
+
+    Says in one line what it raised, and what may help; where memory ran out, the caller tries less of it.
 
     Raises:
         ModelError: from the error of the model.
     """
     try:
-        yield
+        with getattr(_route, "mode", nullcontext)():
+            yield
     except (InputError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
-from aosa_fast.inference.call import Model, model_errors
+from aosa_fast.inference.call import Model, model_errors, routed
 from aosa_fast.inference.convolution import OneDNNConvolutions
 from aosa_fast.inference.graphs import Graphed
 
@@ -53,10 +53,13 @@ class Route:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """For this block and this thread, also where gradients are made."""
-        turn = self.network.turn if isinstance(self.network, Graphed) else nullcontext()
-        with turn, OneDNNConvolutions(self._kept) if self._onednn else nullcontext():
+        """For this block and this thread: `call_model`, and gradients inside of `model_errors`, go this way."""
+        with self.network.turn if isinstance(self.network, Graphed) else nullcontext(), routed(self.mode):
             yield
+
+    def mode(self) -> AbstractContextManager[Any]:
+        """What `network` is to be called in where it is called directly, also where gradients are made."""
+        return OneDNNConvolutions(self._kept) if self._onednn else nullcontext()
 
 
 def route_name(model: Model, config: Config) -> str:

@@ -71,6 +71,8 @@ def in_batches(job: Job, function: Comparator) -> Found:
     # What such a method takes at once says nothing of what a clip takes: a fixed number of clips.
     wanted = job.config.batch_size or (FIRST if job.config.record.many_passes and job.video.is_cuda else 0)
     BatchSize(wanted, job.video.device).run(len(job.video), add)
+    if len(parts) == 1:
+        return parts[0]
     logits, targets, made = zip(*parts, strict=True)
     return (
         torch.cat(logits),

@@ -48,7 +48,7 @@ def input_gradients(model: Model, video: Tensor, config: Config, resolve: Resolv
     """
     dtype, layout = input_format(model, config.dtype)
     with torch.enable_grad(), constant_scales(model) if config.backward == "libra" else nullcontext(model) as model:
-        leaf = video.detach().clone().requires_grad_()
+        leaf = video.detach().requires_grad_()  # of the same memory, which is only read
         # A copy, also in float32: a model that normalises in place must not do so on a leaf.
         batch = leaf.to(dtype=dtype, memory_format=layout, copy=True)
         logits = call_model(model, batch)

@@ -29,16 +29,22 @@ def is_saturated(logits: Tensor, target: ResolvedTarget, config: Config, output:
 
     Arguments as `probabilities`.
     """
-    explained = ResolvedTarget(target.index).pick(probabilities(logits, config.score_name, output))
-    saturated: list[bool] = (explained > SATURATED).tolist()
-    return saturated
+    return [value > SATURATED for value in _probability(logits, target, config, output)]
 
 
-def warn_saturated(metadata: dict[str, Any], config: Config) -> None:
-    """Warns of an explanation, by its metadata, whose map is mostly rounding: its score's gradient all but vanishes."""
-    if config.record.saturates and config.score_name in PROBABILITIES and any(metadata["self_check"]["saturated"]):
+def _probability(logits: Tensor, target: ResolvedTarget, config: Config, output: str) -> list[float]:
+    found: list[float] = ResolvedTarget(target.index).pick(probabilities(logits, config.score_name, output)).tolist()
+    return found
+
+
+def warn_saturated(logits: Tensor, target: ResolvedTarget, config: Config, output: str) -> None:
+    """Warns of an explanation whose map is mostly rounding: its score's gradient all but vanishes."""
+    if not (config.record.saturates and config.score_name in PROBABILITIES):
+        return
+    largest = max(_probability(logits, target, config, output))
+    if largest > SATURATED:
         warnings.warn(
-            f"the explained class has probability {max(metadata['probability']):.6f}: its gradient nearly vanishes; "
+            f"the explained class has probability {largest:.6f}: its gradient nearly vanishes; "
             "use score='logit' (--score logit), or method='aosa-path'",
             stacklevel=4,
         )

@@ -33,7 +33,7 @@ def answer_and_gradient(layer: nn.Module, video: Tensor, route: Route | None) ->
         out = layer(leaf)
         (grad,) = torch.autograd.grad(out, leaf, torch.cos(torch.arange(out.numel()).to(out)).reshape(out.shape))
     else:
-        with route():
+        with route.mode():
             out = route.network(leaf)
             (grad,) = torch.autograd.grad(out, leaf, torch.cos(torch.arange(out.numel()).to(out)).reshape(out.shape))
     return out.detach(), grad
@@ -85,7 +85,7 @@ def test_other_threads_and_what_comes_after_are_not_concerned(monkeypatch):
     def call() -> None:
         seen.append(layer(video.requires_grad_()).grad_fn.name())
 
-    with Route(layer, "onednn")():
+    with Route(layer, "onednn").mode():
         call()
         other = threading.Thread(target=call)
         other.start()
