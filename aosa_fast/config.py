@@ -151,8 +151,8 @@ class Config:
         "auto",
         "How the model is run; answers differ by rounding. as-is: as it is. onednn: 3-D convolutions of float32 clips "
         "on a CPU through oneDNN, whatever the batch, channels last. folded: likewise, by a copy with its batch norms "
-        "folded into its convolutions. compiled: by torch.compile. graphed: by CUDA graphs. auto: onednn where it can "
-        "be, else as-is; aosa_fast.Explainer measures.",
+        "folded into its convolutions. compiled: by torch.compile. graphed: by CUDA graphs. auto: onednn for "
+        "methods that call the model many times, where it can be, else as-is; aosa_fast.Explainer measures.",
         str,
         choices=ROUTES,
     )

@@ -17,7 +17,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.call import Model
 from aosa_fast.inference.precision import model_device
-from aosa_fast.inference.routes import Route, route_name
+from aosa_fast.inference.routes import Route, lasting_route
 from aosa_fast.kernels import jit
 from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.models.classifier import Classifier, Names
@@ -167,7 +167,7 @@ class Explainer:
         with self._lock:
             if self._route is None:
                 network = self._model.network if isinstance(self._model, Classifier) else self._model
-                self._route = Route(network, route_name(network, self.config), keep=True)
+                self._route = lasting_route(network, self.config)
             return self._route
 
     def close(self) -> None:

@@ -158,7 +158,8 @@ def run(
         try:
             with evaluating(model), precision(config.dtype, device):
                 if route is None:
-                    route = Route(model, route_name(model, config), keep=config.record.many_passes)
+                    many = config.record.many_passes
+                    route = Route(model, route_name(model, config, many), keep=many)
                 seen = _first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
                 job = Job(

@@ -152,7 +152,7 @@ def _routes(trial: _Trial, compiled: bool) -> tuple[dict[str, Route], list[Tried
     if config.route != "auto":
         return {config.route: Route(model, config.route, keep=True)}, []
     names = ["as-is"]
-    if route_name(model, config) == "onednn":
+    if route_name(model, config, many=True) == "onednn":
         names.append("onednn")
     if isinstance(model, nn.Module) and not (config.compat or config.record.looks_inside or config.backward != "exact"):
         norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

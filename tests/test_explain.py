@@ -102,7 +102,8 @@ def test_the_sweep_goes_on_from_clip_to_clip(samples):
     explain(net, make_video(B=2), 0)
     net.batches.clear()
     options = {"fill": "conditional", "samples": samples} if samples else {"partners": 0}
-    explain(net, make_video(B=2), 0, method="aosa", batch_size=7, progress=lambda *step: seen.append(step), **options)
+    options |= {"batch_size": 7, "route": "as-is"}
+    explain(net, make_video(B=2), 0, method="aosa", progress=lambda *step: seen.append(step), **options)
     rows = 2 * 30 * max(1, samples)
     assert [len(batch) for batch in net.batches] == [2, *[7] * (rows // 7), rows % 7]
     assert seen == [(min(end, rows) // max(1, samples), 60) for end in range(7, rows + 7, 7)]
@@ -114,7 +115,7 @@ def test_tubes_with_the_same_members_are_run_once(check):
     explain(net, video, 0)
     net.batches.clear()
     options = {"method": "aosa-approx", "check": check} if check else {"method": "aosa"}
-    result = explain(net, video, 0, fill="mean", progress=lambda *step: seen.append(step), **options)
+    result = explain(net, video, 0, fill="mean", route="as-is", progress=lambda *step: seen.append(step), **options)
     members = [[tuple(sorted(tube)) for tube in clip] for clip in result.members.tolist()]
     assert sum(map(len, net.batches)) == 2 + sum(len(set(tubes)) for tubes in members) < 50
     assert check or seen[-1] == (60, 60)

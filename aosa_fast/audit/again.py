@@ -18,8 +18,8 @@ from aosa_fast.data import open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.identity import weights_hash
 from aosa_fast.explanation import Explanation
+from aosa_fast.inference.routes import lasting_route
 from aosa_fast.models.loading import load_on, runs_code
-from aosa_fast.pipeline import explain
 
 
 def explain_again(
@@ -65,6 +65,9 @@ def explain_again(
     dataset = open_dataset(data or "", annotations=annotations, split=split)
     clip = dataset.read(sample_of(row), classifier.preprocessing)
     target = torch.tensor([row["target"]], device="cpu")
-    found = explain(classifier, torch.from_numpy(clip.frames[None]), target, config=config)
+    route = lasting_route(classifier.network, config)
+    pictures = torch.from_numpy(clip.frames[None])
+    found = pipeline.run(classifier, pictures, target, config, pipeline.Given(), route=route)
+    assert isinstance(found, Explanation)
     found.metadata["source"] = {"audit": str(folder), "id": clip_id, "path": row["path"], "model": spec}
     return found, clip.frames

@@ -145,6 +145,8 @@ class _Axis:
 
 def _phases(weight: Tensor, axes: list[_Axis]) -> Tensor:
     """Weights (C_out, C_in, kT, kH, kW) as the kernel (C_in * phases, C_out, ...) of the input gradient."""
+    if all(axis.stride == 1 for axis in axes):
+        return weight.flip(2, 3, 4).transpose(0, 1)
     outputs, inputs = weight.shape[:2]
     kernel = weight.new_zeros(inputs, *(axis.stride for axis in axes), outputs, *(axis.length for axis in axes))
     phases = torch.meshgrid(*(torch.tensor(axis.phases, device="cpu") for axis in axes), indexing="ij")
@@ -157,7 +159,7 @@ def _phases(weight: Tensor, axes: list[_Axis]) -> Tensor:
 def _pack(weight: Tensor, call: _Call, shape: torch.Size) -> Convolve:
     """A convolution with these weights, in oneDNN's own order, which suits inputs of `shape` best."""
     reorder: Any = torch._C._nn.mkldnn_reorder_conv3d_weight
-    packed = reorder(weight.to(memory_format=FORMAT).to_mkldnn(), *call, _ONE, 1, shape)
+    packed = reorder(weight.contiguous().to_mkldnn(), *call, _ONE, 1, shape)
     run = torch.ops.mkldnn._convolution_pointwise.default
     return lambda video, bias: run(video.contiguous(memory_format=FORMAT), packed, bias, *call, _ONE, 1, "none", [], "")
 

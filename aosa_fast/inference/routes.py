@@ -62,16 +62,28 @@ class Route:
         return OneDNNConvolutions(self._kept) if self._onednn else nullcontext()
 
 
-def route_name(model: Model, config: Config) -> str:
+def route_name(model: Model, config: Config, many: bool) -> str:
     """The way that `config.route` asks for, where "auto" is decided without measuring.
 
-    Raises:
-        InputError: `config` asks for a way that does not go together with its other choices.
+    Args:
+        model: see `call_model`.
+        config: gives `route`, and what rules ways out.
+        many: whether the model is called many times. What oneDNN gains by one forward and backward of R3D-50, it
+            takes to bring the weights in its order.
     """
     if config.route == "auto":
         suits = config.dtype in (None, "float32") and not config.compat and torch.backends.mkldnn.is_available()
-        return "onednn" if suits and _on_cpu(model) and _convolves(model) else "as-is"
+        return "onednn" if many and suits and _on_cpu(model) and _convolves(model) else "as-is"
     return config.route
+
+
+def lasting_route(model: Model, config: Config) -> Route:
+    """The way for call after call. Not by measuring: all processes of an audit must go the same, for the same bits.
+
+    Raises:
+        InputError: as `Route`.
+    """
+    return Route(model, route_name(model, config, many=True), keep=True)
 
 
 def _on_cpu(model: Model) -> bool:

@@ -85,7 +85,7 @@ def directly(clips: Sequence[Prepared], target: Any = "pred") -> Explanation:
         load("demo"),
         torch.from_numpy(np.stack([clip.clip.frames for clip in clips])),
         target,
-        config=Config(score="logit", stride=5, box=9),  # 8 and 16 of 112 pixels, at 64
+        config=Config(score="logit", stride=5, box=9, route="onednn"),  # 8 and 16 of 112 pixels, at 64
         flow=torch.from_numpy(np.stack([clip.flow for clip in clips])),
     )
 

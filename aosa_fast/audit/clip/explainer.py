@@ -27,7 +27,7 @@ from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
-from aosa_fast.inference.routes import Route, route_name
+from aosa_fast.inference.routes import lasting_route
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
@@ -61,10 +61,8 @@ class Explainer:
         self._classifier = load_on(setup.model, setup.device)
         self._device = model_device(self._classifier.network, torch.device("cpu"))
         self._names = tuple(map(plain_text, self._classifier.class_names or ())) or None
-        config = _config(setup, self._classifier)
-        # Never by measuring: all processes of an audit must go the same way, for the same bits.
-        self._route = Route(self._classifier.network, route_name(self._classifier.network, config), keep=True)
-        self._config = replace(config, route=self._route.name)
+        self._config = _config(setup, self._classifier)
+        self._route = lasting_route(self._classifier.network, self._config)
         self.ready = Ready(
             preprocessing=self._classifier.preprocessing,
             class_names=self._names,
