@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aosa_fast import pipeline
 from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.store.run_folder import RUN, read_run
 from aosa_fast.audit.store.schema import SCHEMA
