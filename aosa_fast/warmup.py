@@ -72,7 +72,7 @@ class Warmup:
     what: str
 
     def __str__(self) -> str:
-        lines = [f"{self.route}, {self.batch_size} clips per call: the fastest {self.what} that gives the same scores"]
+        lines = [f"{self.route}, in batches of {self.batch_size}: the fastest {self.what} that gives the same scores"]
         for way in self.tried:
             if way.milliseconds is None:
                 lines.append(f"  {way.route}: {way.remark}")
@@ -138,7 +138,12 @@ def _timed(trial: _Trial, routes: dict[str, Route], batches: Sequence[int]) -> l
     ways: list[Tried] = []
     best = list(routes)
     for batch in batches:
-        seconds = trial.time({name: routes[name] for name in best}, batch)
+        try:
+            seconds = trial.time({name: routes[name] for name in best}, batch)
+        except torch.OutOfMemoryError:
+            if not ways:
+                raise
+            break
         ways += [Tried(name, batch, 1000 * value) for name, value in seconds.items()]
         if 1000 * min(seconds.values()) > WORTH * min(way.milliseconds or 0.0 for way in ways):
             break

@@ -37,7 +37,7 @@ def test_what_was_tried_is_said():
     found = explainer.found
     assert found.batch_size in (1, 2)
     assert lines[0] == (
-        f"{found.route}, {found.batch_size} clips per call: the fastest forward and backward that gives the same scores"
+        f"{found.route}, in batches of {found.batch_size}: the fastest forward and backward that gives the same scores"
     )
     assert len(lines) == 1 + len(found.tried)
     assert {way.route for way in found.tried} == {"as-is", "onednn", "folded"}
