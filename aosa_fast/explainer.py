@@ -37,7 +37,6 @@ class Explainer:
     (`parameter.data`), or of a network that was copied (route "folded"), make a new one.
 
     Attributes:
-        config: all choices; after `warmup` with the way and the batch size that it found.
         found: what `warmup` tried and took; None before.
     """
 
@@ -84,7 +83,7 @@ class Explainer:
         for name, value in (("frames", frames), ("channels", channels), ("clips", clips)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1; got {value}")
-        self._asked = self.config = replace(config or Config(), **options)
+        self._asked = self._choices = replace(config or Config(), **options)
         self.found: Warmup | None = None
         self._model, self._given = model, Given(mean=mean, std=std, class_names=class_names)
         height, width = (size, size) if size is None or isinstance(size, int) else size
@@ -94,6 +93,11 @@ class Explainer:
         self._route: Route | None = None
         self._beside: bool | None = None
         self._lock = threading.Lock()
+
+    @property
+    def config(self) -> Config:
+        """All choices, with the way that is gone, and after `warmup` with the batch size that it found."""
+        return replace(self._choices, route=self._ready().name)
 
     def warmup(self, video: Tensor | None = None) -> Warmup:
         """Measures how to run the model, and makes everything ready that a first call would wait for.
@@ -121,7 +125,7 @@ class Explainer:
             )  # fmt: skip
         with self._lock:
             self._route, self.found = route, found
-            self.config = replace(self._asked, route=found.route, batch_size=found.batch_size)
+            self._choices = replace(self._asked, batch_size=found.batch_size)
         if self._asked.record.has_tubes and not self._asked.record.many_passes:
             self._beside = self._is_faster_beside(clip)
         self.explain(clip)
@@ -157,7 +161,7 @@ class Explainer:
             given: `flow`, `frames`, `segments` and `progress`, as there.
         """
         flow = given.get("flow")
-        config = replace(self.config, flow=flow) if isinstance(flow, str) else self.config
+        config = replace(self._choices, flow=flow) if isinstance(flow, str) else self._choices
         own = replace(self._given, **given)
         return run(self._model, video, target, config, own, route=self._ready(), pool=self._pool, beside=self._beside)
 
@@ -167,7 +171,7 @@ class Explainer:
         with self._lock:
             if self._route is None:
                 network = self._model.network if isinstance(self._model, Classifier) else self._model
-                self._route = lasting_route(network, self.config)
+                self._route = lasting_route(network, self._choices)
             return self._route
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Route:
         Raises:
             InputError: the model cannot go this way.
         """
-        self.name = name
+        self.name, self._model = name, model
         self.network = _MAKERS[name](model) if name in _MAKERS else model
         self._onednn = name in ("onednn", "folded") and _on_cpu(model) and torch.backends.mkldnn.is_available()
         if name == "onednn" and not self._onednn:
@@ -49,7 +49,7 @@ class Route:
 
     def give_up(self) -> None:
         """Goes on with the model as it is, where its own code cannot do with tensors in another layout."""
-        self.name, self._onednn = "as-is", False
+        self.name, self.network, self._onednn = "as-is", self._model, False
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

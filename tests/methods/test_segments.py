@@ -170,4 +170,5 @@ def test_a_warm_explainer_takes_segments_too() -> None:
     video = make_video(B)
     with Explainer(make_net(), frames=T, size=(H, W)) as explainer:
         found = explainer(video, 2, segments=given)
-    assert torch.equal(found.saliency, explain(make_net(), video, 2, segments=given).saliency)
+        plain = explain(make_net(), video, 2, segments=given, config=explainer.config)
+    assert torch.equal(found.saliency, plain.saliency)
