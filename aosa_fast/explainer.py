@@ -128,7 +128,8 @@ class Explainer:
             self._choices = replace(self._asked, batch_size=found.batch_size)
         if self._asked.record.has_tubes and not self._asked.record.many_passes:
             self._beside = self._is_faster_beside(clip)
-        self.explain(clip)
+        else:
+            self.explain(clip)
         return found
 
     def _is_faster_beside(self, clip: Tensor) -> bool:

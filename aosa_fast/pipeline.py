@@ -218,7 +218,7 @@ def unpack(model: Model | Classifier, video: Tensor, given: Given) -> tuple[Mode
 
 def _changed(config: Config, **fields: Any) -> Config:
     """The config with these fields: itself where they are its own, as checking all of them takes half a millisecond."""
-    same = all(getattr(config, name, None) is value for name, value in fields.items())
+    same = all(hasattr(config, name) and getattr(config, name) is value for name, value in fields.items())
     return config if same else replace(config, **fields)
 
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -241,7 +242,7 @@ class _Trial:
 
     def _tube_scores(self, network: Model) -> Tensor:
         video, config = self.clips.video, self.config
-        tubes = self._tubes()
+        tubes = self.tubes
         if self.forward:
             logits = clean_logits(network, video, BatchSize(1, video.device), config.dtype)
             target = resolve_target("pred", logits)
@@ -257,7 +258,9 @@ class _Trial:
         _, scores = field_scores(video, grad, tubes.boxes, tubes.members, None, radius=config.radius, relu="element")
         return scores[0]
 
-    def _tubes(self) -> Tubes:
+    @cached_property
+    def tubes(self) -> Tubes:
+        """The occluders of the clip, the same whatever the way."""
         config = self.config
         if config.record.occluders and not config.record.has_tubes:
             tubes: Tubes = import_object(config.record.occluders)(self.clips.video, config)

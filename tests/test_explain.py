@@ -96,6 +96,12 @@ def test_forwards_and_backwards_are_as_few_as_promised():
     assert len(backwards) == 4
 
 
+@pytest.mark.parametrize("value", [None, 1])
+def test_an_option_that_there_is_not_is_refused_whatever_it_is_set_to(value):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'strides'"):
+        explain(Counting(), make_video(), strides=value)
+
+
 @pytest.mark.parametrize("samples", [0, 3])
 def test_the_sweep_goes_on_from_clip_to_clip(samples):
     net, seen = Counting(), []

@@ -1,8 +1,8 @@
 """3-D convolutions on a CPU through oneDNN, whatever the batch, with input gradients that are convolutions, too.
 
-ATen sends a convolution of a single small clip to a loop over columns of voxels (53 of R3D-50's 53 in the backward
-pass, 49 in the forward), and makes the input gradient of a network's first layer, which has three channels, with a
-sixteenth of the vectors' lanes in use. Both go through oneDNN's forward convolution here.
+ATen sends a convolution of a single small clip to a loop over columns of voxels (49 of R3D-50's 53), and makes the
+input gradient of a network's first layer, which has three channels, with three of a vector's sixteen lanes in use. Both
+go through oneDNN's forward convolution here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class OneDNNConvolutions(TorchFunctionMode):
     def __init__(self, kept: Any = None) -> None:
         """With `kept`, an empty `WeakIdKeyDictionary`, parameters are kept there as oneDNN wants them.
 
-        Without, they are converted at each call. That takes two more copies of the weights of 3-D convolutions, one
-        for each direction. A parameter that is written to, or replaced, is converted anew, as far as torch knows of it:
-        it does not of writing to `parameter.data`.
+        That takes two more copies of the weights of 3-D convolutions, one for each direction; without, they are
+        converted at each call. A parameter that is written to, or replaced, is converted anew, as far as torch knows of
+        it: it does not of writing to `parameter.data`.
         """
         super().__init__()
         self._kept = kept

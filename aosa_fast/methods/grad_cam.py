@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
-from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, is_finite, model_errors
 from aosa_fast.methods.hooks import find_layer, forward_hooks
 from aosa_fast.methods.input_gradients import Found, Resolve
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
@@ -63,7 +63,7 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
             raise InputError(f"layer must be one whose output the score depends on; got {name}")
         weights = layout.to_grid(grad, video.shape).float().mean(axes, keepdim=True)
         cam = (weights * places).sum(1, keepdim=True).relu()
-        if not torch.isfinite(cam).all():
+        if not is_finite(cam):
             raise InputError(f"layer must have finite activations and gradients; got NaN or infinity in {name}")
         maps.append(interpolate(cam, video.shape[2:], mode="trilinear", align_corners=False).squeeze(1))
     return logits.detach(), targets, maps

@@ -11,7 +11,7 @@ from torch.nn import functional
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.batching import BatchSize
-from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, model_errors
+from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, is_finite, model_errors
 from aosa_fast.methods.input_gradients import Found, Resolve, clean_answer
 from aosa_fast.methods.step_mask import LEVELS, SmoothMask, blur_frames, blur_pyramid
 from aosa_fast.targets import ResolvedTarget
@@ -102,7 +102,7 @@ class _Search:
                 (slope,) = torch.autograd.grad(surprise, mask, allow_unused=True)
         if slope is None:
             raise InputError("model must be differentiable by its input for this method; use method=aosa")
-        if not torch.isfinite(slope).all():
+        if not is_finite(slope):
             raise InputError("model must have a finite gradient by its input; got NaN or infinity")
         return slope
 
