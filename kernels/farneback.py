@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aosa_fast import _C
+from aosa_fast.kernels import farneback_numpy
 from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors, threads
-from aosa_fast.kernels.pyramid import expansion_weights, pyramid
 from aosa_fast.kernels.registry import operator
 
 LEAST_SIGMA = 0.2  # pixels; with a smaller Gaussian only the centre has weight, and float32 holds no fit to that
@@ -80,10 +79,6 @@ def _farneback(
 ) -> Tensor:
     B, T, H, W = frames.shape
     flow = torch.empty((B, T - 1, H, W, 2), dtype=torch.float32, device="cpu")
-    tables = [
-        tuple((axis.index, axis.weight) for axis in (level.rows, level.columns, level.flow_rows, level.flow_columns))
-        for level in pyramid(H, W, pyr_scale, levels)
-    ]
-    weights, inverse = expansion_weights(poly_n, poly_sigma)
-    _C.farneback(frames.contiguous().numpy(), flow.numpy(), tables, weights, inverse, winsize, iterations, threads())
+    options = pyr_scale, levels, winsize, iterations, poly_n, poly_sigma
+    farneback_numpy.farneback(frames.contiguous().numpy(), flow.numpy(), *options, threads=threads())
     return flow

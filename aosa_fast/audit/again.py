@@ -46,6 +46,7 @@ def explain_again(
     identity, facts = run["identity"], run["facts"]
     with reading(folder / RUN, "must say how clips were explained", named=False):
         named, weights = str(identity["model"]), identity["weights"]
+        scaled = bool(identity["preprocessing"].get("decoder_scales"))
         data, annotations, split = (
             None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")
         )
@@ -64,7 +65,7 @@ def explain_again(
     if weights_hash(classifier.network) != weights:
         raise InputError(f"model={spec} must have the weights of the audit; they have changed since")
     dataset = open_dataset(data or "", annotations=annotations, split=split)
-    clip = dataset.read(sample_of(row), classifier.preprocessing)
+    clip = dataset.read(sample_of(row), classifier.preprocessing.changed(decoder_scales=scaled))
     target = torch.tensor([row["target"]], device="cpu")
     route = lasting_route(classifier.network, config)
     pictures = torch.from_numpy(clip.frames[None])

@@ -11,12 +11,11 @@ from rich.console import Console
 from aosa_fast.audit.driver import audit
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.store.parts import done_ids
+from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.progress import show_progress
-from aosa_fast.cli.run_explain import check_folder
 from aosa_fast.errors import InputError
-from aosa_fast.output import write_explanation
 
 
 def run_audit(request: AuditRequest, console: Console, errors: Console) -> None:
@@ -78,6 +77,7 @@ def run_clip(
         InputError: no audit, no such clip, or it cannot be read or explained.
     """
     from aosa_fast.audit.again import explain_again
+    from aosa_fast.output import write_explanation
 
     where = out if out is not None else Path("out") / file_names([clip])[0]
     check_folder(where)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.progress import show_progress
-from aosa_fast.cli.run_explain import changed, check_folder, read_views
+from aosa_fast.cli.run_explain import changed, read_views
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError

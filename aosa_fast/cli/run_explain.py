@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,14 @@ from rich.console import Console
 from torch import Tensor
 
 from aosa_fast.cli.explain import Explain
-from aosa_fast.cli.names import LONGEST, file_names
+from aosa_fast.cli.folders import check_folder
+from aosa_fast.cli.names import file_names
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.segments import read_segments_file, seen_by
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
-from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
-from aosa_fast.files import refuse_special
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
 from aosa_fast.models.preprocess import Preprocessing
@@ -139,30 +135,6 @@ def changed(classifier: Classifier, **fields: Any) -> Classifier:
     """The classifier with other values of these fields of its preprocessing, but for those that are None."""
     given = {name: value for name, value in fields.items() if value is not None}
     return replace(classifier, preprocessing=classifier.preprocessing.changed(**given))
-
-
-def check_folder(out: Path, *names: str) -> None:
-    """Finds out before minutes of work whether files can be written to a folder, without making anything yet.
-
-    Args:
-        out: the folder.
-        names: of files in it; none may be that of a folder or a device.
-
-    Raises:
-        InputError: it cannot be written, or a name or the path is too long.
-    """
-    path = out.absolute()
-    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-    try:
-        for name in (*path.relative_to(existing).parts, *names, str(path / ("x" * LONGEST))):
-            with suppress(FileNotFoundError):
-                (existing / name).lstat()  # refuses what is too long
-        for name in names:
-            refuse_special(path / name)
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(f"{out}: must be a folder that can be written; {existing}: {error.strerror}") from None
 
 
 def _report(explanation: Explanation, files: dict[str, Path], console: Console) -> None:

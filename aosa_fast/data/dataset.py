@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes
-from aosa_fast.data.window import read_window
 from aosa_fast.errors import InputError, VideoError
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ class Dataset:
             return self._read(sample, sample.path, preprocessing)
 
     def _read(self, sample: Sample, path: str, preprocessing: Preprocessing) -> Clip:
+        from aosa_fast.data.window import read_window  # its libraries are for those who read
+
         frames = preprocessing.frames
         source = read_window(
             path,
@@ -127,6 +128,7 @@ class Dataset:
             sample.end,
             # At once, so that memory does not follow the source's size.
             convert=lambda frame: preprocessing.cropped(frame[None])[0],
+            fit=preprocessing.shrunk if preprocessing.decoder_scales else None,
         )
         order = np.arange(frames) % len(source.frames)
         indices = np.array(source.indices, np.int64)[order]

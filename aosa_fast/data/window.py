@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aosa_fast.errors import VideoError
-from aosa_fast.video.clip import Convert, VideoClip, Window, frame_at
+from aosa_fast.video.clip import Convert, Fit, VideoClip, Window, frame_at
 from aosa_fast.video.read import read_source
 
 
@@ -48,6 +48,7 @@ def read_window(
     start: int | float | None = None,
     end: int | float | None = None,
     convert: Convert | None = None,
+    fit: Fit | None = None,
 ) -> VideoClip:
     """Read at most `frames` frames of the part of a video between two places.
 
@@ -59,6 +60,7 @@ def read_window(
         end: likewise, the first frame that no longer belongs to it; None, or one behind the end of the video, for
             the end of the video.
         convert: as for `read_clip`.
+        fit: as for `read_source`.
 
     Returns:
         The window in the middle of the part; with a `start` and no `end`, the window that begins at the start. Where
@@ -70,7 +72,7 @@ def read_window(
         VideoError: the file cannot be read, or the part holds no frame.
     """
     first, last = (None if place is None else Window.parse(frames, stride, place).start for place in (start, end))
-    return read_source(path, _Part(frames, stride, first, last), convert=convert)
+    return read_source(path, _Part(frames, stride, first, last), convert=convert, fit=fit)
 
 
 def _place(place: int | float | None) -> str:

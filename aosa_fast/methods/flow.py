@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from aosa_fast import _C
 from aosa_fast.config import FLOWS
 from aosa_fast.errors import InputError
-from aosa_fast.kernels.farneback import farneback
-from aosa_fast.kernels.pictures import grey_frames
+from aosa_fast.kernels import farneback_numpy
 from aosa_fast.libraries import cv2
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3), RGB
 FlowFunction = Callable[[Frames], Any]
@@ -46,7 +47,17 @@ def optical_flow(
     swapped_grey: bool = False,
     workers: int | None = None,
 ) -> Tensor:
-    """Flow from every frame to the next.
+    """Flow from every frame to the next, a tensor: see `dense_flow`; `workers` are as many as torch's by default."""
+    import torch
+
+    threads = torch.get_num_threads() if workers is None else workers
+    return torch.from_numpy(dense_flow(frames, method, swapped_grey=swapped_grey, workers=threads))
+
+
+def dense_flow(
+    frames: NDArray[np.uint8], method: str = "farneback", *, swapped_grey: bool = False, workers: int = 1
+) -> NDArray[np.float32]:
+    """Flow from every frame to the next, without torch.
 
     Args:
         frames: (B, T, H, W, 3) uint8, RGB.
@@ -54,8 +65,7 @@ def optical_flow(
             "farneback-opencv", "dis-ultrafast", "dis-fast", "dis-medium", or, with opencv-contrib-python, "tvl1",
             "pcaflow", "deepflow", "simpleflow" and "rlof".
         swapped_grey: weigh red as blue and blue as red when making grey, as the authors' code does.
-        workers: of OpenCV's methods: threads over frame pairs, as OpenCV itself uses one each. Default: torch's number
-            of threads, which our own operator uses too.
+        workers: threads; of OpenCV's methods over frame pairs, as OpenCV itself uses one each.
 
     Returns:
         (B, T-1, H, W, 2) float32, (dx, dy), pixels. The same bits for any number of workers.
@@ -71,17 +81,20 @@ def optical_flow(
             f"flow={method} must have OpenCV's contrib modules; got {cv2.__version__} without them: "
             "pip install --force-reinstall --no-deps opencv-contrib-python"
         )
+    if frames.dtype != np.uint8 or frames.ndim != 5 or not frames.shape[1] or frames.shape[4] != 3:
+        raise InputError(f"frames must be uint8 of shape (B, T, H, W, 3), T >= 1; got {frames.dtype} {frames.shape}")
     clips, count, height, width, _ = frames.shape
     if min(height, width) < _LEAST_SIDE.get(method, 4):
         raise InputError(f"flow={method} must have frames of at least {_LEAST_SIDE.get(method, 4)} pixels a side; "
                          f"got {height}x{width}")  # fmt: skip
+    target = np.empty((clips, count - 1, height, width, 2), np.float32)
     if method == "farneback":
-        seen = frames[..., ::-1] if swapped_grey else frames
-        return farneback(grey_frames(torch.from_numpy(np.ascontiguousarray(seen))))
-    flow = torch.empty((clips, max(count - 1, 0), height, width, 2), dtype=torch.float32, device="cpu")
+        grey = np.empty(frames.shape[:-1], np.uint8)
+        _C.grey_frames(np.ascontiguousarray(frames[..., ::-1] if swapped_grey else frames), grey, workers)
+        farneback_numpy.farneback(grey, target, threads=workers)
+        return target
     pictures = [_prepare(clip, method, swapped_grey) for clip in frames]
     pairs = [(b, t) for b in range(clips) for t in range(count - 1)]
-    target = flow.numpy()
     estimators = threading.local()  # OpenCV's objects are not safe to share between threads
 
     def run(pair: tuple[int, int]) -> None:
@@ -90,7 +103,7 @@ def optical_flow(
             estimators.estimate = _estimator(method)
         target[b, t] = estimators.estimate(pictures[b][t], pictures[b][t + 1])
 
-    workers = min(len(pairs), torch.get_num_threads() if workers is None else workers)
+    workers = min(len(pairs), workers)
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # its own threads gain less than ours over pairs, and lose on small frames
     try:
@@ -104,7 +117,7 @@ def optical_flow(
         raise InputError(f"flow={method} must fit frames of {height}x{width}; OpenCV says: {error.err}") from None
     finally:
         cv2.setNumThreads(before)
-    return flow
+    return target
 
 
 def resolve_flow(
@@ -128,8 +141,13 @@ def resolve_flow(
     Raises:
         InputError: as `optical_flow`; or the user's flow has another shape or is not floating point.
     """
+    import torch
+
     device = torch.device("cpu") if pictures is None else pictures.device
     if isinstance(flow, str) and flow == "farneback" and pictures is not None and device.type == "cuda":
+        from aosa_fast.kernels.farneback import farneback
+        from aosa_fast.kernels.pictures import grey_frames
+
         return farneback(grey_frames(pictures))
     if isinstance(flow, str):
         name = "farneback-opencv" if compat and flow == "farneback" else flow
@@ -165,5 +183,7 @@ def _estimator(method: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], 
 
 
 def _tensor(values: Any) -> Tensor:
+    import torch
+
     # With its device: torch's default device is for the caller's own tensors.
-    return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, device="cpu")

@@ -69,6 +69,8 @@ class Preprocessing:
         resize: how a frame becomes the input: "short", its short side is brought to `size`, and the centre is cropped;
             "exact", the whole frame is squeezed to `crop`; "letterbox", the whole frame is fitted into `crop` in its
             own proportion, between black bars.
+        decoder_scales: whether frames of videos are shrunk by FFmpeg as their colours are converted, as audits do: in a
+            sixth of the time, and off by a level or so. Otherwise they are converted whole and resized afterwards.
 
     Raises:
         InputError: a value out of its range.
@@ -81,6 +83,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: str = "short"
+    decoder_scales: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "crop", tuple(self.crop))
@@ -110,6 +113,11 @@ class Preprocessing:
         other.__post_init__()
         return other
 
+    def for_audits(self) -> Preprocessing:
+        """The same with frames that the decoder scales, unless the class resizes or crops by its own code."""
+        own = any(getattr(type(self), name) is not getattr(Preprocessing, name) for name in ("crop_frames", "resized"))
+        return self if own else self.changed(decoder_scales=True)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """For the processes of an audit: a user's class may be in a folder that these do not search."""
         own = type(self)
@@ -122,6 +130,8 @@ class Preprocessing:
         """The fields in types that JSON has, and of a subclass its name, "class", since its code is in no file."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(Preprocessing)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if not self.decoder_scales:  # which is younger than the files that hold this
+            del plain["decoder_scales"]
         own = type(self)
         return plain if own is Preprocessing else {**plain, "class": f"{own.__module__}.{own.__qualname__}"}
 
@@ -151,6 +161,11 @@ class Preprocessing:
             return high, wide
         scale = self.size / min(height, width)
         return max(self.size, round(height * scale)), max(self.size, round(width * scale))
+
+    def shrunk(self, height: int, width: int) -> tuple[int, int]:
+        """What `resized` gives, where that is smaller; what shrank to this becomes the same input."""
+        high, wide = self.resized(height, width)
+        return min(high, height), min(wide, width)
 
     def _placed(self, height: int, width: int) -> tuple[int, int, int, int]:
         """What `resized` gives, and (top, left) of the crop in it; negative where the frame lies between bars."""

@@ -27,6 +27,9 @@ MAX_CLIP_PIXELS = 2**29
 Convert = Callable[[NDArray[np.uint8]], NDArray[Any]]
 """What turns an (H, W, 3) uint8 RGB frame, upright, into the array that is kept of it, of one shape for all frames."""
 
+Fit = Callable[[int, int], tuple[int, int]]
+"""From (H, W) of a frame, upright, to that which is wanted of it, each side at most its own."""
+
 
 @dataclass(frozen=True)
 class VideoClip:

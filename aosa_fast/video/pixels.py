@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.buffer import Buffer
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 
@@ -21,6 +22,10 @@ class Display(NamedTuple):
     def is_mirrored(self) -> bool:
         """Whether this is more than quarter turns."""
         return self.transpose ^ self.flip_rows ^ self.flip_columns
+
+    def shown(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """(H, W) of a frame as it is shown."""
+        return (frame.width, frame.height) if self.transpose else (frame.height, frame.width)
 
 
 AS_STORED = Display(False, False, False)
@@ -44,10 +49,25 @@ def has_alpha(frame: av.VideoFrame) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def to_rgb(frame: av.VideoFrame, display: Display) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, contiguous: the frame in RGB, transparency over black, turned and mirrored to be shown."""
-    alpha = has_alpha(frame)
-    image: NDArray[Any] = frame.to_ndarray(format="rgba" if alpha else "rgb24")
+def to_rgb(
+    frame: av.VideoFrame, display: Display, size: tuple[int, int], reformatter: VideoReformatter
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, contiguous: the frame in RGB, transparency over black, turned and mirrored to be shown.
+
+    Args:
+        frame: as it left the decoder.
+        display: how it is shown.
+        size: (H, W) of the result; a frame that must shrink for it is averaged over areas as its colours are converted.
+        reformatter: may be used for many frames, one after the other.
+    """
+    alpha, scaled = has_alpha(frame), size != display.shown(frame)
+    height, width = size[::-1] if display.transpose else size
+    # One thread: to start others for each frame takes longer. FFmpeg scales to planes in half the time of pixels.
+    picture = reformatter.reformat(
+        frame, width, height, "rgba" if alpha else "gbrp" if scaled else "rgb24",
+        interpolation=Interpolation.AREA if scaled else None, threads=1,
+    )  # fmt: skip
+    image: NDArray[Any] = picture.to_ndarray()
     image = over_black(image) if alpha else image
     image = image.swapaxes(0, 1) if display.transpose else image
     return np.ascontiguousarray(image[:: -1 if display.flip_rows else 1, :: -1 if display.flip_columns else 1])

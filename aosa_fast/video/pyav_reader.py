@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import av
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from aosa_fast.errors import VideoError
 from aosa_fast.video import timeline as tl
-from aosa_fast.video.clip import Convert, VideoClip, Window, check_pixels, join_frames
-from aosa_fast.video.opening import find_decoder, open_video, packets
+from aosa_fast.video.clip import Convert, Fit, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.decoding import Event, Source
+from aosa_fast.video.opening import open_video
 from aosa_fast.video.pixels import AS_STORED, Display, to_rgb
 
 # Key frames tried before decoding from the start: in streams with open groups of pictures, or with wrong
 # key frame flags, the nearest one may not be enough.
 _SEEK_TRIES = 2
-
-_Video = tuple[av.container.InputContainer, av.VideoStream]
 
 
 @dataclass
@@ -33,6 +33,7 @@ class _Take:
         seen: stamps of the frames, as they left the decoder.
         lost: stamps of damaged packets and frames.
         events: time stamps of all of these.
+        left_out: stamps of pictures that were not decoded, as nobody needs them.
         sound: frames came in the order of their stamps, from an undamaged key frame on where it began at one.
     """
 
@@ -41,38 +42,45 @@ class _Take:
     seen: list[int] = field(default_factory=list)
     lost: list[int | None] = field(default_factory=list)
     events: list[int | None] = field(default_factory=list)
+    left_out: set[int] = field(default_factory=set)
     sound: bool = True
 
 
-def read(path: str, window: Window, convert: Convert | None = None) -> VideoClip:
+def read(path: str, window: Window, convert: Convert | None = None, fit: Fit | None = None) -> VideoClip:
     """Read the frames of `window`, in the order in which they are shown.
 
     Args:
         path: of a video file.
         window: which frames.
         convert: what is kept of each frame; None: all of it.
+        fit: to what size each frame is scaled, as its colours are converted; None: its own.
 
     Raises:
         VideoError: the file cannot be opened, is too short, has too large frames, changes their size, or none of the
             wanted frames can be decoded.
     """
-    return _Reader(path, convert).read(window)
+    return _Reader(path, convert, fit).read(window)
 
 
 @dataclass
 class _Reader:
     path: str
     convert: Convert | None
+    fit: Fit | None
     display: Display = AS_STORED
+    reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
     def read(self, window: Window) -> VideoClip:
         with open_video(self.path) as video:
-            timeline = tl.scan(*video)
+            if self.fit:  # for one of many clips, which are read side by side
+                video[1].codec_context.thread_count = 1
+            source = Source(*video)
+            timeline = tl.scan(source)
             self.display = timeline.display
             take = None
             if not timeline.by_order:
                 places = window.choose(self.path, timeline.times, timeline.fps)
-                take = self._take_by_stamp(video, timeline, places)
+                take = self._take_by_stamp(source, timeline, places)
         if take is None:
             timeline, places, take = self._take_by_order(window, timeline)
         stamps = [timeline.stamps[i] for i in places]
@@ -84,14 +92,19 @@ class _Reader:
         times, fps, lost = timeline.times, timeline.fps, len(take.lost)
         return VideoClip.of(frames, take.size, places, times, fps, self.path, "pyav", lost, replaced)
 
-    def _take_by_stamp(self, video: _Video, timeline: tl.Timeline, places: list[int]) -> _Take | None:
+    def _take_by_stamp(self, source: Source, timeline: tl.Timeline, places: list[int]) -> _Take | None:
         """Decode the wanted frames from a key frame before them; None if the time stamps prove wrong."""
         wanted = {timeline.stamps[i] for i in places}
         # One more: leading frames that a key frame cannot show would otherwise be missed without a trace.
         last = timeline.stamps[min(places[-1] + 1, len(timeline.stamps) - 1)]
         before = timeline.keys[: bisect.bisect_right(timeline.keys, min(wanted))]
         for key in before[::-1][:_SEEK_TRIES]:
-            take = self._take(video, wanted, last, key)
+            try:
+                events = source.decode_from(key, last, wanted if timeline.plain else None)
+            except av.error.FFmpegError:
+                continue
+            take = self._take(events, wanted, last, key)
+            take.left_out = source.left_out
             # Damage is read from the start: what FFmpeg puts in its place depends on the frames before.
             if (
                 take.seen
@@ -110,7 +123,7 @@ class _Reader:
         except VideoError:
             places = []  # the decoder may bring more frames than the packets announce
         with open_video(self.path) as video:
-            take = self._take(video, set(places), None, by_order=True)
+            take = self._take(Source(*video).decode(), set(places), None, by_order=True)
             lost = {number for number in take.lost if number is not None}
             if tl.explains(guess, video[1], take.events, lost):
                 return self._take_what_is_left(window, guess)
@@ -136,20 +149,19 @@ class _Reader:
     def _take_from_start(self, wanted: set[int], last: int, by_order: bool = False) -> _Take:
         # Opened anew: not every format can be wound back to its first frame.
         with open_video(self.path) as video:
-            return self._take(video, wanted, last, by_order=by_order)
+            return self._take(Source(*video).decode(), wanted, last, by_order=by_order)
 
     def _take(
-        self, video: _Video, wanted: set[int], last: int | None, key: int | None = None, by_order: bool = False
+        self,
+        events: Iterator[Event],
+        wanted: set[int],
+        last: int | None,
+        key: int | None = None,
+        by_order: bool = False,
     ) -> _Take:
-        """Decode from the key frame stamped `key`, or from where the video stands, through `last` or to the end."""
+        """Decode from the key frame stamped `key`, or from the start, through `last` or to the end."""
         take = _Take()
-        if key is not None:
-            try:
-                video[0].seek(key, stream=video[1])
-            except av.error.FFmpegError:
-                take.sound = False
-                return take
-        for number, (pts, frame) in enumerate(_decode(*video)):
+        for number, (pts, frame) in enumerate(events):
             take.events.append(pts)
             stamp = number if by_order else pts
             if frame is None or (frame.is_corrupt and key is None):
@@ -169,12 +181,12 @@ class _Reader:
 
     def _keep(self, take: _Take, stamp: int, frame: av.VideoFrame, count: int) -> None:
         check_pixels(self.path, frame.height, frame.width, count if self.convert is None else 1)
-        image = to_rgb(frame, self.display)
-        height, width = image.shape[:2]
-        if take.size and take.size != (height, width):
-            got = f"{take.size[1]}x{take.size[0]} and {width}x{height}"
+        size = self.display.shown(frame)
+        if take.size and take.size != size:
+            got = f"{take.size[1]}x{take.size[0]} and {size[1]}x{size[0]}"
             raise VideoError(self.path, f"must keep one frame size; got {got}")
-        take.size = height, width
+        take.size = size
+        image = to_rgb(frame, self.display, self.fit(*size) if self.fit else size, self.reformatter)
         take.images[stamp] = image if self.convert is None else self.convert(image)
 
     def _stand_in(self, timeline: tl.Timeline, places: list[int], take: _Take, replaced: list[int]) -> None:
@@ -205,20 +217,6 @@ def _agrees(take: _Take, timeline: tl.Timeline, first: int, last: int) -> bool:
     if not take.sound:
         return False
     stamps = timeline.stamps
-    expected = set(stamps[bisect.bisect_left(stamps, first) : bisect.bisect_right(stamps, last)])
+    expected = set(stamps[bisect.bisect_left(stamps, first) : bisect.bisect_right(stamps, last)]) - take.left_out
     shown = {stamp for stamp in take.seen if stamp <= last}
     return shown <= expected and len(expected - shown) <= len(take.lost)
-
-
-def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
-    """Time stamps and frames as they leave the decoder; (time stamp, None) for each damaged packet."""
-    decoder = find_decoder(stream)
-    for packet in packets(container, stream):
-        try:
-            frames = decoder.decode(packet)
-        except av.error.FFmpegError:
-            yield packet.pts, None
-        else:
-            yield from ((frame.pts, frame) for frame in frames)

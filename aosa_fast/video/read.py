@@ -9,7 +9,7 @@ from pathlib import Path
 from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.video import images, pyav_reader, torchcodec_reader
-from aosa_fast.video.clip import Convert, VideoClip, Window
+from aosa_fast.video.clip import Convert, Fit, VideoClip, Window
 from aosa_fast.video.series import is_pattern
 
 READERS = ("auto", "pyav", "torchcodec")
@@ -63,29 +63,37 @@ def read_clip(
 
 
 def read_source(
-    path: str | os.PathLike[str], window: Window, reader: str = "auto", convert: Convert | None = None
+    path: str | os.PathLike[str],
+    window: Window,
+    reader: str = "auto",
+    convert: Convert | None = None,
+    fit: Fit | None = None,
 ) -> VideoClip:
-    """As `read_clip`, of frames that `window` chooses; tells of damage by `replaced` alone, not by a warning."""
+    """As `read_clip`, of frames that `window` chooses; tells of damage by `replaced` alone, not by a warning.
+
+    Frames of videos are scaled to what `fit` makes of their size as their colours are converted: by PyAV, whatever else
+    is installed, so that every machine gets the same pixels. `convert` is called with these.
+    """
     if reader not in READERS:
         raise InputError(f"reader must be one of {', '.join(READERS)}; got {reader!r}")
     name = os.fspath(path)
     if not isinstance(name, str) or not name or "\0" in name:
         raise InputError(f"path must be the name of a file or folder; got {name!r}")
     with reading(name, "must be a video, an image or a folder of images in one piece", VideoError):
-        return _read(name, window, reader, convert)
+        return _read(name, window, reader, convert, fit)
 
 
-def _read(name: str, window: Window, reader: str, convert: Convert | None) -> VideoClip:
+def _read(name: str, window: Window, reader: str, convert: Convert | None, fit: Fit | None) -> VideoClip:
     if os.path.isdir(name) or is_pattern(name):
         return images.read_folder(name, window, convert)
     if Path(name).suffix.lower() in images.FILE_SUFFIXES:
         return images.read_file(name, window, convert)
     if reader == "torchcodec":
         return torchcodec_reader.read(name, window, convert)
-    if reader == "auto" and torchcodec_reader.find_decoder() is not None:
+    if reader == "auto" and fit is None and torchcodec_reader.find_decoder() is not None:
         try:
             return torchcodec_reader.read(name, window, convert)
         except VideoError:
             # PyAV gets more out of damaged files, and has the clearer message where nothing helps.
             pass
-    return pyav_reader.read(name, window, convert)
+    return pyav_reader.read(name, window, convert, fit)

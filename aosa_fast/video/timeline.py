@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +10,7 @@ from itertools import pairwise
 import av
 
 from aosa_fast.video.clip import DEFAULT_FPS
-from aosa_fast.video.opening import find_decoder, packets
+from aosa_fast.video.decoding import Source
 from aosa_fast.video.pixels import AS_STORED, Display, find_display, has_alpha
 
 # Containers that store when a frame is shown. Others (AVI, ASF, MXF, raw streams) store when it is decoded, and what
@@ -51,24 +50,21 @@ class Timeline:
     plain: bool = False
 
 
-def scan(container: av.container.InputContainer, stream: av.VideoStream) -> Timeline:
+def scan(source: Source) -> Timeline:
     """Read the time stamps of all packets, and decode the first frame: where both agree, it is not `by_order`."""
+    container, stream = source.container, source.stream
     pts: list[int | None] = []
     dts: list[int] = []
     keys: list[int] = []
     silent = False
-    decoder = find_decoder(stream)
-    first: av.VideoFrame | None = None
-    for packet in packets(container, stream):
-        if first is None:
-            with suppress(av.error.FFmpegError):
-                first = next(iter(decoder.decode(packet)), None)
+    for packet in source.scan():
         if not packet.size or packet.is_discard:
             continue
         pts.append(packet.pts)
         dts += [] if packet.dts is None else [packet.dts]
         keys += [packet.pts] if packet.is_keyframe and packet.pts is not None else []
         silent |= stream.codec_context.name == "mpeg4" and packet.size <= _NOT_CODED
+    first = source.first
     stamps = sorted(stamp for stamp in pts if stamp is not None)
     reorders = stream.codec_context.codec.reorder
     in_order = stamps == pts

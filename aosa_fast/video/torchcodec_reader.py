@@ -9,6 +9,7 @@ import numpy as np
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.video import timeline as tl
 from aosa_fast.video.clip import Convert, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.decoding import Source
 from aosa_fast.video.opening import open_video
 
 
@@ -33,7 +34,7 @@ def read(path: str, window: Window, convert: Convert | None = None) -> VideoClip
     if decoder_class is None:
         raise InputError('reader "torchcodec" needs the package torchcodec and the FFmpeg libraries; use "pyav"')
     with open_video(path) as video:
-        timeline = tl.scan(*video)
+        timeline = tl.scan(Source(*video))
     if not timeline.plain:
         # It shows the colours hidden by transparency, rounds deeper channels differently, turns and does not mirror,
         # and sorts frames by stamps that may be those of decoding.

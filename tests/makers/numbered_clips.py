@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aosa_fast.video import VideoClip, pyav_reader
+from aosa_fast.video import VideoClip, decoding
 
 Change = Callable[[list[bytes], list[bool]], list[tuple[bytes, bool]]]
 NOT_CODED = b"\0\0\1\xb6\x50\0\x43\x7f"  # a packet of MPEG-4 without a picture
@@ -155,7 +155,7 @@ def shown(clip: VideoClip) -> list[int]:
 def counted_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Counts the frames that leave the decoder, one entry per pass."""
     passes: list[int] = []
-    decode = pyav_reader._decode
+    decode = decoding.Source._decode
 
     def counting(*args: object) -> Iterator[object]:
         passes.append(0)
@@ -164,7 +164,7 @@ def counted_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             yield event
 
     with monkeypatch.context() as patch:
-        patch.setattr(pyav_reader, "_decode", counting)
+        patch.setattr(decoding.Source, "_decode", counting)
         yield passes
 
 

@@ -64,7 +64,7 @@ class Explainer:
         self._config = _config(setup, self._classifier)
         self._route = lasting_route(self._classifier.network, self._config)
         self.ready = Ready(
-            preprocessing=self._classifier.preprocessing,
+            preprocessing=self._classifier.preprocessing.for_audits(),
             class_names=self._names,
             labels=_match(setup, self._classifier),
             weights=weights_hash(self._classifier.network),

@@ -17,7 +17,7 @@ from aosa_fast.audit.clip.motion import letterbox, moving_pixels, static_pixels
 from aosa_fast.audit.tasks import Prepared
 from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import VideoError
-from aosa_fast.methods.flow import optical_flow
+from aosa_fast.methods.flow import dense_flow
 from aosa_fast.video.series import find_series
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Preparer:
         clip = self.dataset.read(sample, self.preprocessing)
         content = _hash_frames(clip.frames) if sample.path is None else _hash_path(sample.path)
         after_read = time.perf_counter()
-        flow = optical_flow(clip.frames[None], self.settings.config.flow)[0].numpy()
+        flow = dense_flow(clip.frames[None], self.settings.config.flow)[0]
         after_flow = time.perf_counter()
         # A looped clip leaps where it begins again: what moves is found before, and repeated.
         count = len(clip.frames)
