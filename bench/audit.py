@@ -11,10 +11,11 @@ from pathlib import Path
 from harness import Report, quiet_openmp
 
 import audit_parts
+import audit_reading
 import audit_soak
 import audit_throughput
 
-SECTIONS = ("throughput", "soak", "parts")
+SECTIONS = ("throughput", "reading", "soak", "parts")
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=10_000, help="of the soak run")
     parser.add_argument("--samples", type=Path, metavar="FILE", help="where the soak run writes what it saw, as csv")
     parser.add_argument("--rows", type=int, default=100_000, help="of the tables that are read and summarised")
-    parser.add_argument("--rounds", type=int, default=3, help="of the throughput")
+    parser.add_argument("--rounds", type=int, default=3, help="of the throughput and the reading")
     parser.add_argument("--record", action="store_true", help="write the rows to bench/results.csv")
     parser.add_argument("--overwrite", action="store_true", help="with --record, replace rows that exist")
     options = parser.parse_args()
@@ -48,6 +49,7 @@ def sections(report: Report, options: argparse.Namespace) -> dict[str, Callable[
     quick = options.quick
     return {
         "throughput": lambda: audit_throughput.throughput(report, 1 if quick else options.rounds, quick),
+        "reading": lambda: audit_reading.reading(report, 1 if quick else options.rounds, quick),
         "soak": lambda: audit_soak.soak(report, 200 if quick else options.clips, options.samples),
         "parts": lambda: audit_parts.parts(report, 3000 if quick else options.rows, quick),
     }

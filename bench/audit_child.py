@@ -64,10 +64,15 @@ def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answ
     from aosa_fast.audit.settings import AuditSettings
 
     looks: list[tuple[int, float, dict[str, float]]] = []  # clips done, time of day, processor time of each process
+    peaks: dict[str, float] = {}  # resident MB at most, of each process
 
     def report(done: int, total: int, words: str) -> None:
         spent = {name: processor_seconds(pid) for name, pid in workers(os.getpid()).items()}
         looks.append((done, time.monotonic(), {**spent, "driver": time.process_time()}))
+        if done == total:
+            peaks.update(
+                {name: memory(pid, "VmHWM") for name, pid in {**workers(os.getpid()), "driver": "self"}.items()}
+            )
         if shows:
             print(done, flush=True)
 
@@ -84,9 +89,31 @@ def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answ
         "steady": clips / max(ended - begun, 1e-9),
         "startup": result.seconds - result.busy,
         "driver": processor["driver"],
+        "peaks": peaks,
         "explainer": processor["explainer 1"],
         "readers": sum(seconds for name, seconds in processor.items() if name.startswith("reader")),
     }
+
+
+def decode(paths: list[str], first: int, last: int, seconds: float) -> Answer:
+    """Nothing but decoding, as PyAV does it by itself: clips per second, of windows of these places, looped over."""
+    import av
+
+    done, start = 0, time.perf_counter()
+    while done < len(paths) or time.perf_counter() - start < seconds:
+        with av.open(paths[done % len(paths)]) as video:
+            for number, _ in enumerate(video.decode(video=0)):
+                if number == last:
+                    break
+        done += 1
+    return {"rate": done / (time.perf_counter() - start)}
+
+
+def reading(paths: list[str], rounds: int) -> Answer:
+    """CPU ms a clip of what a reader of an audit does, step after step, and of reading as `evaluate` does."""
+    import audit_reading
+
+    return audit_reading.spent(paths, rounds)
 
 
 def step(name: str, argument: str, small: str) -> Answer:
@@ -110,4 +137,10 @@ def step(name: str, argument: str, small: str) -> Answer:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"pure": pure, "audit": audit, "step": step}[sys.argv[1]](**json.loads(sys.argv[2]))))
+    print(
+        json.dumps(
+            {"pure": pure, "audit": audit, "decode": decode, "reading": reading, "step": step}[sys.argv[1]](
+                **json.loads(sys.argv[2])
+            )
+        )
+    )
