@@ -4,6 +4,8 @@ import hashlib
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,6 +81,25 @@ def test_the_flow_is_that_of_the_config() -> None:
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in ready.clip.frames]
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     assert np.array_equal(ready.flow[2], estimator.calc(grey[2], grey[3], None))
+
+
+READS = """
+from aosa_fast.audit.clip.prepare import Preparer
+from aosa_fast.audit.settings import AuditSettings
+from aosa_fast.data import Dataset, Sample
+from aosa_fast.models.preprocess import Preprocessing
+own = Preprocessing(4, 1, 32, (32, 32), (0.5,) * 3, (0.2,) * 3).for_audits()
+assert Preparer(Dataset("files", None, ()), own, AuditSettings()).prepare(Sample("a", sys.argv[1], None)).flow.any()
+"""
+DRIVES = "import aosa_fast.audit.workers.pool, aosa_fast.cli.run_audit"
+
+
+@pytest.mark.parametrize(("code", "heavy"), [(READS, {"torch", "numba"}), (DRIVES, {"torch", "numba", "av", "PIL"})])
+def test_who_reads_and_who_drives_load_no_more_than_they_need(code: str, heavy: set[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", f"import sys\n{code}\nprint(*sys.modules)", write_clip(tmp_path / "a.mp4")]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "aosa_fast" in loaded
+    assert heavy.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize("kind", ["rendered", "file"])

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aosa_fast.data import Dataset, Sample, open_dataset
+from aosa_fast.data import Boxes, Dataset, Sample, open_dataset
 from aosa_fast.data.window import read_window
 from aosa_fast.errors import InputError, VideoError
-from numbered_clips import B_FRAMES, damage, number, write_clip, write_frames, write_intra
+from numbered_clips import B_FRAMES, damage, number, set_matrix, write_clip, write_frames, write_intra
 from small_nets import make_preprocessing
 
 
@@ -73,6 +74,31 @@ def test_the_window(
     shown = [number(image) for image in source.frames]
     assert shown == list(source.indices) == expected[: len(shown)]
     assert np.array_equal(clip.frames, p.crop_frames(source.frames)[np.arange(frames) % len(shown)])
+
+
+@pytest.mark.parametrize("kind", ["h264", "full range", "10 bits", "turned", "alpha", "small", "grey"])
+def test_the_decoder_scales_as_the_model_would(kind: str, tmp_path: Path):
+    name, codec, pix_fmt = {
+        "full range": ("a.avi", "mjpeg", "yuvj420p"),
+        "10 bits": ("a.mp4", "libx264", "yuv420p10"),
+        "alpha": ("a.mov", "qtrle", "argb"),
+        "grey": ("a.mkv", "ffv1", "gray"),
+    }.get(kind, ("a.mp4", "libx264", "yuv420p"))
+    size = (24, 20) if kind == "small" else (160, 120)
+    options = {"crf": "12"} if codec == "libx264" else {}
+    path = write_clip(tmp_path / name, 6, codec, pix_fmt, options, size)
+    if kind == "turned":
+        set_matrix(path, 0, 1, -1, 0)
+    data = one(path)
+    sample = replace(data.samples[0], boxes=Boxes(np.array([1]), np.array([0]), np.array([[3.0, 4, 19, 18]]), 1))
+    for resize in ("short", "exact", "letterbox"):
+        plain = make_preprocessing(frames=4, size=40, crop=(32, 36), resize=resize)
+        afterwards, at_once = (data.read(sample, own) for own in (plain, plain.for_audits()))
+        assert at_once.frames.shape == afterwards.frames.shape
+        # What must grow, grows afterwards.
+        assert np.abs(at_once.frames.astype(int) - afterwards.frames).mean() < (1e-9 if kind == "small" else 2)
+        assert np.array_equal(at_once.boxes, afterwards.boxes)
+        assert np.array_equal(at_once.indices, afterwards.indices)
 
 
 def test_a_part_without_frames_is_a_video_error(sources: list[Path]):

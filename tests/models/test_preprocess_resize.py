@@ -108,6 +108,8 @@ def test_what_json_keeps_of_it():
     assert Preprocessing.from_dict(plain) == p
     old = {name: value for name, value in preprocessing(size=64).as_dict().items() if name != "resize"}
     assert Preprocessing.from_dict(old) == preprocessing(size=64, resize="short")
+    assert Preprocessing.from_dict(p.for_audits().as_dict()) == p.for_audits() != p
+    assert "decoder_scales" not in plain  # files from before say the same
     own = Prepared(2.0).as_dict()
     assert own["class"].endswith("test_preprocess_resize.Prepared")
     with pytest.raises(InputError, match=r"^preprocessing must be of the base class to be read again; got .*Prepared$"):

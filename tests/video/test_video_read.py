@@ -106,6 +106,28 @@ def test_only_what_is_needed_is_decoded(case: str, tmp_path: Path, monkeypatch: 
     assert sum(passes) <= 12
 
 
+def test_pictures_that_nobody_needs_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 60, options={"g": "60", "bf": "3", "b_strategy": "0"})
+    whole = read_clip(path, 60, reader="pyav")
+    for start in range(4):
+        with counted_decodes(monkeypatch) as passes:
+            clip = read_clip(path, 4, start=start, stride=14, reader="pyav")
+        assert np.array_equal(clip.frames, whole.frames[start : start + 56 : 14])
+        assert (shown(clip), clip.damaged) == (list(clip.indices), 0)
+        assert sum(passes) < 0.7 * (start + 44)  # half of them are referred to
+
+
+def test_packets_too_many_to_keep_are_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "a.mp4", 40, options={"g": "10", "bf": "2"})
+    kept = read_clip(path, 40, reader="pyav").frames
+    monkeypatch.setattr("aosa_fast.video.decoding.MOST_KEPT", path.stat().st_size // 2)
+    for start in range(36):
+        with counted_decodes(monkeypatch) as passes:
+            clip = read_clip(path, 4, start=start, reader="pyav")
+        assert np.array_equal(clip.frames, kept[start : start + 4])
+        assert sum(passes) < 20
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx-vp9"])
 def test_false_key_frame_flags_are_noticed(codec: str, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 40, codec, options={"g": "20", "bf": "0"})
