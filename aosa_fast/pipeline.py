@@ -160,7 +160,7 @@ def run(
                 if route is None:
                     many = config.record.many_passes
                     route = Route(model, route_name(model, config, many), keep=many)
-                seen = _first_look(route, clips.video, config)
+                seen = first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
                 job = Job(
                     route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings(), start
@@ -222,7 +222,7 @@ def _changed(config: Config, **fields: Any) -> Config:
     return config if same else replace(config, **fields)
 
 
-def _first_look(route: Route, video: Tensor, config: Config) -> Behaviour:
+def first_look(route: Route, video: Tensor, config: Config) -> Behaviour:
     """What the model turns out to be on its way; a way that was not asked for is given up where the model fails."""
     # Whether clips, or copies of one, may go through the model together.
     batched = config.batch_size != 1 and bool(len(video) > 1 or config.check or config.record.many_passes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from aosa_fast.lazy import lazy
 
 if TYPE_CHECKING:
+    from aosa_fast.audit.confirm.confirm import confirm_findings
     from aosa_fast.audit.driver import AuditResult, audit
     from aosa_fast.audit.findings.summary import summarize
     from aosa_fast.audit.request import AuditRequest
@@ -26,6 +27,7 @@ __all__ = [
     "AuditResult",
     "AuditSettings",
     "audit",
+    "confirm_findings",
     "iter_rows",
     "load_map",
     "read_rows",
@@ -39,6 +41,7 @@ __getattr__ = lazy(
         "AuditResult": "driver",
         "AuditSettings": "settings",
         "audit": "driver",
+        "confirm_findings": "confirm.confirm",
         "iter_rows": "store.parts",
         "load_map": "store.compact",
         "read_rows": "store.parts",

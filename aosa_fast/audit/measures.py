@@ -86,6 +86,13 @@ MEASURES = Registry(
             compared=True,
             outlier="spread of the map",
         ),
+        Measure(
+            "static_probability",
+            "one frame",
+            "Probability of the class on a clip of the middle frame, repeated: what needs no motion. Of a sample.",
+            "percent",
+            compared=True,
+        ),
         Measure("camera_motion", "camera", "Mean motion of the camera, pixels per frame.", compared=True),
         Measure(
             "agreement",

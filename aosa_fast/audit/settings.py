@@ -69,6 +69,14 @@ class AuditSettings:
         max=1,
     )
     check_tubes: int = 8
+    static_share: float = setting(
+        0.1,
+        "The share of the clips, chosen by their names, of which one repeated frame is shown to the model as well. A "
+        "forward of each, half of what its map takes.",
+        "how",
+        min=0,
+        max=1,
+    )
     batch: int = setting(8, "How many clips are explained together.", "how", min=1)
     seed: int = setting(0, "The seed of the choice of clips, and of all else that is random.", "data", min=0)
     clip_seconds: float = setting(
@@ -85,8 +93,9 @@ class AuditSettings:
             raise InputError(f"method must be one of {', '.join(names)} for an audit; got {self.config.method}")
         if self.config.compat:
             raise InputError(f"compat must be unset for an audit; got {self.config.compat}")
-        if not 0 <= self.check_share <= 1:
-            raise InputError(f"check_share must be within 0..1; got {self.check_share}")
+        for name in ("check_share", "static_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be within 0..1; got {getattr(self, name)}")
         if not self.clip_seconds > 0:
             raise InputError(f"clip_seconds must be above 0; got {self.clip_seconds}")
         for name in ("check_tubes", "batch", "max_restarts"):

@@ -51,6 +51,7 @@ def describe_sample(sample: Sample, label_name: str | None = None) -> Row:
         "start": None if sample.start is None else written_place(sample.start),
         "end": None if sample.end is None else written_place(sample.end),
         "seed": sample.seed,
+        "group": None if sample.group is None else plain_text(sample.group),
         "data_label": sample.label,
         "label_name": None if label_name is None else plain_text(label_name),
     }

@@ -51,6 +51,11 @@ _NOT_HERE = ("stride", "box", "check", "seed", "compat", "batch_size", *own_opti
 _OF_CONFIG = ("seed", "relu", *(name for name in COMMON if name not in _NOT_HERE))
 _OUT = Path("out/audit")
 Device = Annotated[str, option(DEVICE_HELP, "run", metavar=DEVICES)]
+AuditedModel = Annotated[
+    str | None,
+    option("The model, if it has moved or runs code. Default: the one of the audit.", "what", metavar="SPEC"),
+]
+Trust = Annotated[bool, option("Load the model that DIR names also where that runs code: python:, .pt2, .pt.", "what")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an audit.")]
 
 
@@ -126,29 +131,32 @@ def audit_report(
     permutations: Annotated[int, option("How many random permutations each test makes.", "how", min=99)] = 999,
     seed: Annotated[int, option("The seed of all that is random.", "how", min=0)] = 0,
     pictures: Annotated[int, option("How many filmstrips the page shows at most; 0: none.", "out", min=0)] = 200,
+    confirm: Annotated[
+        bool, option("Hide from the model what each shortcut is about, and say what that does to its answers.", "what")
+    ] = True,
+    model: AuditedModel = None,
+    trust: Trust = False,
+    device: Device = "auto",
 ) -> None:
     """Turn an audit's rows into findings, and one page that needs no network; all shards are read.
 
-    Beside the page: findings.parquet and classes.parquet.
+    Beside the page: findings.parquet and classes.parquet. A model that runs code is not loaded because a folder names
+    it: without --model or --trust, its findings stay unconfirmed.
 
     Exit codes: 0 done, 2 bad argument or input.
     """
     check_libraries("pyarrow", "sklearn", "jinja2", extra="audit")
     from aosa_fast.cli.run_audit import run_report
 
-    run_report(folder, out, permutations, seed, pictures, *consoles())
+    ask = {"device": device, "model": model, "trust": trust} if confirm else None
+    run_report(folder, out, permutations, seed, pictures, *consoles(), ask=ask)
 
 
 def audit_clip(
     folder: Folder,
     clip: Annotated[str, typer.Argument(metavar="ID", help="The clip's id, as in the rows and on the page.")],
-    model: Annotated[
-        str | None,
-        option("The model, if it has moved or runs code. Default: the one of the audit.", "what", metavar="SPEC"),
-    ] = None,
-    trust: Annotated[
-        bool, option("Load the model that DIR names also where that runs code: python:, .pt2, .pt.", "what")
-    ] = False,
+    model: AuditedModel = None,
+    trust: Trust = False,
     device: Device = "auto",
     out: Annotated[Path | None, option("The folder for the results. Default: out/ID.", "out", metavar="DIR")] = None,
 ) -> None:

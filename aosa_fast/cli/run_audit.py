@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -35,9 +36,19 @@ def run_audit(request: AuditRequest, console: Console, errors: Console) -> None:
 
 
 def run_report(
-    folder: Path, out: Path | None, permutations: int, seed: int, pictures: int, console: Console, errors: Console
+    folder: Path,
+    out: Path | None,
+    permutations: int,
+    seed: int,
+    pictures: int,
+    console: Console,
+    errors: Console,
+    *,
+    ask: dict[str, Any] | None = None,
 ) -> None:
     """Writes the page and the tables of an audit.
+
+    `ask` is how the model is opened that confirms findings, as `confirm_findings` takes it; None: it is not asked.
 
     Raises:
         InputError: no audit, no explained clip, or a library is missing.
@@ -52,13 +63,25 @@ def run_report(
         raise InputError(f"out must end in .html; got {page}")
     check_folder(page.parent, page.name)
     summary = summarize(folder, permutations=permutations, seed=seed)
+    if ask is not None:
+        from aosa_fast.audit.confirm.confirm import confirm_findings
+
+        with show_progress(errors, "confirmed findings") as report:
+            summary = confirm_findings(folder, summary, seed=seed, progress=report, **ask)
     with show_progress(errors, "pictures") as report:
         size = write_page(summary, ClipPictures(folder), page, most=pictures, progress=report)
     files = write_tables(summary, page.parent)  # after what clips and models can make fail
     for rank, finding in enumerate(summary.findings, 1):
-        _say(console, f"{rank:>3} {finding.kind}", f"{finding.class_name or 'all classes'}: {finding.text}")
+        said = [finding.text, finding.confirmed.text if finding.confirmed else "", finding.pictures]
+        _say(
+            console,
+            f"{rank:>3} {finding.kind}",
+            f"{finding.class_name or 'all classes'}: {' '.join(filter(None, said))}",
+        )
     for text in summary.warnings:
         _say(console, "model", text)
+    if summary.unconfirmed:
+        _say(console, "findings", summary.unconfirmed)
     if summary.unknown:
         _say(console, "labels", summary.unknown)
     if not summary.findings:

@@ -31,6 +31,8 @@ class Sample:
             that with a `start` and no `end` it begins at the start.
         boxes: where the objects of the class are, or None if that is not known.
         seed: what a rendered clip is rendered from.
+        group: name of the source that it shares with other clips, such as one long video; None: not known. Statistics
+            count a source once.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Sample:
     end: int | float | None = None
     boxes: Boxes | None = None
     seed: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

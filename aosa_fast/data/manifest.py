@@ -34,6 +34,7 @@ def open_manifest(path: Path) -> Dataset:
       or in Parquet nested lists: `[[frame, x0, y0, x1, y1], ...]`, or one entry for each frame from 0 on: null,
       `[x0, y0, x1, y1]`, or a list of these.
     - `id`: a unique name; else the path, followed by the part if there is one.
+    - `group`: the source that clips share, such as one long video; statistics of an audit count a source once.
 
     Raises:
         InputError: the file cannot be read, or a row breaks a rule; the message names the line.
@@ -61,7 +62,15 @@ def _sample(folder: Path, row: Row, label: int | None) -> Sample:
     if start is not None and end is not None and type(start) is type(end) and end <= start:
         raise row.error(f"end must be behind start={start}; got {end}")
     part = "" if start is None and end is None else f"@{written_place(start)}-{written_place(end)}"
-    return Sample(row.text("id") or name + part, str(folder / name), label, start, end, _boxes(row))
+    return Sample(
+        row.text("id") or name + part,
+        str(folder / name),
+        label,
+        start,
+        end,
+        _boxes(row),
+        group=row.text("group") or None,
+    )
 
 
 def _labels(rows: Sequence[Row]) -> tuple[list[int | None], tuple[str, ...] | None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.data.folders import check_folder, class_folders, clip_name, list_clips, listed_clips
-from aosa_fast.data.ucf_lists import class_of, find, read_annotations, read_classes, read_list, read_split
+from aosa_fast.data.ucf_lists import class_of, find, group_of, read_annotations, read_classes, read_list, read_split
 from aosa_fast.errors import InputError
 
 _VIDEO_FOLDERS = ("UCF-101", "UCF101", "jpg", "rgb-images")
@@ -37,7 +37,7 @@ def open_ucf101(root: Path, annotations: Path | None, split: str | None) -> Data
     if unknown is not None:
         raise InputError(f"{root}: classes of listed videos must be among the {len(labels)} named; got {unknown}")
     there = [video for video in listed if video in videos]
-    samples = [Sample(video, str(videos[video]), labels[class_of(video)]) for video in there]
+    samples = [Sample(video, str(videos[video]), labels[class_of(video)], group=group_of(video)) for video in there]
     missing = len(listed) - len(there)
     return listed_clips("ucf101", split, names, samples, missing, root, "the listed videos, Class/NAME")
 

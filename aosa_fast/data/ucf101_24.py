@@ -13,7 +13,7 @@ from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.data.folders import listed_clips
 from aosa_fast.data.pickles import load_plain_pickle
 from aosa_fast.data.ucf101 import index_videos
-from aosa_fast.data.ucf_lists import class_of, find, read_split
+from aosa_fast.data.ucf_lists import class_of, find, group_of, read_split
 from aosa_fast.errors import InputError
 
 _NAMES = """
@@ -55,7 +55,10 @@ def open_ucf101_24(root: Path, annotations: Path | None, split: str | None) -> D
         wanted = [video for video in listed if class_of(video) in CLASSES]
     videos = index_videos(root)
     there = [key for key in wanted if key in videos and key in boxes]
-    samples = [Sample(key, str(videos[key]), CLASSES.index(class_of(key)), boxes=boxes[key]) for key in there]
+    samples = [
+        Sample(key, str(videos[key]), CLASSES.index(class_of(key)), boxes=boxes[key], group=group_of(key))
+        for key in there
+    ]
     missing = len(wanted) - len(there)
     return listed_clips("ucf101-24", split, CLASSES, samples, missing, root, "the annotated videos, Class/NAME")
 

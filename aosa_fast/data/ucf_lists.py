@@ -18,6 +18,12 @@ def class_of(video: str) -> str:
     return video.partition("/")[0]
 
 
+def group_of(video: str) -> str | None:
+    """The clips cut from one video, v_Class_g01 of Class/v_Class_g01_c02; None where the name does not say."""
+    match = re.search(r"([^/]+_g[0-9]+)_c[0-9]+$", video)
+    return match[1] if match else None
+
+
 def read_split(split: str, folders: Sequence[Path], places: str) -> list[str]:
     """The videos of an official split: "test01" (or "test1") in testlist01.txt, which lies in one of the folders.
 

@@ -75,7 +75,7 @@ def setup(
     used: tuple[int, ...] = tuple(range(len(CLASS_NAMES))),
     **settings: Any,
 ) -> Setup:
-    settings = {"config": Config(score="logit"), "check_share": 0.0, **settings}
+    settings = {"config": Config(score="logit"), "check_share": 0.0, "static_share": 0.0, **settings}
     return Setup(model, AuditSettings(**settings), names, used, "clips", device="cpu")
 
 
@@ -162,7 +162,7 @@ def test_rows_hold_what_a_direct_explanation_says(rendered: list[Prepared]) -> N
         assert found.relevance is not None  # the field that tubes integrate, which knows times
         values = measure(found.relevance[b].numpy(), clip)
         assert {name: row[name] for name in values} == values
-        assert set(values) >= set(MEASURES) - {"agreement"}
+        assert set(values) >= set(MEASURES) - {"agreement", "static_probability"}
         assert (row["agreement"], row["map_scores_label"], row["dense_index"]) == (None, None, None)
         assert (row["seconds_read"], row["seconds_flow"], row["seconds_motion"]) == (0.5, 0.25, 0.125)
         assert row["seconds_model"] == rows[0]["seconds_model"] > 0
@@ -170,11 +170,13 @@ def test_rows_hold_what_a_direct_explanation_says(rendered: list[Prepared]) -> N
 
 
 def test_rows_go_through_arrow_as_they_are(rendered: list[Prepared]) -> None:
-    rows = Explainer(setup(target="both", check_share=1.0, check_tubes=4)).explain([labelled(rendered[0], 3)])
+    rows = Explainer(setup(target="both", check_share=1.0, check_tubes=4, static_share=1.0)).explain(
+        [labelled(rendered[0], 3)]
+    )
     (back,) = as_table(rows)
     (row,) = rows
     assert [name for name, value in row.items() if value is None] == [
-        "path", "start", "end", "stage", "error", *[n for n in MEASURES if row[n] is None], "dense_index",
+        "path", "start", "end", "group", "stage", "error", *[n for n in MEASURES if row[n] is None], "dense_index",
     ]  # fmt: skip
     for name, value in row.items():
         rounds = value is not None and SCHEMA.field(name).type in (pa.float32(), pa.list_(pa.float32()))
@@ -184,6 +186,18 @@ def test_rows_go_through_arrow_as_they_are(rendered: list[Prepared]) -> None:
         assert all(type(item) in (int, float, str, bytes, bool, type(None)) for item in plain), name
     assert np.array_equal(load_map(back), load_map(row))
     assert np.array_equal(load_map(back, "label"), load_map(row, "label"))
+
+
+def test_one_repeated_frame_is_asked_about_too(rendered: list[Prepared]) -> None:
+    clips = rendered[:3]
+    frames = np.stack([np.repeat(clip.clip.frames[8:9], 16, axis=0) for clip in clips])
+    still = aosa_fast.explain(load("demo"), torch.from_numpy(frames), config=Config(score="logit"))
+    rows = Explainer(setup(static_share=1.0)).explain(clips)
+    for b, row in enumerate(rows):
+        assert row["static_probability"] == pytest.approx(float(still.probabilities[b, row["target"]]), rel=1e-4)
+        assert row["static_prediction"] == int(still.logits[b].argmax())
+    assert any(row["static_probability"] < 0.5 < row["probability"] for row in rows)  # these classes are of motion
+    assert Explainer(setup()).explain(clips)[0]["static_probability"] is None
 
 
 def test_true_explains_the_label(rendered: list[Prepared]) -> None:

@@ -16,7 +16,8 @@ from aosa_fast.data import Clip, Sample
 from aosa_fast.errors import InputError
 
 GRIDS = ("grid", "grid_moving", "grid_around")
-OF_THE_MAP = {name for name in MEASURES if not name.startswith("area_")} - {"camera_motion", "agreement"}
+OF_THE_MODEL = {"agreement", "static_probability"}
+OF_THE_MAP = {name for name in MEASURES if not name.startswith("area_")} - {"camera_motion"} - OF_THE_MODEL
 
 
 def prepared(shape: tuple[int, int, int], **parts: Any) -> Prepared:
@@ -71,7 +72,7 @@ def window_by_loops(picture: NDArray[np.float64], x: float, y: float) -> NDArray
 
 def test_the_columns_are_those_of_the_rows() -> None:
     values = measure(np.ones((3, 9, 10), np.float32), prepared((3, 9, 10)))
-    assert set(values) == {*MEASURES, *GRIDS, "positive_share"} - {"agreement"}
+    assert set(values) == {*MEASURES, *GRIDS, "positive_share"} - OF_THE_MODEL
     assert all(value is None or type(value) in (float, list) for value in values.values())
     assert all(type(number) is float for name in ("grid",) for number in values[name])
 

@@ -36,7 +36,7 @@ def flat(sample: Any) -> tuple[Any, ...]:
 
 def test_a_csv_with_mark_quotes_and_windows_lines(tmp_path: Path):
     text = (
-        "\ufeffLabel, path ,start,end,boxes,comment\r\n"
+        "\ufeffLabel, path ,start,end,boxes,group\r\n"
         'Jump,a.mp4,3,1.5,"[[4, 1.5, 2, 30, 44]]",x\r\n'
         "\r\n"
         '"run, ""fast""",sub dir/b.avi,,12s,,\r\n'
@@ -49,6 +49,7 @@ def test_a_csv_with_mark_quotes_and_windows_lines(tmp_path: Path):
     a, b, c, d = (flat(sample) for sample in dataset.samples)
     assert a[:5] == ("a.mp4@3-1.5s", str(tmp_path / "a.mp4"), 0, 3, 1.5)
     assert (type(a[3]), type(a[4])) == (int, float)
+    assert [sample.group for sample in dataset.samples] == ["x", None, None, "é"]
     assert a[5][4] == [[1.5, 2, 30, 44]]
     assert b == ("sub dir/b.avi@-12s", str(tmp_path / "sub dir/b.avi"), 1, None, 12.0, None)
     assert c[:5] == ("/abs/c@0.5s-", "/abs/c", None, 0.5, None)

@@ -55,6 +55,7 @@ def test_ucf101_without_lists_is_everything_there(tmp_path: Path, shared_data: P
         ("Archery/v_Archery_g02_c01", "Archery"),
         ("CliffDiving/v_CliffDiving_g01_c01", "CliffDiving"),
     ]
+    assert [s.group for s in dataset.samples][2:] == ["v_Archery_g02", "v_CliffDiving_g01"]
     # Of a video and its frames, the frames: 64, of which 4 with stride 3 have a span of 10.
     clip = dataset.read(dataset.samples[3], make_preprocessing(4, 3))
     assert clip.indices.tolist() == [27, 30, 33, 36]

@@ -44,6 +44,7 @@ def make_clips(classes: int = 5, per_class: int = 24, seed: int = 0, change: dic
             "positive_share": rng.uniform(0.6, 0.8),
             "taylor_error": np.nan,
             "taylor_correlation": np.nan,
+            "static_prediction": np.nan,
             **dict.fromkeys(MEASURES, np.nan),
             "share_border": rng.uniform(0.2, 0.3),
             "share_static": 0.0,

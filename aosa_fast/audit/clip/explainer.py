@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aosa_fast.audit.clip.answers import answers
+from aosa_fast.audit.clip.appearance import look
 from aosa_fast.audit.clip.measures import agreement, measure
 from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.settings import Ready, Setup
@@ -146,7 +148,9 @@ class Explainer:
                 others = {b: (second, i) for i, b in enumerate(places)}
             for b in places:
                 seconds[b] += second.metadata["seconds"]["total"] / len(places)
+        static, seconds_static = self._static(clips, found.target.index.tolist())
         for b, clip in enumerate(clips):
+            seconds[b] += seconds_static if b in static else 0.0
             check: Row = {"taylor_error": None, "taylor_correlation": None}
             if self._config.record.has_check and is_checked(clip.sample.id, settings.seed, settings.check_share):
                 check, more = self._check(clip, found.target.index[b : b + 1])
@@ -154,7 +158,7 @@ class Explainer:
             row = {**self._facts(clip), "status": OK, "stage": None, "error": None, "attempts": 1}
             row |= {**self._answer(found, b, labels[b]), **check, "seconds_model": seconds[b]}
             row |= self._measures(found, b, clip, labels[b] == predictions[b], others.get(b))
-            rows.append(row | self._map(found, b, others.get(b)))
+            rows.append(row | static.get(b, {"static_prediction": None}) | self._map(found, b, others.get(b)))
         return rows
 
     def _explain(self, clips: Sequence[Prepared], target: Tensor | None, config: Config | None = None) -> Explanation:
@@ -163,6 +167,21 @@ class Explainer:
         wanted: Target = "pred" if target is None else target
         given = Given(flow=flow)
         return run(self._classifier, pictures, wanted, config or self._config, given, route=self._route)  # type: ignore[return-value]
+
+    def _static(self, clips: Sequence[Prepared], targets: Sequence[int]) -> tuple[dict[int, Row], float]:
+        """What one repeated frame says, of a sample of the clips by their places; and the seconds that each took."""
+        start, settings = time.perf_counter(), self._settings
+        places = [b for b, clip in enumerate(clips) if is_checked(clip.sample.id, settings.seed, settings.static_share)]
+        if not places:
+            return {}, 0.0
+        frames = [clips[b].clip.frames for b in places]
+        still = np.stack([np.repeat(own[len(own) // 2, None], len(own), axis=0) for own in frames])
+        said = answers(self._classifier, still, self._config, self._route)
+        found: dict[int, Row] = {
+            b: {"static_probability": float(own[targets[b]]), "static_prediction": int(own.argmax())}
+            for b, own in zip(places, said, strict=True)
+        }
+        return found, (time.perf_counter() - start) / len(places)
 
     def _check(self, clip: Prepared, target: Tensor) -> tuple[Row, float]:
         """First-order scores against exact ones, on some tubes of one clip; and the seconds that it took."""
@@ -178,6 +197,7 @@ class Explainer:
         return {
             **describe_sample(clip.sample, self._label_name(clip.sample)),
             "content_hash": clip.content_hash,
+            **look(clip.clip.frames[: len(clip.clip.frames) - clip.clip.looped]),
             **dict(zip(("frames", "height", "width"), clip.clip.frames.shape[:3], strict=True)),
             "first_frame": int(clip.clip.indices[0]),
             **{name: getattr(clip.clip, name) for name in ("looped", "damaged", "replaced")},

@@ -56,7 +56,7 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
     around = None
     if shares is not None and centre is not None:
         # What moves, and its rim, are looked at for good reason; their mark would cover what stands beside them.
-        around = window_grid(np.where(_near(prepared.moving), 0.0, shares).sum(axis=0), centre)
+        around = window_grid(np.where(near(prepared.moving), 0.0, shares).sum(axis=0), centre)
     return {
         "positive_share": min(total / magnitude, 1.0) if magnitude > 0 else None,
         **_region("border", picture, border_ring(*shape[1:])),
@@ -145,7 +145,7 @@ def spatial(picture: NDArray[np.float64] | None) -> dict[str, float | None]:
     }
 
 
-def _near(moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def near(moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(T, H, W): pixels at most a sixteenth of the shorter side from one that moves in the same frame."""
     reach = max(1, round(min(moving.shape[1:]) / _RIM))
     square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)

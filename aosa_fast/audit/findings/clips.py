@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aosa_fast.audit.findings.sources import number_sources
 from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.store.parts import read_rows
 from aosa_fast.audit.store.schema import GRID, WINDOW
@@ -24,8 +25,9 @@ _GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
 _PLAIN = (
     "id", "data_label", "label", "label_name", "prediction", "prediction_name", "target", "probability",
     "label_probability", "frames", "uncovered_share", "saturated", "positive_share", "taylor_error",
-    "taylor_correlation",
+    "taylor_correlation", "static_prediction",
 )  # fmt: skip
+_SOURCE = ("group", "frame_hash", "appearance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,8 @@ class Clips:
     """Explained clips, in the order of the rows; n of them.
 
     Attributes:
-        columns: the row's columns but grids, each (n,): numbers are float64, NaN where null; texts are objects.
+        columns: the row's columns but grids, each (n,): numbers are float64, NaN where null; texts are objects. And
+            "source", the number of each clip's source.
         grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_around" (n, 9, 9). Where there is none
             (no motion, an empty map) they are 0.
     """
@@ -57,6 +60,11 @@ class Clips:
         return self["target"].astype(np.int64)
 
     @property
+    def source(self) -> NDArray[np.int64]:
+        """(n,) the number of each clip's source, which statistics count once; see `number_sources`."""
+        return self.columns["source"].astype(np.int64) if "source" in self.columns else np.arange(len(self))
+
+    @property
     def has_map(self) -> NDArray[np.bool_]:
         """(n,) whether anything lowers the score; shares mean nothing otherwise."""
         return np.asarray(self.grids["grid"].reshape(len(self), -1).sum(1) > 0)
@@ -78,7 +86,7 @@ def load_clips(folder: Path) -> Clips:
     Raises:
         InputError: there are none, or the folder is no audit.
     """
-    table = read_rows(folder, ["status", *_PLAIN, *MEASURES, *_GRIDS])
+    table = read_rows(folder, ["status", *_PLAIN, *_SOURCE, *MEASURES, *_GRIDS])
     table = table.filter(pa.compute.equal(table["status"], "ok"))
     if not len(table):
         raise InputError(f"{folder}: must hold at least one explained clip; got none")
@@ -90,6 +98,7 @@ def load_clips(folder: Path) -> Clips:
                 columns[name] = np.array(values.to_pylist(), object)
             else:
                 columns[name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        columns["source"] = number_sources(*(table[name].to_pylist() for name in _SOURCE))
         clips = Clips(columns, {name: _grid(table[name].combine_chunks(), shape) for name, shape in _GRIDS.items()})
         if not all(np.isfinite(values).all() for values in (clips["target"], *clips.grids.values())):
             raise ValueError("a target or a grid that is not finite")

@@ -23,6 +23,11 @@ def frame_cells(cells: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     return tuple((int(row), int(column)) for row, column in np.argwhere(cells.reshape(ROWS, COLUMNS)))
 
 
+def window_cells(cells: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """(row, column) of those of the 81 cells round the motion that are True."""
+    return tuple((int(row), int(column)) for row, column in np.argwhere(cells.reshape(WINDOW, WINDOW)))
+
+
 def place_name(weights: NDArray[np.floating]) -> str:
     """Words for the place of a region of the frame, (8, 8) weights: "bottom right corner", "left side", "centre"."""
     row, column = _centre(weights)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.permutation import Test, compare_classes, median_excess
-from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, ring, time_name
+from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, ring, time_name, window_cells
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.store.schema import GRID, WINDOW
 
@@ -165,6 +165,7 @@ def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Findin
         detail=detail,
         boxes=frame_cells(region.cells) if region.profile == "frame" else (),
         frames=tuple(map(int, np.flatnonzero(region.cells))) if region.profile == "time" else (),
+        offsets=window_cells(region.cells) if region.profile == "motion" else (),
     )
 
 

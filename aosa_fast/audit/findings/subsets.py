@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.clusters import Cluster
 from aosa_fast.audit.findings.permutation import median_of_others
-from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name
+from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, window_cells
 from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Floats, profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.store.schema import GRID, WINDOW
@@ -102,6 +102,7 @@ def _examine(
         clips=clips.ids(order),
         detail={"share_of_clips": cluster.share, "clips_of_class": float(mine.sum())},
         boxes=frame_cells(cells) if cluster.aligned == "frame" else (),
+        offsets=window_cells(cells) if cluster.aligned == "motion" else (),
     )
 
 

@@ -13,7 +13,9 @@ from aosa_fast.audit.findings.clips import Clips, load_clips
 from aosa_fast.audit.findings.clusters import Cluster, cluster_class, features, summarize_cluster
 from aosa_fast.audit.findings.labels import find_labels
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
+from aosa_fast.audit.findings.pictures import examine_pictures
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
+from aosa_fast.audit.findings.static import find_static
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.measures import MEASURES
@@ -41,6 +43,7 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
     clips = load_clips(folder)
     counts, errors = _failures(folder)
     classes, findings = analyze(clips, permutations=permutations, seed=seed)
+    findings = examine_pictures(folder, findings, permutations=permutations, seed=seed)
     known = np.isfinite(clips["label"])
     right = clips["label"][known] == clips["prediction"][known]
     warnings = [shard.get("warnings") for shard in read_shards(folder)]  # from files that anybody may have written
@@ -83,6 +86,7 @@ def analyze(
     classes = tuple(_summarize_class(clips, label, own, clusters[label]) for label, own in members.items())
     findings = (
         *sorted(shortcuts, key=lambda finding: -finding.effect),
+        *find_static(clips),
         *find_labels(clips),
         *find_unexplained(clips),
         *find_outliers(clips),

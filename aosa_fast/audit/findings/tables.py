@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aosa_fast.audit.findings.types import AuditSummary
+from aosa_fast.audit.findings.types import AuditSummary, Confirmation
 from aosa_fast.audit.measures import MEASURES
 from aosa_fast.video import atomic_path
 
 _TEXTS = pa.list_(pa.string())
 _NUMBERS = pa.list_(pa.float32())
+_ARROW = {"str": pa.string(), "bool": pa.bool_(), "int": pa.int32(), "float": pa.float64()}
 FINDINGS = pa.schema(
     [
         ("rank", pa.int32()),  # from 1
@@ -27,6 +29,9 @@ FINDINGS = pa.schema(
         ("p_value", pa.float64()),
         ("count", pa.int32()),
         ("clips", _TEXTS),
+        ("pictures", pa.string()),  # what a test of the pictures alone says
+        # What hiding it does to the model; null where that was not tried.
+        *((f"confirmed_{field.name}", _ARROW[str(field.type)]) for field in fields(Confirmation)),
     ]
 )
 CLASSES = pa.schema(
@@ -50,7 +55,16 @@ def write_tables(summary: AuditSummary, folder: Path) -> dict[str, Path]:
     """Writes findings.parquet and classes.parquet, and returns their paths by name."""
     # Columns of the same name as an attribute are that attribute.
     findings = [
-        {**vars(finding), "rank": rank, "class": finding.class_index}
+        {
+            **vars(finding),
+            "rank": rank,
+            "class": finding.class_index,
+            **(
+                {f"confirmed_{name}": value for name, value in asdict(finding.confirmed).items()}
+                if finding.confirmed
+                else {}
+            ),
+        }
         for rank, finding in enumerate(summary.findings, 1)
     ]
     classes = [

@@ -10,6 +10,57 @@ from numpy.typing import NDArray
 
 SHORTCUT, OUTLIER, LABEL, UNEXPLAINED = "shortcut", "outlier", "label", "unexplained"
 PLACE, BORDER, TIME, BESIDE, OVERLAY = "place", "border", "time", "beside the motion", "static overlay"
+ONE_FRAME = "one frame"
+CONFIRMED, UNDECIDED, CORRELATION = "confirmed", "undecided", "correlation of maps only"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the model says of a finding's clips once what it is about is hidden from it.
+
+    Attributes:
+        verdict: `CONFIRMED`: the answers suffer, and more so than where as much is hidden elsewhere; `UNDECIDED`: they
+            suffer, but hardly more so; `CORRELATION`: they hardly change.
+        labelled: whether `accuracy` is held against labels, and not against the class that the maps explain.
+        clips: how many were asked about, one of each source.
+        accuracy: share of them that the model gives their class, whole.
+        accuracy_hidden: with it hidden.
+        accuracy_low: lower end of its 95 % interval.
+        accuracy_high: upper end.
+        accuracy_elsewhere: with as much hidden elsewhere.
+        probability: mean probability of the class, whole; and likewise the next four.
+    """
+
+    verdict: str
+    labelled: bool
+    clips: int
+    accuracy: float
+    accuracy_hidden: float
+    accuracy_low: float
+    accuracy_high: float
+    accuracy_elsewhere: float
+    probability: float
+    probability_hidden: float
+    probability_low: float
+    probability_high: float
+    probability_elsewhere: float
+
+    @property
+    def text(self) -> str:
+        """What happened, in one sentence for people, and another one where it shows nothing."""
+        begin, falls, end = {
+            CONFIRMED: ("Hidden", "falls", ""),
+            UNDECIDED: ("Hidden", "falls", " That does much the same, so that this shows nothing."),
+            CORRELATION: ("A correlation of maps only: hidden", "goes", ""),
+        }[self.verdict]
+        what = "accuracy" if self.labelled else "the share that is given this class"
+        return (
+            f"{begin}, {what} of {self.clips} of its clips {falls} from {100 * self.accuracy:.0f} to "
+            f"{100 * self.accuracy_hidden:.0f} % (95 % interval {100 * self.accuracy_low:.0f}-"
+            f"{100 * self.accuracy_high:.0f}), their mean probability from {self.probability:.2f} to "
+            f"{self.probability_hidden:.2f} ({self.probability_low:.2f}-{self.probability_high:.2f}); hiding as much "
+            f"elsewhere: {100 * self.accuracy_elsewhere:.0f} % and {self.probability_elsewhere:.2f}.{end}"
+        )
 
 
 @dataclass(frozen=True)
@@ -25,11 +76,15 @@ class Finding:
         effect_name: what `effect` is, such as "share of the map, above other classes".
         count: how many clips show it.
         clips: their ids, the clearest first, at most 50.
-        where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; else "".
+        where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; "one frame" of the
+            whole data set; else "".
         p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
         detail: further numbers by name.
         boxes: the cells of the 8 x 8 frame grid (row, column) that it is about, to be marked on the class' mean map.
         frames: the parts of the clip, in eighths, that it is about.
+        offsets: for "beside the motion": the cells (row, column) of the 9 x 9 window round the motion.
+        pictures: what a test of the pictures alone says of these cells, one sentence; "" without one.
+        confirmed: what hiding it does to the model; None where that was not tried.
     """
 
     kind: str
@@ -45,6 +100,9 @@ class Finding:
     detail: dict[str, float] = field(default_factory=dict)
     boxes: tuple[tuple[int, int], ...] = ()
     frames: tuple[int, ...] = ()
+    offsets: tuple[tuple[int, int], ...] = ()
+    pictures: str = ""
+    confirmed: Confirmation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +162,7 @@ class AuditSummary:
         mean_map: (8, 8, 8) float32, the mean over the classes' means.
         unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
         warnings: what is to be said of the model, once for each kind of it.
+        unconfirmed: why findings were not confirmed by the model, and how they can be; "" if they were, or none asked.
     """
 
     run: dict[str, Any]
@@ -115,3 +174,4 @@ class AuditSummary:
     mean_map: NDArray[np.float32]
     unknown: str = ""
     warnings: tuple[str, ...] = ()
+    unconfirmed: str = ""

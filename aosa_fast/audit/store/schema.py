@@ -23,6 +23,7 @@ _CLIP = [
     ("start", pa.string()),  # of the part that counts: "12" frames, "1.5s" seconds; null: the beginning
     ("end", pa.string()),
     ("seed", pa.int64()),  # what a rendered clip is rendered from
+    ("group", pa.string()),  # the source that it shares with other clips, where the data tell it
     ("status", pa.string()),  # ok, error, quarantined
     ("stage", pa.string()),  # read or explain, where status is not ok
     ("error", pa.string()),
@@ -35,6 +36,11 @@ _CLIP = [
     ("looped", pa.int32()),  # frames that repeat the beginning of a short clip
     ("damaged", pa.int32()),  # packets that could not be decoded
     ("replaced", pa.int32()),  # frames for which a neighbour stands in
+    ("frame_hash", pa.uint64()),  # of the mean frame: whether each of 8 x 8 cells is brighter than the one to its left
+    (
+        "appearance",
+        pa.binary(),
+    ),  # mean colour and change of 8 x 8 cells and of 8 parts of the clip, see `clip.appearance`
 ]
 # What the model says, and what is explained.
 _ANSWER = [
@@ -49,6 +55,7 @@ _ANSWER = [
     ("top5_names", _TEXTS),
     ("top5_probabilities", _NUMBERS),
     ("target", pa.int32()),  # the class that the map and the measures explain
+    ("static_prediction", pa.int32()),  # on a sample of clips: the best class of one repeated frame
     ("score", pa.float64()),  # of that class, in units of Config.score
 ]
 # Whether the map can be trusted.

@@ -1,0 +1,1 @@
+"""Whether findings hold: what they are about is hidden from the model."""
