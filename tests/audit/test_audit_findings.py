@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from aosa_fast.audit.findings.clips import load_clips
 from aosa_fast.audit.findings.clusters import cluster_class
 from aosa_fast.audit.findings.labels import find_labels
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
@@ -10,6 +9,7 @@ from aosa_fast.audit.findings.places import offset_name, place_name, time_name
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
 from aosa_fast.audit.findings.summary import analyze
+from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.store.parts import PartWriter
 from aosa_fast.errors import InputError
 from audit_clips import lit, make_clips
@@ -276,4 +276,4 @@ def test_rows_that_no_audit_writes_are_one_line(columns, tmp_path):
     with PartWriter(tmp_path, (1, 1)) as writer:
         writer.add([fake_row("a"), fake_row("b", **columns)])
     with pytest.raises(InputError, match=r"^[^\n]*: must hold rows as an audit writes them; got [^\n]*$"):
-        load_clips(tmp_path)
+        sum_rows(tmp_path)

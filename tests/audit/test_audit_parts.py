@@ -16,7 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from aosa_fast.audit.findings.clips import load_clips
+from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.report.rows import find_rows
 from aosa_fast.audit.store import parts
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed, iter_rows, read_rows
@@ -671,7 +671,7 @@ def test_parts_of_another_version_are_read_with_the_columns_that_they_have(tmp_p
     assert [row["spread"] for row in find_rows(tmp_path, ["a"], ["id", "spread"])] == [None]
     assert drop_failed(tmp_path, ONE) == 1
     assert pq.read_table(path)["later"].to_pylist() == [1]
-    assert load_clips(tmp_path).has_map.tolist() == [True, True]
+    assert sum_rows(tmp_path).clips.has_map.tolist() == [True, True]
 
 
 def test_a_clip_with_two_rows_is_refused_with_its_id_and_both_files(tmp_path: Path) -> None:

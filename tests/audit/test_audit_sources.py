@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from aosa_fast.audit.clip.appearance import look
-from aosa_fast.audit.findings.clips import load_clips
 from aosa_fast.audit.findings.sources import number_sources
+from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.store.parts import PartWriter
 from aosa_fast.data import open_dataset
 from aosa_fast.demo.network import PREPROCESSING
@@ -30,7 +30,7 @@ def test_ten_copies_of_one_video_are_one_source_and_other_videos_are_not(tmp_pat
     looks = [look(compressed(clips[0], 100 - i)) for i in range(10)] + [look(clip) for clip in clips[1:]]
     with PartWriter(tmp_path, (1, 1)) as writer:
         writer.add([fake_row(f"{i:02}", **columns) for i, columns in enumerate(looks)])
-    source = load_clips(tmp_path).source
+    source = sum_rows(tmp_path).clips.source
     assert source.dtype == np.int64
     assert len(set(source[:10])) == 1
     assert len(set(source)) == 6
@@ -40,7 +40,7 @@ def test_clips_of_a_group_are_one_source_and_what_is_not_known_is_its_own(tmp_pa
     groups = ["a", None, "b", "a", None]
     with PartWriter(tmp_path, (1, 1)) as writer:
         writer.add([fake_row(f"{i}", group=group) for i, group in enumerate(groups)])
-    a, first, b, again, second = load_clips(tmp_path).source
+    a, first, b, again, second = sum_rows(tmp_path).clips.source
     assert a == again
     assert len({a, first, b, second}) == 4
 

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aosa_fast.audit.findings.sources import number_sources
 from aosa_fast.audit.measures import MEASURES
-from aosa_fast.audit.store.parts import read_rows
 from aosa_fast.audit.store.schema import GRID, WINDOW
-from aosa_fast.boundary import reading
-from aosa_fast.errors import InputError
+from aosa_fast.audit.tasks import OK
 
 Floats = NDArray[np.float32]
-_GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
+GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
 _PLAIN = (
-    "id", "data_label", "label", "label_name", "prediction", "prediction_name", "target", "probability",
+    "data_label", "label", "label_name", "prediction", "prediction_name", "target", "probability",
     "label_probability", "frames", "uncovered_share", "saturated", "positive_share", "taylor_error",
     "taylor_correlation", "static_prediction",
 )  # fmt: skip
-_SOURCE = ("group", "frame_hash", "appearance")
+COLUMNS = ("id", "status", *_PLAIN, *MEASURES, *GRIDS)  # that `read_clips` asks for
 
 
 @dataclass(frozen=True, eq=False)
-class Clips:
-    """Explained clips, in the order of the rows; n of them.
+class PlainClips:
+    """What is known of explained clips but where their maps lie; n of them, in the order of the rows.
 
     Attributes:
-        columns: the row's columns but grids, each (n,): numbers are float64, NaN where null; texts are objects. And
-            "source", the number of each clip's source.
-        grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_around" (n, 9, 9). Where there is none
-            (no motion, an empty map) they are 0.
+        columns: the row's columns but grids, each (n,): numbers are floats, NaN where null; texts are objects. And
+            "has_map".
     """
 
     columns: dict[str, NDArray[Any]]
-    grids: dict[str, Floats]
 
     def __len__(self) -> int:
         return len(self.columns["id"])
@@ -60,49 +55,73 @@ class Clips:
         return self["target"].astype(np.int64)
 
     @property
-    def source(self) -> NDArray[np.int64]:
-        """(n,) the number of each clip's source, which statistics count once; see `number_sources`."""
-        return self.columns["source"].astype(np.int64) if "source" in self.columns else np.arange(len(self))
-
-    @property
     def has_map(self) -> NDArray[np.bool_]:
         """(n,) whether anything lowers the score; shares mean nothing otherwise."""
-        return np.asarray(self.grids["grid"].reshape(len(self), -1).sum(1) > 0)
+        return np.asarray(self["has_map"], bool)
+
+    @cached_property
+    def members(self) -> dict[int, NDArray[np.int64]]:
+        """The indices of the clips whose maps explain each class, by the model's index, in order."""
+        order = np.argsort(self.target, kind="stable")
+        classes, starts = np.unique(self.target[order], return_index=True)
+        return {int(c): own for c, own in zip(classes, np.split(order, starts[1:]), strict=True)}
 
     @cached_property
     def names(self) -> dict[int, str]:
         """Name of each class that a clip was predicted or labelled as, by the model's index; the index where none."""
         found: dict[int, str] = {}
         for index, name in (("label", "label_name"), ("prediction", "prediction_name")):
-            for i, text in zip(self[index], self[name], strict=True):
-                if np.isfinite(i) and text is not None:
-                    found[int(i)] = str(text)
-        return {int(i): found.get(int(i), str(int(i))) for i in np.unique(self.target)} | found
+            known = np.flatnonzero(np.isfinite(self[index]) & (self[name] != None))[::-1]  # noqa: E711 - of each
+            classes, last = np.unique(self[index][known], return_index=True)
+            found |= {int(c): str(text) for c, text in zip(classes, self[name][known[last]], strict=True)}
+        return {label: str(label) for label in self.members} | found
 
 
-def load_clips(folder: Path) -> Clips:
-    """The explained clips of an audit.
+@dataclass(frozen=True, eq=False)
+class Clips(PlainClips):
+    """Explained clips with their grids.
+
+    Attributes:
+        columns: as of `PlainClips`. And "source", the number of each clip's source.
+        grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_around" (n, 9, 9). Where there is none
+            (no motion, an empty map) they are 0.
+    """
+
+    grids: dict[str, Floats]
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """(n,) the number of each clip's source, which statistics count once; see `number_sources`."""
+        return self.columns["source"].astype(np.int64) if "source" in self.columns else np.arange(len(self))
+
+    @property
+    def has_map(self) -> NDArray[np.bool_]:
+        """(n,) as of `PlainClips`."""
+        return np.asarray(self.grids["grid"].sum((1, 2, 3)) > 0)
+
+
+def read_clips(batch: pa.RecordBatch) -> Clips:
+    """The explained ones among rows with all `COLUMNS`, texts being shared between rows.
 
     Raises:
-        InputError: there are none, or the folder is no audit.
+        ValueError: a target or a grid that no audit writes.
     """
-    table = read_rows(folder, ["status", *_PLAIN, *_SOURCE, *MEASURES, *_GRIDS])
-    table = table.filter(pa.compute.equal(table["status"], "ok"))
-    if not len(table):
-        raise InputError(f"{folder}: must hold at least one explained clip; got none")
-    with reading(folder, "must hold rows as an audit writes them"):
-        columns: dict[str, NDArray[Any]] = {}
-        for name in (*_PLAIN, *MEASURES):
-            values = table[name].combine_chunks()
-            if pa.types.is_string(values.type):
-                columns[name] = np.array(values.to_pylist(), object)
-            else:
-                columns[name] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        columns["source"] = number_sources(*(table[name].to_pylist() for name in _SOURCE))
-        clips = Clips(columns, {name: _grid(table[name].combine_chunks(), shape) for name, shape in _GRIDS.items()})
-        if not all(np.isfinite(values).all() for values in (clips["target"], *clips.grids.values())):
-            raise ValueError("a target or a grid that is not finite")
+    batch = batch.filter(pc.equal(batch["status"], OK))
+    columns = {"id": np.array(batch["id"].to_pylist(), object)}
+    columns |= {name: _column(batch[name]) for name in (*_PLAIN, *MEASURES)}
+    clips = Clips(columns, {name: _grid(batch[name], shape) for name, shape in GRIDS.items()})
+    columns["has_map"] = clips.has_map
+    if not all(np.isfinite(values).all() for values in (clips["target"], *clips.grids.values())):
+        raise ValueError("a target or a grid that is not finite")
     return clips
+
+
+def _column(values: Any) -> NDArray[Any]:
+    if not pa.types.is_string(values.type):
+        return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    coded = values.dictionary_encode()
+    texts = np.array([*map(sys.intern, coded.dictionary.to_pylist()), None], object)
+    return np.asarray(texts[coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)])
 
 
 def _grid(values: Any, shape: tuple[int, ...]) -> Floats:

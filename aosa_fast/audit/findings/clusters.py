@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
+from aosa_fast.audit.findings.places import COLUMNS, ROWS
 from aosa_fast.audit.findings.types import ClusterSummary
 
 LEAST_CLIPS = 12  # of a class, to be clustered
@@ -44,7 +45,7 @@ def features(clips: Clips, aligned: str, own: NDArray[np.int64] | slice = slice(
         grid = clips.grids["grid"][own]
         if aligned == "off":
             grid = grid - clips.grids["grid_moving"][own]
-        values = np.concatenate([grid.sum(1).reshape(len(grid), -1), grid.sum((2, 3))], axis=1)
+        values = np.concatenate([grid.sum(1).reshape(len(grid), ROWS * COLUMNS), grid.sum((2, 3))], axis=1)
     return np.sqrt(np.maximum(values, 0, dtype=np.float64))
 
 

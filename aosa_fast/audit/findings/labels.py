@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.findings.clips import Clips
+from aosa_fast.audit.findings.clips import Clips, PlainClips
 from aosa_fast.audit.findings.clusters import features
 from aosa_fast.audit.findings.types import LABEL, Finding
 
 _LEAST_CLIPS = 5  # correct clips of the predicted class
 _SURE = 10  # percentile of the correct clips' probabilities that a suspect must reach
+_TOLD = ("id", "label", "prediction", "probability", "label_probability")  # of a suspect
 _ALIKE = 99  # percentile of the correct clips' distances, and areas, that a suspect must not exceed
 
 
@@ -22,36 +25,71 @@ def find_labels(clips: Clips) -> list[Finding]:
     JAIR 2021); and (3) its map is as concentrated as theirs, and as near to their mean map, both within their 99 %
     point. (3) needs the map of the prediction; with maps of the labels, the first two decide.
     """
-    known = np.isfinite(clips["label"])
-    labels = np.where(known, clips["label"], -1).astype(np.int64)
-    predictions = clips["prediction"].astype(np.int64)
-    maps_of_predictions = clips.target == predictions
-    values = features(clips, "frame")
-    suspects = [np.array([], np.int64)]
-    for c in np.unique(predictions):
-        here = np.flatnonzero(predictions == c)
-        correct = labels[here] == c
-        if correct.sum() < _LEAST_CLIPS:
-            continue
-        probability, area = clips["probability"][here], clips["effective_area"][here]
-        distances = np.linalg.norm(values[here] - values[here[correct]].mean(0), axis=1)
-        wide = np.percentile(np.nan_to_num(area[correct], nan=1.0), _ALIKE)
-        alike = (area <= wide) & (distances <= np.percentile(distances[correct], _ALIKE))
-        sure = probability >= np.percentile(probability[correct], _SURE)
-        suspects.append(here[known[here] & ~correct & sure & (alike | ~maps_of_predictions[here])])
-    return _by_label(clips, labels, np.sort(np.concatenate(suspects)))
+    search = LabelSearch(clips)
+    search.add(clips)
+    return search.findings(clips)
 
 
-def _by_label(clips: Clips, labels: NDArray[np.int64], suspects: NDArray[np.int64]) -> list[Finding]:
-    names = clips.names
-    doubt = clips["probability"] - np.nan_to_num(clips["label_probability"])
+class LabelSearch:
+    """`find_labels` where the clips come a few at a time.
+
+    Args:
+        clips: that say how correct clips of each class are: all, or a sample.
+    """
+
+    def __init__(self, clips: Clips) -> None:
+        predictions = clips["prediction"].astype(np.int64)
+        values = features(clips, "frame")
+        classes, means, limits = (
+            [],
+            [values[:0].sum(0)],
+            [(np.inf, 0.0, 0.0)],
+        )  # the first: of classes with too few clips
+        for c in np.unique(predictions):
+            correct = np.flatnonzero((predictions == c) & (clips["label"] == c))
+            if len(correct) < _LEAST_CLIPS:
+                continue
+            mean = values[correct].mean(0)
+            distances = np.linalg.norm(values[correct] - mean, axis=1)
+            area = np.nan_to_num(clips["effective_area"][correct], nan=1.0)
+            sure = np.percentile(clips["probability"][correct], _SURE)
+            classes.append(c)
+            means.append(mean)
+            limits.append((float(sure), float(np.percentile(area, _ALIKE)), float(np.percentile(distances, _ALIKE))))
+        self._place = {int(c): place for place, c in enumerate(classes, 1)}
+        self._means, self._limits = np.stack(means), np.array(limits)
+        self._found: list[dict[str, NDArray[Any]]] = []
+
+    def add(self, clips: Clips) -> None:
+        """Looks at more clips."""
+        known = np.isfinite(clips["label"])
+        wrong = np.flatnonzero(known & (clips["label"] != clips["prediction"]))
+        predictions = clips["prediction"][wrong].astype(np.int64)
+        place = np.array([self._place.get(c, 0) for c in predictions.tolist()], np.int64)
+        sure, wide, far = self._limits[place].T
+        distances = np.linalg.norm(features(clips, "frame", wrong) - self._means[place], axis=1)
+        alike = (clips["effective_area"][wrong] <= wide) & (distances <= far)
+        suspect = (clips["probability"][wrong] >= sure) & (alike | (clips.target[wrong] != predictions))
+        self._found.append({name: clips[name][wrong[suspect]] for name in _TOLD})
+
+    def findings(self, rows: PlainClips) -> list[Finding]:
+        """Of the suspects so far; `rows` are all clips."""
+        suspects = PlainClips({name: np.concatenate([found[name] for found in self._found]) for name in _TOLD})
+        return _by_label(rows, suspects)
+
+
+def _by_label(rows: PlainClips, suspects: PlainClips) -> list[Finding]:
+    names = rows.names
+    labelled, counts = np.unique(rows["label"], return_counts=True)
+    totals = dict(zip(labelled.tolist(), counts.tolist(), strict=True))
+    doubt = suspects["probability"] - np.nan_to_num(suspects["label_probability"])
     findings = []
-    for label in np.unique(labels[suspects]):
-        own = suspects[labels[suspects] == label]
+    for label in np.unique(suspects["label"]):
+        own = np.flatnonzero(suspects["label"] == label)
         own = own[np.argsort(-doubt[own], kind="stable")]
-        seen, counts = np.unique(clips["prediction"][own].astype(np.int64), return_counts=True)
+        seen, counts = np.unique(suspects["prediction"][own].astype(np.int64), return_counts=True)
         looks = ", ".join(names[int(c)] for c in seen[np.argsort(-counts, kind="stable")][:3])
-        total = int((labels == label).sum())
+        total = totals[float(label)]
         verbs = ("is", "looks") if len(own) == 1 else ("are", "look")
         findings.append(
             Finding(
@@ -62,7 +100,7 @@ def _by_label(clips: Clips, labels: NDArray[np.int64], suspects: NDArray[np.int6
                 effect=float(doubt[own[0]]),
                 effect_name="probability of the prediction less that of the label, of the clearest clip",
                 count=len(own),
-                clips=clips.ids(own),
+                clips=suspects.ids(own),
             )
         )
     return sorted(findings, key=lambda finding: (-finding.count, -finding.effect))

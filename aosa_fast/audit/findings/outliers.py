@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aosa_fast.audit.findings.clips import Clips
+from aosa_fast.audit.findings.clips import PlainClips
 from aosa_fast.audit.findings.types import OUTLIER, UNEXPLAINED, Finding
 from aosa_fast.audit.measures import MEASURES
 
@@ -17,15 +17,16 @@ _LEAST_POSITIVE = 0.1
 _LEAST_CORRELATION = 0.0
 
 
-def find_outliers(clips: Clips) -> list[Finding]:
+def find_outliers(clips: PlainClips) -> list[Finding]:
     """For each class, the clips with a measure more than 6 robust standard deviations from the class' median.
 
     A robust standard deviation is 1.4826 times the median distance from the median (MAD), and at least 0.02. Classes
     with fewer than 12 clips are left out.
     """
     findings = []
-    for label, name in sorted(clips.names.items()):
-        own = np.flatnonzero((clips.target == label) & clips.has_map)
+    has_map = clips.has_map
+    for label, members in clips.members.items():
+        own = members[has_map[members]]
         if len(own) < _LEAST_CLIPS:
             continue
         values = np.stack([clips[measure][own] for measure in _COMPARED], axis=1).astype(np.float64)
@@ -46,7 +47,7 @@ def find_outliers(clips: Clips) -> list[Finding]:
             Finding(
                 kind=OUTLIER,
                 class_index=label,
-                class_name=name,
+                class_name=clips.names[label],
                 text=text,
                 effect=float(far[first]),
                 effect_name="robust standard deviations from the class' median, of the farthest clip",
@@ -57,7 +58,7 @@ def find_outliers(clips: Clips) -> list[Finding]:
     return sorted(findings, key=lambda finding: -finding.effect)
 
 
-def find_unexplained(clips: Clips) -> list[Finding]:
+def find_unexplained(clips: PlainClips) -> list[Finding]:
     """Clips whose map fails its self-check, by reason."""
     with np.errstate(invalid="ignore"):
         reasons = {

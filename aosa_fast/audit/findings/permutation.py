@@ -45,6 +45,8 @@ def compare_classes(
     Returns:
         The test, or None where fewer than two classes have `LEAST_CLIPS` clips.
     """
+    from scipy.sparse import csc_array
+
     rng = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
     classes = classes[counts >= LEAST_CLIPS]
@@ -54,14 +56,19 @@ def compare_classes(
     sizes = np.array([len(own) for own in chosen])
     used = np.asarray(values[np.concatenate(chosen)], np.float64)
     spread = np.maximum(used.std(0), _FLOOR) / np.sqrt(sizes)[:, None]
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    members = np.repeat(np.arange(len(classes)), sizes)
 
-    def excess(rows: Floats) -> Floats:
-        return median_excess(np.add.reduceat(rows, starts, axis=0) / sizes[:, None])
+    def excess(order: NDArray[np.int64] | slice = slice(None)) -> Floats:
+        # A product of the classes' membership with the values reads these as they lie in memory, where to permute them
+        # would fetch each from elsewhere: five to eight times as fast.
+        of_rows = np.empty_like(members)
+        of_rows[order] = members
+        membership = csc_array((np.ones(len(used)), of_rows, np.arange(len(used) + 1)), shape=(len(classes), len(used)))
+        return median_excess(membership @ used / sizes[:, None])
 
-    found = excess(used)
+    found = excess()
     statistic = found / spread
-    largest = np.array([(excess(used[rng.permutation(len(used))]) / spread).max() for _ in range(permutations)])
+    largest = np.array([(excess(rng.permutation(len(used))) / spread).max() for _ in range(permutations)])
     exceed = (largest[None] >= statistic.max(1)[:, None]).sum(1)
     critical = np.quantile(largest, 0.95)
     return Test(classes, found, statistic > critical, (1 + exceed) / (1 + permutations))

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aosa_fast.audit.findings.clips import Clips, load_clips
+from aosa_fast.audit.findings.clips import Clips, PlainClips
 from aosa_fast.audit.findings.clusters import Cluster, cluster_class, features, summarize_cluster
-from aosa_fast.audit.findings.labels import find_labels
+from aosa_fast.audit.findings.labels import LabelSearch
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
 from aosa_fast.audit.findings.pictures import examine_pictures
+from aosa_fast.audit.findings.recount import Recount
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.static import find_static
 from aosa_fast.audit.findings.subsets import find_subsets
+from aosa_fast.audit.findings.sums import ClassMeans, iter_clips, sum_rows
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.measures import MEASURES
-from aosa_fast.audit.store.parts import STATUSES, read_rows
 from aosa_fast.audit.store.run_folder import read_run, read_shards
 from aosa_fast.data import describe_unknown
 from aosa_fast.errors import ModelWarning
 
 _SHOWN = 6  # clips of a class, of each kind
-_ERRORS = 20
 
 
 def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditSummary:
@@ -40,105 +40,116 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
         InputError: no audit, no explained clip, or scikit-learn is missing.
     """
     run = read_run(folder)
-    clips = load_clips(folder)
-    counts, errors = _failures(folder)
-    classes, findings = analyze(clips, permutations=permutations, seed=seed)
+    sums = sum_rows(folder, seed=seed)
+    rows = sums.rows
+    classes, findings = analyze(
+        sums.clips, permutations=permutations, seed=seed, rows=rows, means=sums.means, again=iter_clips(folder)
+    )
     findings = examine_pictures(folder, findings, permutations=permutations, seed=seed)
-    known = np.isfinite(clips["label"])
-    right = clips["label"][known] == clips["prediction"][known]
+    known = np.isfinite(rows["label"])
+    right = rows["label"][known] == rows["prediction"][known]
     warnings = [shard.get("warnings") for shard in read_shards(folder)]  # from files that anybody may have written
     told = [str(text) for texts in warnings if isinstance(texts, list) for text in texts]
     return AuditSummary(
         run=run,
-        counts=counts,
+        counts=sums.counts,
         findings=findings,
         classes=classes,
-        errors=errors,
+        errors=sums.errors,
         accuracy=float(right.mean()) if known.any() else None,
-        unknown=describe_unknown(_unknown(clips), run["facts"].get("class_names")),
+        unknown=describe_unknown(_unknown(rows), run["facts"].get("class_names")),
         warnings=tuple({ModelWarning.kind(text): text for text in told}.values()),
         mean_map=np.mean([own.mean_map for own in classes], axis=0).astype(np.float32),
     )
 
 
-def _unknown(clips: Clips) -> Counter[str]:
+def _unknown(rows: PlainClips) -> Counter[str]:
     """How many clips have each label that the model does not know."""
+    unknown = np.isfinite(rows["data_label"]) & ~np.isfinite(rows["label"])
     return Counter(
         str(int(label) if name is None else name)
-        for label, own, name in zip(clips["data_label"], clips["label"], clips["label_name"], strict=True)
-        if np.isfinite(label) and not np.isfinite(own)
+        for label, name in zip(rows["data_label"][unknown], rows["label_name"][unknown], strict=True)
     )
 
 
 def analyze(
-    clips: Clips, *, permutations: int = 999, seed: int = 0
+    clips: Clips,
+    *,
+    permutations: int = 999,
+    seed: int = 0,
+    rows: PlainClips | None = None,
+    means: ClassMeans | None = None,
+    again: Iterable[Clips] = (),
 ) -> tuple[tuple[ClassSummary, ...], tuple[Finding, ...]]:
-    """The classes and the findings of explained clips; arguments as `summarize`."""
+    """The classes and the findings of explained clips.
+
+    Args:
+        clips: in which shortcuts, and kinds of maps, are looked for.
+        permutations: as `summarize`.
+        seed: as `summarize`.
+        rows: all clips, if `clips` are a sample of them.
+        means: of the grids of all clips; those of `clips` if it is None.
+        again: all clips a few at a time, if `clips` are a sample.
+    """
+    rows = clips if rows is None else rows
+    means = ClassMeans().add(clips) if means is None else means
     shortcuts = find_shortcuts(clips, permutations=permutations, seed=seed)
     named = {finding.class_index for finding in shortcuts}
-    members = {int(c): np.flatnonzero((clips.target == c) & clips.has_map) for c in np.unique(clips.target)}
+    members = {label: own[clips.has_map[own]] for label, own in clips.members.items()}
     clusters: dict[int, list[Cluster]] = {label: [] for label in members}
     for label, own in members.items():
         for aligned in ("frame", "motion"):
             found = cluster_class(clips, own, aligned, seed=seed)
             clusters[label] += found if len(found) > 1 else []  # all clips in one: that is the class
     shortcuts += find_subsets(clips, {label: own for label, own in clusters.items() if label not in named})
-    classes = tuple(_summarize_class(clips, label, own, clusters[label]) for label, own in members.items())
+    labels = LabelSearch(clips)
+    if clips is rows:
+        labels.add(clips)
+    else:
+        recount = Recount(shortcuts)
+        for some in again:
+            labels.add(some)
+            recount.add(some)
+        shortcuts = recount.findings(rows)
+    classes = tuple(_summarize_class(clips, rows, means, label, own, clusters[label]) for label, own in members.items())
     findings = (
         *sorted(shortcuts, key=lambda finding: -finding.effect),
         *find_static(clips),
-        *find_labels(clips),
-        *find_unexplained(clips),
-        *find_outliers(clips),
+        *labels.findings(rows),
+        *find_unexplained(rows),
+        *find_outliers(rows),
     )
     return classes, findings
 
 
-def _summarize_class(clips: Clips, label: int, own: NDArray[np.int64], clusters: list[Cluster]) -> ClassSummary:
-    everyone = np.flatnonzero(clips.target == label)
-    labels = clips["label"][everyone]
+def _summarize_class(
+    clips: Clips, rows: PlainClips, means: ClassMeans, label: int, own: NDArray[np.int64], clusters: list[Cluster]
+) -> ClassSummary:
+    everyone = rows.members[label]
+    labels = rows["label"][everyone]
     order = own
     if len(own):
         values = features(clips, "frame", own)
         order = own[np.argsort(np.linalg.norm(values - values.mean(0), axis=1), kind="stable")]
     return ClassSummary(
         index=label,
-        name=clips.names[label],
+        name=rows.names[label],
         clips=len(everyone),
         correct=int((labels == label).sum()) if np.isfinite(labels).any() else None,
-        mean_probability=float(clips["probability"][everyone].mean()),
-        mean_map=_mean(clips, "grid", own),
-        mean_moving=_mean(clips, "grid_moving", own),
-        mean_around=_mean(clips, "grid_around", own),
-        measures={measure: quartiles for measure in MEASURES if (quartiles := _quartiles(clips[measure][everyone]))},
+        mean_probability=float(rows["probability"][everyone].mean(dtype=np.float64)),
+        mean_map=means.mean("grid", label),
+        mean_moving=means.mean("grid_moving", label),
+        mean_around=means.mean("grid_around", label),
+        measures={measure: quartiles for measure in MEASURES if (quartiles := _quartiles(rows[measure][everyone]))},
         typical=clips.ids(order, _SHOWN),
         strangest=clips.ids(order[::-1], _SHOWN),
         groups=tuple(summarize_cluster(clips, cluster) for cluster in clusters),
     )
 
 
-def _mean(clips: Clips, name: str, own: NDArray[np.int64]) -> NDArray[np.float32]:
-    grid = clips.grids[name]
-    return grid[own].mean(0).astype(np.float32) if len(own) else np.zeros(grid.shape[1:], np.float32)
-
-
-def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float] | None:
+def _quartiles(values: NDArray[np.floating]) -> tuple[float, float, float] | None:
     known = values[np.isfinite(values)]
     if not len(known):
         return None
     low, middle, high = np.percentile(known, (25, 50, 75)).tolist()
     return low, middle, high
-
-
-def _failures(folder: Path) -> tuple[dict[str, int], tuple[tuple[str, int, tuple[str, ...]], ...]]:
-    """Clips by status, and the commonest errors."""
-    table = read_rows(folder, ["id", "status", "error"])
-    counts = Counter(dict.fromkeys(STATUSES, 0))
-    counts.update(table["status"].to_pylist())
-    failed = table.filter(pc.not_equal(table["status"], "ok"))
-    by_message: dict[str, list[str]] = {}
-    for name, message in zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True):
-        # The same fault of many clips: each message begins with the clip's own name or path.
-        by_message.setdefault(str(message), []).append(name)
-    ranked = sorted(by_message.items(), key=lambda item: -len(item[1]))[:_ERRORS]
-    return dict(counts), tuple((message, len(ids), tuple(ids[:5])) for message, ids in ranked)
