@@ -68,9 +68,7 @@ class Audited:
         classifier = load_on(spec, device)
         if weights_hash(classifier.network) != self.weights:
             raise InputError(f"model={spec} must have the weights of the audit; they have changed since")
-        return replace(
-            classifier, preprocessing=classifier.preprocessing.changed(decoder_scales=self.decoder_scales)
-        )
+        return replace(classifier, preprocessing=classifier.preprocessing.changed(decoder_scales=self.decoder_scales))
 
     def open_data(self) -> Dataset:
         """The data set. Raises InputError."""

@@ -1,4 +1,4 @@
-"""The commands that audit data sets: `audit`, `audit-report` and `audit-clip`. torch is loaded only when needed."""
+"""The commands that audit data sets: `audit`, `audit-report` and the like. torch is loaded only when needed."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ AuditedModel = Annotated[
     option("The model, if it has moved or runs code. Default: the one of the audit.", "what", metavar="SPEC"),
 ]
 Trust = Annotated[bool, option("Load the model that DIR names also where that runs code: python:, .pt2, .pt.", "what")]
+Verdicts = Annotated[
+    Path | None,
+    option(
+        "Verdicts of a person, .json as the page saves it or .csv: the audit keeps them, and reports leave these clips "
+        "out.",
+        "data",
+        metavar="FILE",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an audit.")]
 
 
@@ -64,6 +73,7 @@ def register(app: typer.Typer) -> None:
     app.command()(audit)
     app.command("audit-report", no_args_is_help=True)(audit_report)
     app.command("audit-clip", no_args_is_help=True)(audit_clip)
+    app.command("audit-diff", no_args_is_help=True)(audit_diff)
 
 
 @with_config_options(without=_NOT_HERE, changed=_CONFIG)
@@ -77,6 +87,7 @@ def audit(
         bool, option("Audit clips with planted shortcuts, and say which of them are found.", "what")
     ] = False,
     demo_clips: Annotated[int, option("How many clips each audit of --demo has.", "what", min=60)] = 300,
+    verdicts: Verdicts = None,
     out: Annotated[Path, option("The folder for the results; a later run goes on there.", "out", metavar="DIR")] = _OUT,
     **options: Any,
 ) -> None:
@@ -119,7 +130,7 @@ def audit(
     request = AuditRequest(
         data, model, out, settings, device=device, shard=read_shard(shard), **_chosen(AuditRequest, options)
     )
-    run_audit(request, *consoles())
+    run_audit(request, verdicts, *consoles())
 
 
 def audit_report(
@@ -137,11 +148,13 @@ def audit_report(
     model: AuditedModel = None,
     trust: Trust = False,
     device: Device = "auto",
+    verdicts: Verdicts = None,
 ) -> None:
     """Turn an audit's rows into findings, and one page that needs no network; all shards are read.
 
-    Beside the page: findings.parquet and classes.parquet. A model that runs code is not loaded because a folder names
-    it: without --model or --trust, its findings stay unconfirmed.
+    Beside the page: suspects.csv, the clips to look at one by one, the same as Parquet, findings.parquet and
+    classes.parquet. A model that runs code is not loaded because a folder names it: without --model or --trust, its
+    findings stay unconfirmed.
 
     Exit codes: 0 done, 2 bad argument or input.
     """
@@ -149,7 +162,7 @@ def audit_report(
     from aosa_fast.cli.run_audit import run_report
 
     ask = {"device": device, "model": model, "trust": trust} if confirm else None
-    run_report(folder, out, permutations, seed, pictures, *consoles(), ask=ask)
+    run_report(folder, out, permutations, seed, pictures, verdicts, *consoles(), ask=ask)
 
 
 def audit_clip(
@@ -170,6 +183,33 @@ def audit_clip(
     from aosa_fast.cli.run_audit import run_clip
 
     run_clip(folder, clip, device, out, consoles()[0], model=model, trust=trust)
+
+
+def audit_diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The folder of an audit.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="That of another one: another model, or other data.")],
+    out: Annotated[
+        Path | None,
+        option("Write every change as a row of a table as well: .csv, .parquet or .json.", "out", metavar="FILE"),
+    ] = None,
+) -> None:
+    """What changed between two audits: accuracy, findings, and the predictions and labels of single clips.
+
+    Clips are the same by their ids, or, where these differ, by their content.
+
+    Exit codes: 0 done, 2 bad argument or input.
+    """
+    check_libraries("pyarrow", extra="audit")
+    from aosa_fast.audit.diff import SUFFIXES, compare, write_changes
+
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"out must end in {', '.join(SUFFIXES)}; got {out}")
+    found = compare(before, after)
+    if out is not None:
+        write_changes(found, out)
+    console = consoles()[0]
+    for name, text in [*found.lines(), *([] if out is None else [("changes", str(out))])]:
+        console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _chosen(kind: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `audit`, `audit-report` and `audit-clip` do, once their arguments are read."""
+"""What `audit`, `audit-report` and the like do, once their arguments are read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from aosa_fast.audit.driver import audit
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.store.parts import done_ids
+from aosa_fast.audit.verdicts import keep_verdicts, leave_out, read_verdicts
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
@@ -19,19 +20,22 @@ from aosa_fast.cli.progress import show_progress
 from aosa_fast.errors import InputError
 
 
-def run_audit(request: AuditRequest, console: Console, errors: Console) -> None:
-    """Audits, and says what became of the clips.
+def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, errors: Console) -> None:
+    """Audits, takes in verdicts, and says what became of the clips.
 
     Raises:
-        InputError: as `aosa_fast.audit.driver.audit`.
+        InputError: as `aosa_fast.audit.driver.audit`, or a file of verdicts that cannot be read.
     """
     check_folder(request.out)
+    given = None if verdicts is None else read_verdicts(verdicts)  # before the work
     with resumable(errors, lambda: _kept(request)), show_progress(errors, request.data) as report:
         result = audit(replace(request, command=command_line()), report)
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
     _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
     _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
     _say(console, "rows", str(request.out / "clips"))
+    if given is not None:
+        _say(console, "verdicts", f"{keep_verdicts(request.out, given)} are kept; the next report leaves them out")
     _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
 
 
@@ -41,6 +45,7 @@ def run_report(
     permutations: int,
     seed: int,
     pictures: int,
+    verdicts: Path | None,
     console: Console,
     errors: Console,
     *,
@@ -51,26 +56,34 @@ def run_report(
     `ask` is how the model is opened that confirms findings, as `confirm_findings` takes it; None: it is not asked.
 
     Raises:
-        InputError: no audit, no explained clip, or a library is missing.
+        InputError: no audit, no explained clip, verdicts that cannot be read, or a library is missing.
     """
     from aosa_fast.audit.findings.summary import summarize
     from aosa_fast.audit.findings.tables import write_tables
     from aosa_fast.audit.report.page import write_page
     from aosa_fast.audit.report.pictures import ClipPictures
+    from aosa_fast.audit.report.suspects import find_suspects, write_suspects
+    from aosa_fast.audit.report.words import decided
 
     page = folder / "report.html" if out is None else out
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"out must end in .html; got {page}")
     check_folder(page.parent, page.name)
+    given = None if verdicts is None else read_verdicts(verdicts)
     summary = summarize(folder, permutations=permutations, seed=seed)
+    if given is not None:
+        keep_verdicts(folder, given)
+    summary = leave_out(summary, folder)
     if ask is not None:
         from aosa_fast.audit.confirm.confirm import confirm_findings
 
         with show_progress(errors, "confirmed findings") as report:
             summary = confirm_findings(folder, summary, seed=seed, progress=report, **ask)
+    suspects = find_suspects(summary, folder, page.parent)
     with show_progress(errors, "pictures") as report:
-        size = write_page(summary, ClipPictures(folder), page, most=pictures, progress=report)
-    files = write_tables(summary, page.parent)  # after what clips and models can make fail
+        size = write_page(summary, ClipPictures(folder), page, suspects=suspects, most=pictures, progress=report)
+    # After what clips and models can make fail.
+    files = {"suspects": write_suspects(suspects, page.parent)} | write_tables(summary, page.parent)
     for rank, finding in enumerate(summary.findings, 1):
         said = [finding.text, finding.confirmed.text if finding.confirmed else "", finding.pictures]
         _say(
@@ -84,6 +97,8 @@ def run_report(
         _say(console, "findings", summary.unconfirmed)
     if summary.unknown:
         _say(console, "labels", summary.unknown)
+    if summary.decided:
+        _say(console, "verdicts", decided(summary.decided))
     if not summary.findings:
         _say(console, "findings", "none")
     _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")

@@ -177,6 +177,7 @@ def test_rows_go_through_arrow_as_they_are(rendered: list[Prepared]) -> None:
     (row,) = rows
     assert [name for name, value in row.items() if value is None] == [
         "path", "start", "end", "group", "stage", "error", *[n for n in MEASURES if row[n] is None], "dense_index",
+        "strip",
     ]  # fmt: skip
     for name, value in row.items():
         rounds = value is not None and SCHEMA.field(name).type in (pa.float32(), pa.list_(pa.float32()))

@@ -21,8 +21,7 @@ from aosa_fast.audit.report.pictures import Caption, ClipPictures
 from aosa_fast.audit.report.strips import choose_strips, draw_strip
 from aosa_fast.audit.report.words import measures_of, quartiles, written
 from aosa_fast.audit.store.compact import pack_map
-from aosa_fast.audit.store.parts import PartWriter
-from aosa_fast.audit.store.run_folder import open_run
+from aosa_fast.audit.store.strip import pack_strip
 from aosa_fast.config import Config
 from aosa_fast.data import open_dataset
 from aosa_fast.demo.network import PREPROCESSING
@@ -35,6 +34,7 @@ from audit_pages import (
     FakePictures,
     audit,
     finding,
+    folder_of,
     full,
     hostile_audit,
     hostile_pictures,
@@ -224,7 +224,7 @@ def test_only_its_own_script_and_style_may_run(page: Element) -> None:
 
 def test_without_scripts_all_is_readable(page: Element) -> None:
     hidden = [element for element in page if "hidden" in element.attributes]
-    assert [element.attributes["id"] for element in hidden] == ["filters"]
+    assert [element.attributes["id"] for element in hidden] == ["filters", "tools"]
     assert not page.one("table", data_table="classes").all("button")
 
 
@@ -465,22 +465,6 @@ def rendered_row(seed: int, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-def folder_of(
-    tmp_path: Path, rows: list[dict[str, Any]], preprocessing: dict[str, Any] | None = None, **facts: Any
-) -> Path:
-    preprocessing = preprocessing or {  # of an audit from before there was "resize"
-        "frames": 16, "stride": 1, "size": 64, "crop": [64, 64],
-        "mean": list(PREPROCESSING.mean), "std": list(PREPROCESSING.std),
-    }  # fmt: skip
-    folder = tmp_path / "audit"
-    known = {"data": "rendered", "annotations": None, "split": None, **facts}
-    open_run(folder, {"preprocessing": preprocessing}, known, (1, 1)).close()
-    with PartWriter(folder, (1, 1), rows=2) as writer:
-        for row in rows:
-            writer.add([row])
-    return folder
-
-
 def test_a_filmstrip_is_the_clip_under_its_map_and_as_it_is(tmp_path: Path) -> None:
     pictures = ClipPictures(folder_of(tmp_path, [rendered_row(seed) for seed in range(5)]))
     wanted = "rendered/0000003"
@@ -500,18 +484,33 @@ def test_a_filmstrip_is_the_clip_under_its_map_and_as_it_is(tmp_path: Path) -> N
         assert difference[52:, :].mean() < 12
         assert difference[:, 52:].mean() < 12
         assert difference[:44, :44].mean() > 40
+    with Image.open(io.BytesIO(pictures.moving(wanted))) as moving:  # as it is rendered, and no browser can open it
+        assert (moving.n_frames, moving.size) == (16, (96, 96))
     assert pictures.caption(wanted) == Caption("left", "up", 0.625, "ok", None, 1, None)
     assert pictures.caption("rendered/0000001").label == "left"
     assert pictures.caption("no such") == Caption()
     assert pictures.filmstrip("no such") == (None, "the audit has no row of it")
 
 
-def test_a_model_that_prepares_clips_by_code_of_its_own_has_no_filmstrips(tmp_path: Path) -> None:
+def test_of_a_clip_that_only_the_model_can_prepare_its_row_has_the_frames(tmp_path: Path) -> None:
     own = {**PREPROCESSING.as_dict(), "class": "mine.Flip"}
-    pictures = ClipPictures(folder_of(tmp_path, [rendered_row(0)], preprocessing=own))
-    pictures.prepare(["rendered/0000000"], ["rendered/0000000"])
+    frames = np.repeat(np.arange(16, dtype=np.uint8) * 16, 64 * 64 * 3).reshape(16, 64, 64, 3)
+    rows = [rendered_row(0), rendered_row(1, strip=pack_strip(frames)), rendered_row(2, strip=b"RIFF")]
+    pictures = ClipPictures(folder_of(tmp_path, rows, preprocessing=own))
+    names = [row["id"] for row in rows]
+    pictures.prepare(names, names)
     why = "the model prepares clips by code of its own, mine.Flip, which only it can run again"
-    assert pictures.filmstrip("rendered/0000000") == (None, why)
+    assert pictures.filmstrip(names[0]) == (None, why)
+    data, note = pictures.filmstrip(names[1])
+    assert note == ""
+    strip = decoded(data)
+    assert strip.shape == (194, 586, 3)
+    grey = [strip[98 + 70, i * 98 + 70].mean() for i in range(6)]
+    assert grey == pytest.approx([0, 48, 96, 144, 192, 240], abs=6)  # frames 0, 3, 6, 9, 12 and 15
+    assert np.ptp(strip[20, 20]) > 60  # under the map, which is in the upper left quarter
+    picture, note = pictures.filmstrip(names[2])
+    assert picture is None
+    assert note.startswith("strip: must be a picture")
 
 
 def test_a_clip_is_shown_plainly_where_no_map_was_kept(tmp_path: Path) -> None:
@@ -540,6 +539,7 @@ def test_a_source_that_is_gone_or_another_one_has_no_picture(tmp_path: Path) -> 
     names = [row["id"] for row in rows]
     pictures.prepare(names, names)
     assert decoded(pictures.filmstrip("same")[0]).shape == (194, 586, 3)
+    assert pictures.moving("same") is None
     write_video(clips / "changed.mp4", frames[::-1])
     (clips / "gone.mp4").unlink()
     notes = {name: pictures.filmstrip(name) for name in names[1:]}
@@ -585,6 +585,19 @@ def test_each_frame_of_a_strip_is_under_its_own_map() -> None:
     strip = decoded(draw_strip(np.full((31, 64, 64, 3), 128, np.uint8), saliency))
     painted = [np.abs(strip[20:76, x + 10 : x + 38] - 128).mean() > 30 for x in range(0, 6 * 98, 98)]
     assert painted == [False, False, False, False, True, False]  # frames 0, 6, 12, 18, 24, 30
+
+
+def test_above_the_map_is_the_field_and_the_frame_of_its_strongest_part() -> None:
+    field = np.zeros((8, 8, 8), np.float32)
+    field[5, :, :4] = 1  # frames 10 and 11 of 16, between the evenly spread 9 and 12
+    frames = np.full((16, 64, 64, 3), 128, np.uint8)
+    frames[11] = 160
+    strip = decoded(draw_strip(frames, np.zeros((16, 8, 8), np.float32), field))
+    assert strip.shape == (3 * 98 - 2, 586, 3)
+    painted = [np.abs(strip[20:76, x + 10 : x + 38] - strip[216, x + 20]).mean() > 30 for x in range(0, 6 * 98, 98)]
+    assert painted == [False, False, False, False, True, False]
+    assert abs(strip[216, 4 * 98 + 48].mean() - 160) < 6
+    assert np.abs(strip[118:174] - strip[216]).max() < 12  # the map has nothing
 
 
 def test_strips_of_few_wide_frames() -> None:

@@ -3,19 +3,25 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import json
 import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.report.page import write_page
+from aosa_fast.audit.report.suspects import Suspect, write_suspects
+from aosa_fast.audit.verdicts import Verdict, read_verdicts
+from audit_browser import OpenPage
 from audit_pages import (
     HOSTILE,
     PWNED,
@@ -179,17 +185,17 @@ def test_findings_and_classes_are_filtered_as_the_address_says(browser: Browser,
     ] == ["4"]
     text = browser.read(page, "q=GATHER%20sit")
     assert visible(text, "finding") == ["finding-2"]
-    assert words(text.one("output")) == "1 of 5 findings, 0 of 3 classes"
+    assert words(text.one("output", id="shown")) == "1 of 5 findings, 0 of 0 suspects, 0 of 3 classes"
     assert visible(browser.read(page, "q=label-6"), "finding") == ["finding-4"]  # a clip
     nonsense = browser.read(page, "kind=nonsense&class=77&=&q")
-    assert words(nonsense.one("output")) == "5 of 5 findings, 3 of 3 classes"
+    assert words(nonsense.one("output", id="shown")) == "5 of 5 findings, 0 of 0 suspects, 3 of 3 classes"
     assert "hidden" not in nonsense.one("form").attributes
 
 
 def test_a_link_to_a_class_opens_it(browser: Browser, page: Path) -> None:
     read = browser.read(page, "class-4")
     assert [e.attributes["id"] for e in read.all("details", class_="class") if "open" in e.attributes] == ["class-4"]
-    assert words(read.one("output")) == "5 of 5 findings, 3 of 3 classes"
+    assert words(read.one("output", id="shown")) == "5 of 5 findings, 0 of 0 suspects, 3 of 3 classes"
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 1600), (500, 2600)])
@@ -213,3 +219,95 @@ def test_pictures_are_painted(browser: Browser, tmp_path: Path, width: int, heig
 
 def test_a_dark_screen_gets_a_dark_page(browser: Browser, page: Path) -> None:
     assert browser.picture(page, 800, 900, "--blink-settings=preferredColorScheme=0").mean() < 80
+
+
+@pytest.fixture
+def acted(browser: Browser, tmp_path: Path) -> Iterator[tuple[OpenPage, Path]]:
+    """A page with suspects of two findings, of which the first is also in the other one."""
+    path = tmp_path / "audit" / "page.html"
+    rows = (("run/shortcut-0", "=1+1", 1), ("sit/shortcut-1", 'a "b",\nc', 2), ("run/shortcut-0", "", 2))
+    suspects = [
+        Suspect("", label, "", "Why.", 0.8 - i / 4, rank, "", id, "shortcut")
+        for i, (id, label, rank) in enumerate(rows)
+    ]
+    write_page(full(), FakePictures(), path, suspects=suspects)
+    write_suspects(suspects, path.parent)
+    with OpenPage(browser.program, ARGUMENTS[:-2], tmp_path, path.as_uri()) as page:
+        yield page, path
+
+
+def click(page: OpenPage, place: str, verdict: str) -> None:
+    page.run(f"[...document.querySelectorAll('{place} button')].find(one => one.textContent === '{verdict}').click()")
+
+
+PRESSED = "[...document.querySelectorAll('{} [aria-pressed=true]')].map(one => one.textContent)"
+SHOWN = "[...document.querySelectorAll('[data-filter=suspect]:not([hidden]) th')].map(one => one.textContent)"
+
+
+def downloaded(folder: Path, name: str) -> str:
+    for _ in range(100):
+        if (folder / name).exists():
+            return (folder / name).read_bytes().decode()
+        time.sleep(0.05)
+    raise AssertionError(f"{name} was not downloaded")
+
+
+def test_verdicts_are_kept_shown_everywhere_and_saved(acted: tuple[OpenPage, Path], tmp_path: Path) -> None:
+    page, path = acted
+    assert page.run("document.querySelector('#decided').textContent") == "0 clips decided"
+    click(page, "tr[data-filter=suspect]", "right")
+    click(page, "tr[data-filter=suspect]", "wrong label")  # in place of the first
+    # Two rows, a filmstrip and an entry in the list of its finding.
+    assert page.run(PRESSED.format(".verdict")) == ["wrong label"] * 4
+    page.run("document.querySelector('[name=undecided]').click()")
+    assert page.run(SHOWN) == ["sit/shortcut-1"]
+    page.go(path.as_uri())
+    assert page.run(PRESSED.format(".verdict")) == ["wrong label"] * 4
+    click(page, "tr[data-filter=suspect]:nth-child(2)", "ignore")
+    page.run("document.querySelector('#save').click()")
+    given = tmp_path / "given.json"
+    given.write_text(downloaded(tmp_path, "verdicts.json"))
+    assert read_verdicts(given) == {
+        "run/shortcut-0": Verdict("wrong label", "=1+1"), "sit/shortcut-1": Verdict("ignore", 'a "b",\nc'),
+    }  # fmt: skip
+    click(page, "tr[data-filter=suspect]:nth-child(2)", "ignore")  # taken back
+    assert page.run("document.querySelector('#decided').textContent") == "1 clip decided"
+    # Another audit's page of the same place has verdicts of its own.
+    summary = full()
+    write_page(replace(summary, run={**summary.run, "facts": {}}), FakePictures(), path)
+    page.go(path.as_uri())
+    assert page.run(PRESSED.format(".verdict")) == []
+    text = json.dumps(given.read_text())
+    page.run(
+        f"(() => {{ const files = new DataTransfer(); files.items.add(new File([{text}], 'x.json')); "
+        "const load = document.querySelector('#load'); load.files = files.files; "
+        "load.dispatchEvent(new Event('change')); return new Promise(done => setTimeout(done, 100)); })()"
+    )
+    assert page.run("document.querySelector('#decided').textContent") == "2 clips decided"
+
+
+def test_the_list_that_is_shown_is_downloaded_as_the_report_writes_it(
+    acted: tuple[OpenPage, Path], tmp_path: Path
+) -> None:
+    page, path = acted
+    page.run("document.querySelector('#download').click()")
+    assert downloaded(tmp_path, "suspects.csv") == (path.parent / "suspects.csv").read_bytes().decode()
+    (tmp_path / "suspects.csv").unlink()
+    page.go(f"{path.as_uri()}#class=0")
+    click(page, "tr[data-filter=suspect]:nth-child(2)", "shortcut")
+    page.run("document.querySelector('#download').click()")
+    (tmp_path / "again.csv").write_bytes(downloaded(tmp_path, "suspects.csv").encode())
+    assert read_verdicts(tmp_path / "again.csv") == {"sit/shortcut-1": Verdict("shortcut", 'a "b",\nc')}
+
+
+@pytest.mark.parametrize("width", [1280, 1181, 900, 390])
+def test_nothing_is_wider_than_the_page(acted: tuple[OpenPage, Path], width: int) -> None:
+    page, path = acted
+    measures = dict.fromkeys(MEASURES, (0.0, 0.4321, 1.0))
+    classes = [one_class(i, name, measures=measures) for i, name in enumerate(("clockwise", "counter-clockwise"))]
+    write_page(audit(tuple(classes), (finding(),)), FakePictures(), path)
+    page.go(path.as_uri())
+    page.resize(width, 800)
+    page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    wide = "[document.documentElement, ...document.querySelectorAll('.scroll')].map(x => x.scrollWidth - x.clientWidth)"
+    assert set(page.run(wide)) == {0}

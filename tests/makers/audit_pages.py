@@ -17,6 +17,9 @@ from PIL import Image
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, ClusterSummary, Finding
 from aosa_fast.audit.report.page import write_page
 from aosa_fast.audit.report.pictures import Caption
+from aosa_fast.audit.store.parts import PartWriter
+from aosa_fast.audit.store.run_folder import open_run
+from aosa_fast.demo.network import PREPROCESSING
 
 BLOCKS = {"dt", "dd", "li", "td", "th", "p", "div", "summary", "figcaption", "option"}
 VOID = {"meta", "link", "input", "br", "img"}
@@ -122,6 +125,9 @@ class FakePictures:
             color = (seed % 256, seed // 256 % 256, seed // 65536 % 256)
             Image.new("RGB", (24, 8), color).save(file, "WEBP", lossless=True)
         return file.getvalue(), ""
+
+    def moving(self, id: str) -> bytes | None:
+        return None
 
     def caption(self, id: str) -> Caption:
         return self.captions.get(id, Caption(label="sit", prediction="run", probability=0.75, status="ok"))
@@ -243,3 +249,20 @@ def hostile_audit(hostile: str) -> AuditSummary:
 def hostile_pictures(hostile: str) -> FakePictures:
     caption = Caption(hostile, hostile, 0.5, hostile, hostile, 1, hostile)
     return FakePictures({hostile: caption, f"{hostile} lost": caption})
+
+
+def folder_of(
+    tmp_path: Path, rows: list[dict[str, Any]], preprocessing: dict[str, Any] | None = None, **facts: Any
+) -> Path:
+    """An audit with these rows, in parts of two."""
+    preprocessing = preprocessing or {  # of an audit from before there was "resize"
+        "frames": 16, "stride": 1, "size": 64, "crop": [64, 64],
+        "mean": list(PREPROCESSING.mean), "std": list(PREPROCESSING.std),
+    }  # fmt: skip
+    folder = tmp_path / "audit"
+    known = {"data": "rendered", "annotations": None, "split": None, **facts}
+    open_run(folder, {"preprocessing": preprocessing}, known, (1, 1)).close()
+    with PartWriter(folder, (1, 1), rows=2) as writer:
+        for row in rows:
+            writer.add([row])
+    return folder

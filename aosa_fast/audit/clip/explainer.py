@@ -20,6 +20,7 @@ from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.settings import Ready, Setup
 from aosa_fast.audit.store.compact import pack_map
 from aosa_fast.audit.store.dense import quantise
+from aosa_fast.audit.store.strip import pack_strip
 from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row, plain_text
 from aosa_fast.audit.workers.worker import is_broken_device
 from aosa_fast.config import Config
@@ -34,6 +35,7 @@ from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
+from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.pipeline import Given, run
 from aosa_fast.targets import Target
 from aosa_fast.version import __version__
@@ -158,7 +160,8 @@ class Explainer:
             row = {**self._facts(clip), "status": OK, "stage": None, "error": None, "attempts": 1}
             row |= {**self._answer(found, b, labels[b]), **check, "seconds_model": seconds[b]}
             row |= self._measures(found, b, clip, labels[b] == predictions[b], others.get(b))
-            rows.append(row | static.get(b, {"static_prediction": None}) | self._map(found, b, others.get(b)))
+            row |= static.get(b, {"static_prediction": None})
+            rows.append(row | self._map(found, b, others.get(b)) | self._strip(clip))
         return rows
 
     def _explain(self, clips: Sequence[Prepared], target: Tensor | None, config: Config | None = None) -> Explanation:
@@ -254,6 +257,11 @@ class Explainer:
         )
         height, width = found.saliency.shape[2:]
         return {**row, **pack_map(tracks, alive, members, scores, found.config, height, width, label)}
+
+    def _strip(self, clip: Prepared) -> Row:
+        """What the page shows of a clip that it cannot prepare itself."""
+        own = type(self.ready.preprocessing) is not Preprocessing
+        return {"strip": pack_strip(clip.clip.frames) if own and self._settings.maps == "keep" else None}
 
     def _without_label(self, clip: Prepared) -> Row:
         sample = clip.sample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from aosa_fast.audit.findings.types import AuditSummary, Confirmation
 from aosa_fast.audit.measures import MEASURES
+from aosa_fast.audit.store.schema import GRID
 from aosa_fast.video import atomic_path
 
 _TEXTS = pa.list_(pa.string())
@@ -32,6 +34,9 @@ FINDINGS = pa.schema(
         ("pictures", pa.string()),  # what a test of the pictures alone says
         # What hiding it does to the model; null where that was not tried.
         *((f"confirmed_{field.name}", _ARROW[str(field.type)]) for field in fields(Confirmation)),
+        ("strengths", pa.list_(pa.float64())),  # of the clips, 0 to 1
+        ("cells", pa.list_(pa.int32())),  # of the 8 x 8 cells of the frame, row by row, those that it is about
+        ("frames", pa.list_(pa.int32())),  # the eighths of the clip
     ]
 )
 CLASSES = pa.schema(
@@ -53,20 +58,7 @@ CLASSES = pa.schema(
 
 def write_tables(summary: AuditSummary, folder: Path) -> dict[str, Path]:
     """Writes findings.parquet and classes.parquet, and returns their paths by name."""
-    # Columns of the same name as an attribute are that attribute.
-    findings = [
-        {
-            **vars(finding),
-            "rank": rank,
-            "class": finding.class_index,
-            **(
-                {f"confirmed_{name}": value for name, value in asdict(finding.confirmed).items()}
-                if finding.confirmed
-                else {}
-            ),
-        }
-        for rank, finding in enumerate(summary.findings, 1)
-    ]
+    findings = finding_rows(summary)
     classes = [
         {
             **{name: value.ravel() if isinstance(value, np.ndarray) else value for name, value in vars(own).items()},
@@ -81,3 +73,21 @@ def write_tables(summary: AuditSummary, folder: Path) -> dict[str, Path]:
         with atomic_path(path) as temporary:
             pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
     return files
+
+
+def finding_rows(summary: AuditSummary) -> list[dict[str, Any]]:
+    """The rows of findings.parquet; what else they have is no column of it."""
+    # Columns of the same name as an attribute are that attribute.
+    return [
+        {
+            **vars(finding),
+            "rank": rank,
+            "class": finding.class_index,
+            "cells": [row * GRID[2] + column for row, column in finding.boxes],
+            **{
+                f"confirmed_{name}": value
+                for name, value in (asdict(finding.confirmed) if finding.confirmed else {}).items()
+            },
+        }
+        for rank, finding in enumerate(summary.findings, 1)
+    ]

@@ -76,6 +76,7 @@ class Finding:
         effect_name: what `effect` is, such as "share of the map, above other classes".
         count: how many clips show it.
         clips: their ids, the clearest first, at most 50.
+        strengths: how clearly each of `clips` shows it, 0 to 1; () where nothing measures it.
         where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; "one frame" of the
             whole data set; else "".
         p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
@@ -103,6 +104,7 @@ class Finding:
     offsets: tuple[tuple[int, int], ...] = ()
     pictures: str = ""
     confirmed: Confirmation | None = None
+    strengths: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +165,7 @@ class AuditSummary:
         unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
         warnings: what is to be said of the model, once for each kind of it.
         unconfirmed: why findings were not confirmed by the model, and how they can be; "" if they were, or none asked.
+        decided: how many clips are left out of the findings, as a person has decided about them.
     """
 
     run: dict[str, Any]
@@ -175,3 +178,4 @@ class AuditSummary:
     unknown: str = ""
     warnings: tuple[str, ...] = ()
     unconfirmed: str = ""
+    decided: int = 0

@@ -1,6 +1,7 @@
 "use strict";
-// The page is whole without this script. It adds filters, sorting and buttons that copy commands, and keeps what was
-// chosen in the address: #kind=shortcut&class=3&q=text&sort=classes:accuracy, "-" before a column for the other way.
+// The page is whole without this script. It adds filters, sorting, verdicts, downloads and buttons that copy commands,
+// and keeps what was chosen in the address: #kind=shortcut&class=3&q=text&undecided=1&sort=classes:accuracy, "-" before
+// a column for the other way.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const form = document.getElementById("filters");
@@ -17,14 +18,15 @@
   // Filters.
 
   function filter() {
-    const { kind, class: wanted, q } = Object.fromEntries(new FormData(form));
+    const { kind, class: wanted, q, undecided } = Object.fromEntries(new FormData(form));
     const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-    const counts = { finding: [0, 0], class: [0, 0], row: [0, 0] };
+    const counts = { finding: [0, 0], suspect: [0, 0], class: [0, 0], row: [0, 0] };
     for (const element of all("[data-filter]")) {
       const { filter: what, kind: own, class: index } = element.dataset;
       const text = all("[data-find]", element).map((part) => part.textContent).join("\n").toLowerCase();
       const fits =
-        (what !== "finding" || !kind || own === kind) &&
+        (own === undefined || !kind || own === kind) &&
+        (what !== "suspect" || !undecided || !decided(element)) &&
         (!wanted || index === wanted) &&
         words.every((word) => text.includes(word));
       element.hidden = !fits;
@@ -33,11 +35,12 @@
     }
     const part = ([shown, total], name) => `${shown} of ${total} ${name}`;
     document.getElementById("shown").textContent =
-      `${part(counts.finding, "findings")}, ${part(counts.class, "classes")}`;
+      `${part(counts.finding, "findings")}, ${part(counts.suspect, "suspects")}, ${part(counts.class, "classes")}`;
   }
 
   function choose(state) {
     for (const name of ["kind", "class", "q"]) form.elements[name].value = state.get(name) ?? "";
+    form.elements.undecided.checked = state.get("undecided") === "1";
     // A choice that there is not means all.
     for (const select of all("select", form)) if (select.selectedIndex < 0) select.value = "";
     filter();
@@ -115,6 +118,111 @@
     target.scrollIntoView();
   }
 
+  // Verdicts, which the browser keeps for this audit.
+
+  const { audit, verdicts: choices } = document.documentElement.dataset;
+  const place = `aosa-fast verdicts ${audit}`;
+  const kept = new Map(); // id -> { verdict, label }
+  const marks = new Map(); // id -> what shows its verdict
+
+  function decided(row) {
+    return kept.has(JSON.parse(row.querySelector(".verdict").dataset.clip)[0]);
+  }
+
+  function decide(id, label, verdict) {
+    if (verdict) kept.set(id, { verdict, label });
+    else kept.delete(id);
+    for (const mark of marks.get(id) ?? []) mark();
+  }
+
+  function entries() {
+    return [...kept].map(([id, { verdict, label }]) => ({ id, verdict, label }));
+  }
+
+  function keep() {
+    try {
+      localStorage.setItem(place, JSON.stringify(entries()));
+    } catch {
+      // Where the browser keeps nothing, there is still the file.
+    }
+    countDecided();
+    filter();
+  }
+
+  function countDecided(said = "") {
+    const clips = kept.size === 1 ? "clip" : "clips";
+    document.getElementById("decided").textContent = said || `${kept.size} ${clips} decided`;
+  }
+
+  function take(list) {
+    for (const { id, verdict, label } of list) {
+      if (typeof id === "string" && JSON.parse(choices).includes(verdict)) {
+        decide(id, typeof label === "string" ? label : "", verdict);
+      }
+    }
+  }
+
+  for (const part of all(".verdict")) {
+    const [id, label] = JSON.parse(part.dataset.clip);
+    part.setAttribute("role", "group");
+    part.setAttribute("aria-label", "Verdict");
+    for (const choice of JSON.parse(choices)) {
+      addButton(part, [choice], () => {
+        decide(id, label, kept.get(id)?.verdict === choice ? "" : choice);
+        keep();
+      });
+    }
+    const mark = () => {
+      for (const button of part.children) {
+        button.setAttribute("aria-pressed", String(kept.get(id)?.verdict === button.textContent));
+      }
+    };
+    mark();
+    marks.set(id, [...(marks.get(id) ?? []), mark]);
+  }
+
+  // Files.
+
+  function save(name, kind, content) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([content], { type: kind }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  // As the report writes suspects.csv: no spreadsheet takes a text for a formula.
+  function cell(value) {
+    const text = typeof value === "string" ? value.replace(/^[=+\-@\t\r']/, "'$&") : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+  }
+
+  function suspects() {
+    const table = document.querySelector("table[data-table=suspects]");
+    const columns = JSON.parse(table.dataset.columns);
+    const rows = all("tbody tr:not([hidden])", table).map((row) => {
+      const values = JSON.parse(row.dataset.row);
+      values[columns.indexOf("verdict")] = kept.get(values[columns.indexOf("id")])?.verdict ?? "";
+      return values;
+    });
+    return [columns, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("");
+  }
+
+  document.getElementById("tools").hidden = false;
+  document.getElementById("download")?.addEventListener("click", () => save("suspects.csv", "text/csv", suspects()));
+  document.getElementById("save").addEventListener("click", () => {
+    save("verdicts.json", "application/json", `${JSON.stringify({ format: 1, audit, verdicts: entries() }, null, 1)}\n`);
+  });
+  document.getElementById("load").addEventListener("change", async ({ target }) => {
+    try {
+      take(JSON.parse(await target.files[0].text()).verdicts);
+      keep();
+    } catch {
+      countDecided("That file holds no verdicts.");
+    }
+    target.value = "";
+  });
+
   // Commands.
 
   for (const block of all(".command")) {
@@ -146,6 +254,12 @@
     });
   });
   addEventListener("hashchange", follow);
+  try {
+    take(JSON.parse(localStorage.getItem(place) ?? "[]"));
+  } catch {
+    // Nothing is kept, or something that this page did not write.
+  }
+  countDecided();
   filter();
   follow();
 })();

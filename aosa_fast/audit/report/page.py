@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,22 @@ from markupsafe import Markup
 
 from aosa_fast.audit.findings.types import BESIDE, AuditSummary
 from aosa_fast.audit.report import text
+from aosa_fast.audit.report.links import page_link
 from aosa_fast.audit.report.mean_maps import STEP, scale_picture, scale_ticks
 from aosa_fast.audit.report.pictures import ClipPictures
 from aosa_fast.audit.report.run_facts import everything, head
 from aosa_fast.audit.report.store import data_uri
 from aosa_fast.audit.report.strips import PER_FINDING, choose_strips
+from aosa_fast.audit.report.suspects import Suspect
 from aosa_fast.audit.report.views import LISTED, OF_GROUP, Views, accuracy, named_ids
-from aosa_fast.audit.report.words import KINDS, known_kind, measures_of, quartiles, written
+from aosa_fast.audit.report.words import KINDS, decided, known_kind, measures_of, quartiles, written
+from aosa_fast.audit.verdicts import VERDICTS
 from aosa_fast.inference.timing import Progress
 from aosa_fast.version import __version__
 from aosa_fast.video import atomic_path
 
 _HERE = Path(__file__).parent
+_SUSPECTS = 1000  # on the page; some 1 kB each
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,13 @@ class PageSize:
 
 
 def write_page(
-    summary: AuditSummary, pictures: ClipPictures, path: Path, *, most: int = 200, progress: Progress | None = None
+    summary: AuditSummary,
+    pictures: ClipPictures,
+    path: Path,
+    *,
+    suspects: Sequence[Suspect] = (),
+    most: int = 200,
+    progress: Progress | None = None,
 ) -> PageSize:
     """Writes the page; a file that is there stays as it is until the new one is whole.
 
@@ -49,7 +61,8 @@ def write_page(
         summary: what the audit found.
         pictures: of its clips.
         path: the file.
-        most: filmstrips at most, 15 to 25 kB each.
+        suspects: the clips to look at, the strongest first; the page lists a thousand.
+        most: filmstrips at most, 10 to 25 kB each.
         progress: called with filmstrips drawn and in all.
 
     Raises:
@@ -57,10 +70,11 @@ def write_page(
     """
     strips, left_out = choose_strips(summary, most)
     pictures.prepare(named_ids(summary), strips)
-    views = Views(summary, pictures, strips, progress)
+    views = Views(summary, pictures, strips, path.parent, progress)
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     content = _template().render(
         summary=summary,
+        key=_key(summary.run),
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -70,6 +84,10 @@ def write_page(
         beside=BESIDE,
         findings=summary.findings,
         classes=summary.classes,
+        suspects=suspects[:_SUSPECTS],
+        all_suspects=len(suspects),
+        suspect_columns=[field.name for field in fields(Suspect)],
+        verdicts=VERDICTS,
         by_index={one.index: one for one in summary.classes},
         views=views,
         columns=measures_of(summary.classes, table=True),
@@ -102,7 +120,19 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (text.shorten, text.number, text.percent, text.p_value, text.probability, known_kind, accuracy)
+    filters = (
+        text.shorten,
+        text.exact,
+        page_link,
+        astuple,
+        text.number,
+        text.percent,
+        text.p_value,
+        text.probability,
+        known_kind,
+        decided,
+        accuracy,
+    )
     environment.filters |= {filter.__name__: filter for filter in filters}
     return environment.get_template("page.html.j2")
 
@@ -111,6 +141,11 @@ def _visible(value: Any) -> Any:
     """Every text that the template prints goes through here, before it is escaped."""
     # What is HTML already has been through here.
     return text.visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _key(run: dict[str, Any]) -> str:
+    """The audit's identity: run.json is never replaced, so that verdicts in a browser belong to this audit alone."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _policy(style: str, script: str) -> str:

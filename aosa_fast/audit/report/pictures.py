@@ -9,22 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aosa_fast.audit.report.rows import find_rows
-from aosa_fast.audit.report.strips import draw_strip
+import numpy as np
+from numpy.typing import NDArray
+
+from aosa_fast.audit.report.links import clip_link, page_link
+from aosa_fast.audit.report.rows import find_rows, label_of, name_of
+from aosa_fast.audit.report.strips import draw_moving, draw_strip
 from aosa_fast.audit.report.text import shell_word
 from aosa_fast.audit.store.compact import load_map
 from aosa_fast.audit.store.run_folder import read_run
-from aosa_fast.audit.store.schema import SCHEMA
+from aosa_fast.audit.store.schema import GRID, SCHEMA
+from aosa_fast.audit.store.strip import unpack_strip
 from aosa_fast.audit.tasks import OK, Row, sample_of
-from aosa_fast.data import Clip, Dataset, open_dataset
+from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.models.preprocess import Preprocessing
 
 _CAPTION = (
-    "id", "status", "stage", "attempts", "error", "label_name", "data_label", "prediction_name", "prediction",
+    "id", "path", "status", "stage", "attempts", "error", "label_name", "data_label", "prediction_name", "prediction",
     "probability",
 )  # fmt: skip
-_FILMSTRIP = tuple(name for name in SCHEMA.names if not name.startswith("grid"))
+_FILMSTRIP = tuple(name for name in SCHEMA.names if not name.startswith("grid_"))
 _LARGE = 1 << 28  # bytes
 
 
@@ -39,6 +44,7 @@ class Caption:
     stage: str | None = None  # where it failed: "read" or "explain"
     attempts: int | None = None  # how often it was tried
     error: str | None = None  # why it failed
+    path: str | None = None  # of its file, or address
 
 
 class ClipPictures:
@@ -57,6 +63,7 @@ class ClipPictures:
         self._facts: dict[str, Any] = run["facts"]
         self._captions: dict[str, Caption] = {}
         self._rows: dict[str, Row] = {}
+        self._moving: dict[str, bytes] = {}
         self._dataset: Dataset | None = None
         self._closed = ""  # why no clip can be read
         given = run["identity"].get("preprocessing")
@@ -83,11 +90,14 @@ class ClipPictures:
         self._rows = {row["id"]: row for row in find_rows(self._folder, filmstrips, _FILMSTRIP)}
 
     def filmstrip(self, id: str) -> tuple[bytes | None, str]:
-        """Six frames of the clip under their maps above the plain ones, as WebP, drawn anew on each call.
+        """Six frames of the clip under the field, under the map, and as they are, as WebP, drawn anew on each call.
+
+        The frames are those that the row has kept, if it has, else read again. The field, which measures are taken of,
+        is drawn from the row's 8 x 8 x 8 cells.
 
         Returns:
             The picture, or None where the clip cannot be read any more, or is not the one that was audited; and what to
-            know of it, or why there is none. Where the audit kept no map, the frames stand alone.
+            know of it, or why there is none.
         """
         try:
             return self._draw(id)
@@ -95,6 +105,10 @@ class ClipPictures:
             return None, str(error)
         except Exception as error:  # noqa: BLE001 - whatever a decoder makes of a file that changed, there is a page
             return None, f"{type(error).__name__}: {error}"
+
+    def moving(self, id: str) -> bytes | None:
+        """A clip that a browser cannot open, as an animated WebP, once its filmstrip is drawn; else None."""
+        return self._moving.pop(id, None)
 
     def caption(self, id: str) -> Caption:
         """What the audit found about the clip; all None for one that was not prepared, or has no row."""
@@ -110,16 +124,16 @@ class ClipPictures:
         row = self._rows.get(id)
         if row is None or row["status"] != OK:
             raise InputError("the audit has no row of it" if row is None else "it could not be explained")
-        clip = self._read(row)
-        expected = (row["frames"], row["height"], row["width"])
-        same = clip.frames.shape[:3] == expected and clip.indices[0] == row["first_frame"]
-        if not same or _file_hash(row["path"]) not in (None, row["content_hash"]):
-            raise InputError("its source has changed since the audit")
+        field = None if row["grid"] is None else np.array(row["grid"], np.float32).reshape(GRID)
+        frames = self._read(row) if row["strip"] is None else unpack_strip(row["strip"], row["frames"])
+        if not page_link(clip_link(row["path"], self._folder)):
+            self._moving[id] = draw_moving(frames)
         if row["map_shape"] is None:
-            return draw_strip(clip.frames, None), "plain frames: the audit kept no maps (maps=summary)"
-        return draw_strip(clip.frames, load_map(row)), ""
+            return draw_strip(frames, None, field), "without its map: the audit kept no maps (maps=summary)"
+        return draw_strip(frames, load_map(row), field), ""
 
-    def _read(self, row: Row) -> Clip:
+    def _read(self, row: Row) -> NDArray[np.uint8]:
+        """The clip's frames, read again."""
         if self._dataset is None and not self._closed:
             place = {name: self._facts.get(name) for name in ("annotations", "split")}
             try:
@@ -128,19 +142,20 @@ class ClipPictures:
                 self._closed = f"the data set cannot be opened: {error}"
         if self._dataset is None:
             raise InputError(self._closed)
-        return self._dataset.read(sample_of(row), self._preprocessing)
+        clip = self._dataset.read(sample_of(row), self._preprocessing)
+        expected = (row["frames"], row["height"], row["width"])
+        same = clip.frames.shape[:3] == expected and clip.indices[0] == row["first_frame"]
+        if not same or _file_hash(row["path"]) not in (None, row["content_hash"]):
+            raise InputError("its source has changed since the audit")
+        return clip.frames
 
 
 def _caption(row: Row) -> Caption:
     return Caption(
-        label=_name(row["label_name"], row["data_label"]),
-        prediction=_name(row["prediction_name"], row["prediction"]),
-        **{name: row[name] for name in ("probability", "status", "stage", "attempts", "error")},
+        label=label_of(row),
+        prediction=name_of(row["prediction_name"], row["prediction"]),
+        **{name: row[name] for name in ("probability", "status", "stage", "attempts", "error", "path")},
     )
-
-
-def _name(name: str | None, index: int | None) -> str | None:
-    return name if name is not None or index is None else str(index)
 
 
 def _file_hash(path: str | None) -> str | None:

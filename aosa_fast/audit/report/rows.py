@@ -14,6 +14,8 @@ from aosa_fast.audit.tasks import Row
 from aosa_fast.boundary import reading
 from aosa_fast.data.parquet import open_parquet, read_columns
 
+LABEL_COLUMNS = ("label_name", "data_label")
+
 
 def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Iterator[Row]:
     """The rows of these clips, in plain types, by the names of the parts.
@@ -39,3 +41,13 @@ def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Ite
             here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
             found = read_columns(path, part, schema).filter(here).to_pylist() if pc.any(here).as_py() else []
         yield from found
+
+
+def label_of(row: Row) -> str | None:
+    """The name of a clip's class by the data, or its index as text; None without a label."""
+    return name_of(row["label_name"], row["data_label"])
+
+
+def name_of(name: str | None, index: int | None) -> str | None:
+    """The name of a class, or its index as text; None where there is neither."""
+    return name if name is not None or index is None else str(index)

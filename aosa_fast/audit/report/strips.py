@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aosa_fast.audit.findings.types import AuditSummary
-from aosa_fast.video.overlay import color_limit, render_overlay, resize_image
+from aosa_fast.audit.store.strip import shrink, spread
+from aosa_fast.video.overlay import color_limit, render_overlay
 
-FRAMES = 6  # of a strip
-SIDE = 96  # height of a frame, pixels
 PER_FINDING = 4
-_WIDTHS = (48, 176)  # least and most of a frame
+_MOVING = 16  # frames of an animation: 10 to 20 kB
 _GAP = 2
 _DARK = 24  # grey level between the frames
-_QUALITY = 68  # of WebP: 15 to 25 kB a strip
+_QUALITY = 60  # of WebP: 10 to 25 kB a strip
 
 
 def choose_strips(summary: AuditSummary, most: int) -> tuple[list[str], int]:
@@ -34,12 +33,15 @@ def choose_strips(summary: AuditSummary, most: int) -> tuple[list[str], int]:
     return wanted[:most], max(0, len(wanted) - most)
 
 
-def draw_strip(frames: NDArray[np.uint8], saliency: NDArray[np.float32] | None) -> bytes:
-    """Six frames spread evenly over a clip, below each its plain picture, above it the same under its map.
+def draw_strip(
+    frames: NDArray[np.uint8], saliency: NDArray[np.float32] | None, field: NDArray[np.float32] | None = None
+) -> bytes:
+    """Six frames spread over a clip, one below the other under its field, under its map, and as they are.
 
     Args:
-        frames: (T, H, W, 3) uint8, RGB; T may be less than six.
-        saliency: (T, h, w) float32; None draws the plain frames alone. Colours are scaled to the clip.
+        frames: (T, H, W, 3) uint8, RGB, or those that `unpack_strip` gives; T may be less than six.
+        saliency: (T, h, w) float32, the map; None leaves it out.
+        field: (parts, rows, columns) float32, shares of the field; None leaves it out. Colours are scaled to the clip.
 
     Returns:
         A WebP picture.
@@ -47,18 +49,51 @@ def draw_strip(frames: NDArray[np.uint8], saliency: NDArray[np.float32] | None) 
     Raises:
         InputError: a map that does not fit to the frames.
     """
-    T, H, W = frames.shape[:3]
-    chosen = np.rint(np.linspace(0, T - 1, min(FRAMES, T))).astype(int)
-    width = min(max(round(SIDE * W / H), _WIDTHS[0]), _WIDTHS[1])
-    plain = np.stack([resize_image(frames[t], SIDE, width) for t in chosen])
+    total = len(frames) if saliency is None else len(saliency)
+    chosen = spread(total)
+    if len(frames) == total:
+        chosen = chosen if field is None else _with_peak(chosen, field, total)
+        frames = frames[chosen]
+    plain = shrink(frames)
     rows = [plain]
     if saliency is not None:
         rows.insert(0, render_overlay(plain, saliency[chosen], limit=color_limit(saliency), min_side=1))
-    sheet = np.full((len(rows) * (SIDE + _GAP) - _GAP, len(chosen) * (width + _GAP) - _GAP, 3), _DARK, np.uint8)
+    if field is not None:
+        rows.insert(0, render_overlay(plain, field[_part(chosen, field, total)], limit=color_limit(field), min_side=1))
+    count, height, width = plain.shape[:3]
+    sheet = np.full((len(rows) * (height + _GAP) - _GAP, count * (width + _GAP) - _GAP, 3), _DARK, np.uint8)
     for r, row in enumerate(rows):
         for i, picture in enumerate(row):
-            y, x = r * (SIDE + _GAP), i * (width + _GAP)
-            sheet[y : y + SIDE, x : x + width] = picture
+            y, x = r * (height + _GAP), i * (width + _GAP)
+            sheet[y : y + height, x : x + width] = picture
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "WEBP", quality=_QUALITY, method=4)
     return file.getvalue()
+
+
+def draw_moving(frames: NDArray[np.uint8]) -> bytes:
+    """At most 16 frames of a clip, (T, H, W, 3), as an animated WebP: two seconds, again and again."""
+    count = min(len(frames), _MOVING)
+    small = shrink(frames[np.linspace(0, len(frames) - 1, count).astype(int)])
+    first, *rest = map(Image.fromarray, small)
+    file = io.BytesIO()
+    first.save(
+        file, "WEBP", save_all=True, append_images=rest, duration=2000 // count, loop=0, quality=_QUALITY // 2, method=2
+    )
+    return file.getvalue()
+
+
+def _part(frame: NDArray[np.int64], field: NDArray[np.float32], total: int) -> NDArray[np.int64]:
+    """The part of a field that the middle of each frame lies in."""
+    return (2 * frame + 1) * len(field) // (2 * total)
+
+
+def _with_peak(chosen: NDArray[np.int64], field: NDArray[np.float32], total: int) -> NDArray[np.int64]:
+    """The frames with one of the strongest part among them, in place of the nearest: a flash may lie between two."""
+    peak = int(field.sum(axis=(1, 2)).argmax())
+    if peak in _part(chosen, field, total):
+        return chosen
+    middle = (2 * peak + 1) * total // (2 * len(field))
+    changed = chosen.copy()
+    changed[np.abs(chosen - middle).argmin()] = middle
+    return changed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
+from typing import Any
 
 _REPLACEMENT = "\ufffd"
 _NOTHING = "\N{EN DASH}"
@@ -21,6 +23,11 @@ _SHOWN: dict[int, int | str] = {
 def visible(text: str) -> str:
     """The text without surrogates, and with control characters and overrides of direction as visible signs."""
     return text.translate(_SHOWN)
+
+
+def exact(value: Any) -> str:
+    """A value for the script, as JSON that is visible as it is, whatever its texts hold."""
+    return json.dumps(value)
 
 
 def shorten(text: str, most: int) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
+from aosa_fast.audit.report.links import clip_link, page_link
 from aosa_fast.audit.report.mean_maps import (
     around_in_words,
     frame_picture,
@@ -51,6 +53,8 @@ class ClipView:
     asked: bool  # whether it is among the clips that have filmstrips
     picture: Stored | None  # its filmstrip
     note: str  # what to know of the filmstrip, or why there is none
+    link: str  # to its file, where a browser can open it; else ""
+    moving: Stored | None  # the clip itself, where it cannot
 
 
 class Views:
@@ -62,13 +66,18 @@ class Views:
     """
 
     def __init__(
-        self, summary: AuditSummary, pictures: ClipPictures, strips: Collection[str], progress: Progress | None = None
+        self,
+        summary: AuditSummary,
+        pictures: ClipPictures,
+        strips: Collection[str],
+        folder: Path,
+        progress: Progress | None = None,
     ) -> None:
-        """Takes pictures that are prepared; `strips` are the ids that have filmstrips."""
+        """Takes pictures that are prepared; `strips` are the ids that have filmstrips, `folder` is the page's."""
         grids = [grid for one in summary.classes for grid in (one.mean_map, one.mean_around)]
         self.limit = scale_limit([lifts(grid) for grid in (*grids, summary.mean_map)])
         self.store = Store()
-        self._pictures, self._strips, self._progress = pictures, frozenset(strips), progress
+        self._pictures, self._strips, self._folder, self._progress = pictures, frozenset(strips), folder, progress
         self._clips: dict[str, ClipView] = {}
         self._drawn = 0
 
@@ -101,9 +110,11 @@ class Views:
         if id not in self._clips:
             asked = id in self._strips
             data, note = self._pictures.filmstrip(id) if asked else (None, "")
-            picture = None if data is None else self.store.add(data)
+            moving = self._pictures.moving(id) if asked else None
+            picture, played = (None if one is None else self.store.add(one) for one in (data, moving))
             caption, command = self._pictures.caption(id), self._pictures.command(id)
-            self._clips[id] = ClipView(id, caption, command, asked, picture, note)
+            link = page_link(clip_link(caption.path, self._folder))
+            self._clips[id] = ClipView(id, caption, command, asked, picture, note, link, played)
             self._drawn += asked
             if asked and self._progress is not None:
                 self._progress(self._drawn, len(self._strips))

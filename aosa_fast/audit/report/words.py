@@ -19,6 +19,12 @@ def known_kind(kind: str) -> str:
     return kind if kind in KINDS else "other"
 
 
+def decided(count: int) -> str:
+    """How many clips verdicts leave out, as a sentence."""
+    clips, are = ("clip was", "is") if count == 1 else ("clips were", "are")
+    return f"{count} {clips} decided by a person and {are} left out"
+
+
 def measures_of(classes: tuple[ClassSummary, ...], *, table: bool = False) -> list[Measure]:
     """The measures that some class has, known ones first; with `table`, those that classes are compared by."""
     present = {name: None for one in classes for name in one.measures}

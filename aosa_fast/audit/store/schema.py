@@ -80,6 +80,7 @@ _MAP = [
     ("map_scores_label", pa.binary()),  # with --target both, where the label is not the prediction
     ("map_aggregate", pa.string()),
     ("dense_index", pa.int64()),  # place in the zarr store of this shard
+    ("strip", pa.binary()),  # six frames as WebP, where only the model's own code can prepare the clip again
 ]
 _TIMES = [(f"seconds_{name}", pa.float32()) for name in ("read", "flow", "motion", "model", "measures")]
 
