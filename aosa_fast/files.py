@@ -8,6 +8,7 @@ refused. The folder that the user names may itself be a link.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -81,10 +82,17 @@ def write_new(path: Path, content: Any) -> None:
 
     Raises OSError.
     """
+    with new_file(path) as file:
+        write_all(file.write, content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[io.RawIOBase]:
+    """As `write_new`, with a file whose `write` may take a part only."""
     path.unlink(missing_ok=True)
     # "x": where a link has come meanwhile, this fails.
     with open(path, "xb", buffering=0) as file:
-        write_all(file.write, content)
+        yield file
         os.fsync(file.fileno())
 
 

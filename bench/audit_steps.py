@@ -25,18 +25,18 @@ def choose_shard(data: str) -> Step:
 
     def run() -> object:
         dataset = open_dataset(data)
-        return dataset, [sample for sample in dataset.samples if driver._is_mine(sample.id, (1, 16))]
+        return dataset, driver._left(dataset, (1, 16), {})
 
     return run
 
 
 def wanted_ids(data: str) -> Step:
-    """The driver's set of the rows' ids."""
-    from aosa_fast.audit.tasks import row_id
+    """The driver's places of the clips without a row."""
+    from aosa_fast.audit import driver
     from aosa_fast.data import open_dataset
 
-    samples = open_dataset(data).samples
-    return lambda: {row_id(sample) for sample in samples}
+    dataset = open_dataset(data)
+    return lambda: driver._left(dataset, (1, 1), {})
 
 
 def done_ids(folder: str) -> Step:

@@ -5,27 +5,33 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import Ready, Setup
+from aosa_fast.audit.store.merging import merge_parts
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
 from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import open_dataset, unknown_labels
-from aosa_fast.errors import ModelWarning
+from aosa_fast.errors import InputError, ModelWarning
 from aosa_fast.inference.timing import Progress
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
     from aosa_fast.audit.store.dense import DenseWriter
+    from aosa_fast.audit.store.done import DoneIds
     from aosa_fast.data import Dataset, Sample
 
 
@@ -53,9 +59,8 @@ class AuditResult:
 class _Tally:
     """What became of the clips of a shard so far, and the warnings of the model by their kind, earlier runs' too."""
 
-    def __init__(self, samples: Iterable[Sample], done: Mapping[str, str], earlier: Mapping[str, Any]) -> None:
-        self.counts = Counter({OK: 0, ERROR: 0, QUARANTINED: 0})
-        self.counts.update(done[id] for id in set(map(row_id, samples)) if id in done)
+    def __init__(self, counts: Counter[str], earlier: Mapping[str, Any]) -> None:
+        self.counts = counts
         self.new, self.started = 0, time.monotonic()
         texts = earlier.get("warnings")  # from a file that anybody may have written
         self.warnings = {ModelWarning.kind(str(text)): str(text) for text in (texts if isinstance(texts, list) else ())}
@@ -71,8 +76,7 @@ class _Tally:
 
     def __str__(self) -> str:
         failed = self.counts[ERROR] + self.counts[QUARANTINED]
-        rate = self.new / max(time.monotonic() - self.started, 1e-9)
-        return f"{rate:.1f} clips/s" + (f", {failed} failed" if failed else "")
+        return f"{failed} failed" if failed else ""
 
 
 class Engine(Protocol):
@@ -91,12 +95,15 @@ class Engine(Protocol):
         """Ends all that was started; a second call does nothing."""
 
 
-def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
+def audit(
+    request: AuditRequest, report: Progress | None = None, failed: Callable[[Row], None] | None = None
+) -> AuditResult:
     """Explains all clips of a data set, or of a shard of it, that have no row yet.
 
     Args:
         request: see there.
-        report: called now and then.
+        report: called now and then, before the first clip as well.
+        failed: called with the row of each clip that cannot be read or explained, as it comes.
 
     Returns:
         What became of the clips. Those that cannot be read or explained have rows that say so, and stop nothing.
@@ -107,7 +114,6 @@ def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
     """
     begin = time.monotonic()
     dataset = choose_clips(request)
-    samples = [sample for sample in dataset.samples if _is_mine(sample.id, request.shard)]
     engine = _engine(request, dataset)
     with ExitStack() as stack:
         stack.callback(engine.close)
@@ -123,19 +129,29 @@ def audit(request: AuditRequest, report: Progress | None = None) -> AuditResult:
         dense = _open_dense(request, ready, stack)
         done, flush = done_ids(request.out, request.shard), None if dense is None else dense.flush
         parts = stack.enter_context(PartWriter(request.out, request.shard, done=done, before_commit=flush))
-        tally = _Tally(samples, parts.done, run.earlier or {})
-        for rows in engine.run([sample for sample in samples if row_id(sample) not in parts.done], attempts):
+        left, counts = _left(dataset, request.shard, parts.done)
+        clips, tally = len(left) + sum(counts.values()), _Tally(counts, run.earlier or {})
+        if report:
+            report(clips - len(left), clips, str(tally))
+        for rows in engine.run(dataset.take(left).samples, attempts):
             parts.add([_complete(row, dataset, dense) for row in rows])
             parts.poll()
             tally.add(rows)
+            if failed:
+                for row in (row for row in rows if row["status"] != OK):
+                    failed(row)
             if report:
-                report(sum(tally.counts.values()), len(samples), str(tally))
+                report(sum(counts.values()), clips, str(tally))
         parts.flush()
-        end, counts = time.monotonic(), dict(tally.counts)
+        end = time.monotonic()
         busy, seconds = end - tally.started, end - begin
-        facts = {"finished": True, "clips": len(samples), "counts": counts, "new": tally.new, "seconds": seconds}
+        facts = {"finished": True, "clips": clips, "counts": dict(counts), "new": tally.new, "seconds": seconds}
         run.finish({**facts, "warnings": list(tally.warnings.values())})
-    return AuditResult(request.out, len(samples), counts, tally.new, seconds, busy)
+        try:
+            merge_parts(request.out, request.shard)
+        except InputError as error:  # all rows are there, in more files than there need be
+            warnings.warn(f"parts stay small: {error}", stacklevel=2)
+    return AuditResult(request.out, clips, dict(counts), tally.new, seconds, busy)
 
 
 def choose_clips(request: AuditRequest) -> Dataset:
@@ -174,7 +190,7 @@ def describe_facts(request: AuditRequest, dataset: Dataset, ready: Ready) -> dic
 
 def make_setup(request: AuditRequest, dataset: Dataset) -> Setup:
     """What the processes need to begin."""
-    used = tuple(sorted({sample.label for sample in dataset.samples if sample.label is not None}))
+    used = tuple(sorted(dataset.count_labels()))
     names, device, threads = dataset.class_names, request.device, request.threads
     return Setup(request.model, request.settings, names, used, dataset.name, device=device, threads=threads)
 
@@ -189,6 +205,21 @@ def _engine(request: AuditRequest, dataset: Dataset) -> Engine:
 
     devices = [f"cuda:{i}" for i in range(request.gpus)] or [request.device]
     return Pool(setup, dataset, devices=devices, readers=request.readers)
+
+
+def _left(
+    dataset: Dataset, shard: tuple[int, int], done: DoneIds | dict[str, str]
+) -> tuple[NDArray[np.int64], Counter[str]]:
+    """The places of the shard's clips that have no row yet, and what became of its others."""
+    left, counts = array("q"), Counter({OK: 0, ERROR: 0, QUARANTINED: 0})
+    for place, sample in enumerate(dataset.samples):
+        if _is_mine(sample.id, shard):
+            status = done.get(row_id(sample))
+            if status is None:
+                left.append(place)
+            else:
+                counts[status] += 1
+    return np.array(left, np.int64), counts
 
 
 def _is_mine(name: str, shard: tuple[int, int]) -> bool:

@@ -12,18 +12,21 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from aosa_fast.errors import InputError
+
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as batch systems send it ahead of the end: it stops a command as Ctrl-C does."""
 
 
 @contextmanager
-def resumable(console: Console, kept: Callable[[], str]) -> Iterator[None]:
-    """Around the work: where Ctrl-C or SIGTERM ends it, says what is kept and how to go on.
+def resumable(console: Console, kept: Callable[[], str], begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Around the work: where Ctrl-C, SIGTERM or an error ends it, says what is kept and how to go on.
 
     Args:
         console: where to say it.
         kept: says what is kept, when it is asked.
+        begun: whether the work itself had begun; before that, an error is about what was asked for, and says enough.
 
     Raises:
         KeyboardInterrupt: as it came, on Ctrl-C.
@@ -36,14 +39,22 @@ def resumable(console: Console, kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        console.print(f"interrupted: {kept()}", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"to go on: {command_line()}", highlight=False, markup=False, soft_wrap=True)
+        _say(console, f"interrupted: {kept()}")
         if isinstance(stop, _Terminated):
             raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    except InputError:
+        if begun():
+            _say(console, f"stopped: {kept()}")
         raise
     finally:
         if takes:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say(console: Console, text: str) -> None:
+    for line in (text, f"to go on: {command_line()}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def command_line() -> str:

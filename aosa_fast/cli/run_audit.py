@@ -11,8 +11,9 @@ from rich.console import Console
 
 from aosa_fast.audit.driver import audit
 from aosa_fast.audit.request import AuditRequest
-from aosa_fast.audit.store.parts import done_ids
+from aosa_fast.audit.store.parts import count_rows
 from aosa_fast.audit.verdicts import keep_verdicts, leave_out, read_verdicts
+from aosa_fast.cli.failures import Failures
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
@@ -28,14 +29,25 @@ def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, er
     """
     check_folder(request.out)
     given = None if verdicts is None else read_verdicts(verdicts)  # before the work
-    with resumable(errors, lambda: _kept(request)), show_progress(errors, request.data) as report:
-        result = audit(replace(request, command=command_line()), report)
+    begun = False
+    with resumable(errors, lambda: _kept(request), lambda: begun), show_progress(errors, request.data) as show:
+
+        def report(done: int, total: int, what: str = "", /) -> None:
+            nonlocal begun
+            begun = True
+            show(done, total, what)
+
+        with Failures(errors) as failed:
+            result = audit(replace(request, command=command_line()), report, failed)
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
     _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
-    _say(console, "time", f"{result.seconds:.1f} s, {result.new / max(result.busy, 1e-9):.2f} clips/s")
+    rate = f", {result.new / max(result.busy, 1e-9):.1f} clips/s" if result.new else ""
+    _say(console, "time", f"{result.seconds:.1f} s{rate}")
     _say(console, "rows", str(request.out / "clips"))
     if given is not None:
         _say(console, "verdicts", f"{keep_verdicts(request.out, given)} are kept; the next report leaves them out")
+    if any(count for status, count in result.counts.items() if status != "ok") and not request.retry:
+        _say(console, "failed", f"their rows say why; to try them again: {command_line()} --retry")
     _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
 
 
@@ -143,7 +155,7 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
 
 def _kept(request: AuditRequest) -> str:
     try:
-        done = len(done_ids(request.out, request.shard))
+        done = count_rows(request.out, request.shard)
     except InputError:
         done = 0
     return f"{done} clips have a row in {request.out}" if done else "no clip has a row yet"

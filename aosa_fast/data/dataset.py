@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +95,13 @@ class Dataset:
     Attributes:
         name: what it is called in tables.
         class_names: by label; None if labels are numbers without names (the model's own), or there are none.
-        samples: the clips.
+        samples: the clips; of a manifest, they are made when they are asked for, see `aosa_fast.data.spool`.
         missing: clips that a list names and the disk does not hold, or that have no annotation where one is needed.
     """
 
     name: str
     class_names: tuple[str, ...] | None
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     missing: int = 0
 
     def __len__(self) -> int:
@@ -149,7 +151,7 @@ class Dataset:
         )
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:
-        """A seeded random part of the data set; see `choose`.
+        """A seeded random part of the data set, of all classes in turn; see `_choose`.
 
         Args:
             per_class: at most so many samples of each class; None for all.
@@ -159,34 +161,61 @@ class Dataset:
         Raises:
             InputError: a number below 1.
         """
-        return replace(self, samples=choose(self.samples, self.class_names, per_class, limit, seed))
+        check_counts(per_class, limit)
+        if per_class is None and limit is None:
+            return self
+        return self.take(_choose(self.samples, self.class_names, per_class, limit, seed))
+
+    def take(self, places: NDArray[np.int64]) -> Self:
+        """The data set with the samples at these places only, in this order."""
+        samples = self.samples
+        if isinstance(samples, _Lazy):
+            return replace(self, samples=samples.take(places))
+        return replace(self, samples=tuple(samples[place] for place in places.tolist()))
+
+    def count_labels(self) -> Counter[int]:
+        """How many samples each label has that occurs."""
+        if isinstance(self.samples, _Lazy):
+            return self.samples.count_labels()
+        return Counter(sample.label for sample in self.samples if sample.label is not None)
 
 
-def choose(
-    samples: Sequence[Sample], class_names: Sequence[str] | None, per_class: int | None, limit: int | None, seed: int
-) -> tuple[Sample, ...]:
-    """Take samples of all classes in turn.
+@runtime_checkable
+class _Lazy(Protocol):
+    """Samples that are not all in memory, and must not be asked for one by one where that is not needed."""
+
+    def take(self, places: NDArray[np.int64]) -> Sequence[Sample]: ...
+
+    def count_labels(self) -> Counter[int]: ...
+
+
+def _choose(
+    samples: Iterable[Sample], class_names: Sequence[str] | None, per_class: int | None, limit: int | None, seed: int
+) -> NDArray[np.int64]:
+    """Take samples of all classes in turn, and return their places.
 
     Each sample draws a number from the seed and its own id, and each class one from the seed and its name. The
     smallest of each class come first, then the second smallest, and so on: what is taken of one class does not depend
     on the others, nor on the order of files, and a smaller choice is the beginning of a larger one.
 
-    Samples without a label count as one class. If neither number is given, all come in their own order.
+    Samples without a label count as one class.
     """
-    check_counts(per_class, limit)
-    if per_class is None and limit is None:
-        return tuple(samples)
-    classes: dict[str, list[Sample]] = {}
+    names: dict[str, int] = {}
+    kinds, draws = array("i"), array("Q")  # 12 bytes a sample: there may be many
     for sample in samples:
         name = class_names[sample.label] if class_names and sample.label is not None else str(sample.label)
-        classes.setdefault(name, []).append(sample)
-    ranked = []
-    for name, members in classes.items():
-        members.sort(key=lambda sample: _draw(seed, "sample", sample.id))
-        place = _draw(seed, "class", name)
-        ranked += [(rank, place, sample) for rank, sample in enumerate(members[:per_class])]
-    ranked.sort(key=lambda entry: entry[:2])
-    return tuple(sample for _, _, sample in ranked[:limit])
+        kinds.append(names.setdefault(name, len(names)))
+        draws.append(int.from_bytes(_draw(seed, "sample", sample.id)[:8], "big"))
+    if not names:
+        return np.zeros(0, np.int64)
+    kind = np.frombuffer(kinds, np.int32)
+    by_draw = np.lexsort((np.frombuffer(draws, np.uint64), kind))
+    kind = kind[by_draw]
+    begins = np.searchsorted(kind, np.arange(len(names))).astype(np.int32)
+    rank = np.arange(len(kind), dtype=np.int32) - begins[kind]
+    turn = np.argsort(np.argsort([_draw(seed, "class", name).hex() for name in names])).astype(np.int32)
+    order = np.lexsort((turn[kind], rank))
+    return by_draw[order[rank[order] < per_class] if per_class is not None else order][:limit]
 
 
 def check_counts(per_class: int | None, limit: int | None) -> None:

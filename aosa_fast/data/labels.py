@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -76,8 +75,7 @@ def describe_unknown(clips: Mapping[str, int], model_names: Sequence[str] | None
 def unknown_labels(dataset: Dataset, labels: Mapping[int, int], model_names: Sequence[str] | None) -> str:
     """`describe_unknown` of the clips of a data set whose label is not among `labels`; it is warned of, too."""
     names = dataset.class_names
-    given = Counter(sample.label for sample in dataset.samples if sample.label is not None)
-    unknown = {i: count for i, count in given.items() if i not in labels}
+    unknown = {i: count for i, count in dataset.count_labels().items() if i not in labels}
     text = describe_unknown({names[i] if names else str(i): count for i, count in unknown.items()}, model_names)
     if text:
         warnings.warn(text, stacklevel=3)

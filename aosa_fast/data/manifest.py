@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes, boxes_from_lists
 from aosa_fast.data.dataset import Dataset, Sample
-from aosa_fast.data.tables import Row, read_csv, read_parquet
+from aosa_fast.data.spool import Spool
+from aosa_fast.data.tables import Row, iter_csv, iter_parquet
 from aosa_fast.errors import InputError
 
 SUFFIXES = (".csv", ".parquet")
@@ -41,20 +48,45 @@ def open_manifest(path: Path) -> Dataset:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a manifest must end in {' or '.join(SUFFIXES)}")
-    rows = (read_csv if path.suffix.lower() == ".csv" else read_parquet)(path, _REQUIRED)
-    if not rows:
+    spool, labels, hashes = Spool(), _Labels(), array("Q")
+    with closing(_rows(path)) as rows:
+        for row in rows:
+            labels.add(row)
+            sample = _sample(path.parent, row)
+            hashes.append(_short_hash(sample.id))
+            spool.add(sample)
+    if not len(spool):
         raise InputError(f"{path}: must have at least one row; got none")
-    labels, names = _labels(rows)
-    samples = [_sample(path.parent, row, label) for row, label in zip(rows, labels, strict=True)]
+    numbers, names = labels.finish()
+    _check_unique(path, np.frombuffer(hashes, np.uint64))
+    return Dataset(path.stem, names, spool.samples(numbers))
+
+
+def _rows(path: Path) -> Generator[Row]:
+    yield from (iter_csv if path.suffix.lower() == ".csv" else iter_parquet)(path, _REQUIRED)
+
+
+def _check_unique(path: Path, hashes: NDArray[np.uint64]) -> None:
+    """Refuses ids that come twice. Hashes of theirs are enough to tell that there are none, at 8 bytes a row."""
+    ordered = np.sort(hashes)
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: dict[str, str] = {}
-    for row, sample in zip(rows, samples, strict=True):
-        if sample.id in seen:
-            raise row.error(f"id must be unique; {sample.id} is also that of {seen[sample.id]}")
-        seen[sample.id] = row.place
-    return Dataset(path.stem, names, tuple(samples))
+    if not twice:
+        return
+    with closing(_rows(path)) as rows:
+        for row in rows:
+            id = _sample(path.parent, row).id
+            if id in seen:
+                raise row.error(f"id must be unique; {id} is also that of {seen[id]}")
+            if _short_hash(id) in twice:
+                seen[id] = row.place
 
 
-def _sample(folder: Path, row: Row, label: int | None) -> Sample:
+def _short_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+
+
+def _sample(folder: Path, row: Row) -> Sample:
     name = row.text("path")
     if not name:
         raise row.error("path must not be empty")
@@ -65,7 +97,7 @@ def _sample(folder: Path, row: Row, label: int | None) -> Sample:
     return Sample(
         row.text("id") or name + part,
         str(folder / name),
-        label,
+        None,
         start,
         end,
         _boxes(row),
@@ -73,19 +105,35 @@ def _sample(folder: Path, row: Row, label: int | None) -> Sample:
     )
 
 
-def _labels(rows: Sequence[Row]) -> tuple[list[int | None], tuple[str, ...] | None]:
-    """The label of each row, and the names if labels are names."""
-    given = [row.values.get("label") for row in rows]
-    numbers = [_whole(label) for label in given]
-    if all(label is None or number is not None for label, number in zip(given, numbers, strict=True)):
-        for row, number in zip(rows, numbers, strict=True):
-            if number is not None and number < 0:
-                raise row.error(f"label must be a name or a number from 0 on; got {number}")
-        return numbers, None
-    texts = [row.text("label") for row in rows]
-    names = tuple(sorted({text for text in texts if text}))
-    index = {name: label for label, name in enumerate(names)}
-    return [index.get(text) for text in texts], names
+class _Labels:
+    """The labels of the rows, as they come: which of them are names is known at the end."""
+
+    def __init__(self) -> None:
+        self._codes, self._known = array("i"), dict[str, int]()
+        self._numbers: list[int | None] = []  # of each text, in the order of `_known`
+        self._negative: InputError | None = None
+
+    def add(self, row: Row) -> None:
+        """Takes that of a row."""
+        text = row.text("label")
+        if text not in self._known:
+            self._known[text] = len(self._known)
+            number = _whole(row.values.get("label"))
+            self._numbers.append(number)
+            if number is not None and number < 0 and self._negative is None:
+                self._negative = row.error(f"label must be a name or a number from 0 on; got {number}")
+        self._codes.append(self._known[text])
+
+    def finish(self) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
+        """The label of each row, -1 where there is none, and the names if labels are names."""
+        codes = np.frombuffer(self._codes, np.int32)
+        if all(number is not None or not text for text, number in zip(self._known, self._numbers, strict=True)):
+            if self._negative is not None:
+                raise self._negative
+            return np.array([-1 if number is None else number for number in self._numbers], np.int32)[codes], None
+        names = tuple(sorted(text for text in self._known if text))
+        index = {name: label for label, name in enumerate(names)}
+        return np.array([index.get(text, -1) for text in self._known], np.int32)[codes], names
 
 
 def _whole(value: Any) -> int | None:

@@ -40,10 +40,13 @@ def open_parquet(path: str | os.PathLike[str], **options: Any) -> Iterator[pq.Pa
         yield parquet
 
 
-def read_columns(path: Path, parquet: pq.ParquetFile, schema: pa.Schema, required: Sequence[str] = ()) -> pa.Table:
+def read_columns(
+    path: Path, parquet: pq.ParquetFile, schema: pa.Schema, required: Sequence[str] = (), group: int | None = None
+) -> pa.Table:
     """The columns of a schema, whatever the file has: null where it lacks one, and nothing of what else it has.
 
-    So files are read that an older version wrote, before a column came, and those of a newer one.
+    So files are read that an older version wrote, before a column came, and those of a newer one. `group` is the row
+    group that is read; None: all of them.
 
     Raises:
         InputError: a required column is missing or has nulls, or one has another type.
@@ -57,11 +60,12 @@ def read_columns(path: Path, parquet: pq.ParquetFile, schema: pa.Schema, require
             raise InputError(f"{path}: must have a column {name}; it has none")
         if not there.get(name, kind).equals(kind):
             raise InputError(f"{path}: must have {kind} in its column {name}; got {there[name]}")
-    table = parquet.read([name for name in schema.names if name in there])
+    names = [name for name in schema.names if name in there]
+    table = parquet.read(names) if group is None else parquet.read_row_group(group, names)
     table.validate(full=True)  # else text that is no UTF-8 would be found out by whoever reads it
     for name in required:
         if table[name].null_count:
             raise InputError(f"{path}: must have {name} in each row; one is missing")
-    rows = parquet.metadata.num_rows
+    rows = (parquet.metadata if group is None else parquet.metadata.row_group(group)).num_rows
     columns = [table[field.name] if field.name in there else pa.nulls(rows, field.type) for field in schema]
     return pa.table(columns, schema=schema)

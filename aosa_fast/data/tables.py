@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from aosa_fast.data.parquet import open_parquet
 from aosa_fast.errors import InputError, brief
 from aosa_fast.libraries import check_libraries
 
-_MOST_ROWS = 10_000_000
+_MOST_ROWS = 100_000_000
+_BATCH = 1024  # rows of a Parquet file that are in memory at once
 _LONGEST_FIELD = 1 << 30  # boxes of a long video are a long field
 
 
@@ -51,7 +52,17 @@ class Row:
 
 
 def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
-    """Read a comma-separated file with a header, in UTF-8 with or without a byte order mark.
+    """All rows of `iter_csv`."""
+    return list(iter_csv(path, required))
+
+
+def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
+    """All rows of `iter_parquet`."""
+    return list(iter_parquet(path, required))
+
+
+def iter_csv(path: Path, required: Sequence[str]) -> Iterator[Row]:
+    """Read a comma-separated file with a header, in UTF-8 with or without a byte order mark, a row at a time.
 
     Raises:
         InputError: it cannot be read, lacks a required column, or has a row of another length than the header.
@@ -62,45 +73,42 @@ def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
         with reading(path, rule), open_file(path) as file:
             reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
             try:
-                return _csv_rows(path, reader, required)
+                yield from _csv_rows(path, reader, required)
             except csv.Error as error:
                 raise InputError(f"{path}, line {reader.line_num}: {rule}; got {error}") from None
     finally:
         csv.field_size_limit(before)
 
 
-def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
-    """Read a Parquet file.
+def iter_parquet(path: Path, required: Sequence[str]) -> Iterator[Row]:
+    """Read a Parquet file, a row at a time.
 
     Raises:
         InputError: pyarrow is missing, or the file cannot be read or lacks a required column.
     """
     check_libraries("pyarrow", extra="evaluate", what=f"{path}: a Parquet file")
-    with reading(path, "must be a Parquet file in one piece"):
-        with open_parquet(path) as file:
-            if file.metadata.num_rows > _MOST_ROWS:  # a small file can say so, and would fill the memory
-                raise InputError(f"{path}: must have at most {_MOST_ROWS} rows; got {file.metadata.num_rows}")
-            header = [name.strip().lower() for name in file.schema_arrow.names]
-            _check_columns(path, header, required)
-            columns = file.read().to_pydict().values()
-        rows = []
-        for number, cells in enumerate(zip(*columns, strict=True), 1):
-            values = {name: cell for name, cell in zip(header, cells, strict=True) if not _is_empty(cell)}
-            rows.append(Row(f"{path}, row {number}", values))
-        return rows
+    with reading(path, "must be a Parquet file in one piece"), open_parquet(path) as file:
+        if file.metadata.num_rows > _MOST_ROWS:  # a small file can say so, and would fill the disk
+            raise InputError(f"{path}: must have at most {_MOST_ROWS} rows; got {file.metadata.num_rows}")
+        header = [name.strip().lower() for name in file.schema_arrow.names]
+        _check_columns(path, header, required)
+        number = 0
+        for batch in file.iter_batches(_BATCH, use_threads=False):
+            for cells in zip(*batch.to_pydict().values(), strict=True):
+                number += 1
+                values = {name: cell for name, cell in zip(header, cells, strict=True) if not _is_empty(cell)}
+                yield Row(f"{path}, row {number}", values)
 
 
-def _csv_rows(path: Path, reader: Any, required: Sequence[str]) -> list[Row]:
+def _csv_rows(path: Path, reader: Any, required: Sequence[str]) -> Iterator[Row]:
     header = [name.strip().lower() for name in next(reader, [])]
     _check_columns(path, header, required)
-    rows = []
     for cells in reader:
         place = f"{path}, line {reader.line_num}"
         if cells and len(cells) != len(header):
             raise InputError(f"{place}: must have {len(header)} fields, as the header; got {len(cells)}")
         if any(cell.strip() for cell in cells):
-            rows.append(Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()}))
-    return rows
+            yield Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()})
 
 
 def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:

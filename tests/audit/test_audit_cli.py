@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -91,8 +92,12 @@ def test_a_folder_with_everything_that_can_go_wrong(aosa: Run, tmp_path: Path, m
     assert (black["status"], black["attempts"]) == ("quarantined", 2)
     assert "4 s" in black["error"]
     assert all(row["label_name"] == name.split("/")[0] for name, row in rows.items())
+    named = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert {line.split(": ")[1] for line in named} == set(rows) - good  # each in one line, as it came
     again = aosa("audit", data, *own)
     assert "0 of them now" in again.stdout
+    assert "clips/s" not in again.stdout
+    assert re.search(r"^failed .* try them again: aosa-fast audit .* --retry$", again.stdout, re.MULTILINE)
     page = aosa("audit-report", tmp_path / "out")
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

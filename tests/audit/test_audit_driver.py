@@ -67,6 +67,7 @@ class TestRun:
         assert driver.audit(make_request(tmp_path, retry=True)).new == 1
         use_fakes([f"clip/{i}" for i in range(15)])
         assert driver.audit(make_request(tmp_path)).new == 5
+        assert len(list(tmp_path.glob("clips/*.parquet"))) == 1  # small parts are merged
         assert len(rows_of(tmp_path)) == 16
 
     @pytest.mark.parametrize(

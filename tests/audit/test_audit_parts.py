@@ -18,7 +18,7 @@ import pytest
 
 from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.report.rows import find_rows
-from aosa_fast.audit.store import parts
+from aosa_fast.audit.store import merging, parts, walk
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed, iter_rows, read_rows
 from aosa_fast.audit.store.schema import SCHEMA
 from aosa_fast.errors import InputError
@@ -78,7 +78,7 @@ def test_others_read_the_folder_also_while_a_part_is_half_written(tmp_path: Path
     module = pytest.importorskip(reader)
     write(tmp_path, [fake_row(f"clip {i}", score=float(i)) for i in range(7)], part_rows=3)
     half = (tmp_path / "clips" / part_names(tmp_path)[0]).read_bytes()[:999]
-    parts._temporary(tmp_path, "part-1of1-000003").write_bytes(half)
+    merging.temporary_path(tmp_path, "part-1of1-000003").write_bytes(half)
     clips = str(tmp_path / "clips")
     if reader == "pandas":
         table = module.read_parquet(clips).to_dict("list")
@@ -212,7 +212,7 @@ def test_the_caller_may_say_what_is_done(tmp_path: Path) -> None:
 def test_only_leftovers_of_the_same_shard_are_removed(tmp_path: Path) -> None:
     write(tmp_path, [fake_row("a")], (1, 12))
     for name in ("part-01of12-000007", "part-11of12-000001", "part-1of1-000001"):
-        parts._temporary(tmp_path, name).write_bytes(b"PAR1")
+        merging.temporary_path(tmp_path, name).write_bytes(b"PAR1")
     write(tmp_path, [fake_row("b")], (1, 12))
     assert files(tmp_path) == [
         ".part-11of12-000001.tmp",
@@ -542,7 +542,7 @@ def test_a_part_that_goes_while_it_is_read_has_no_rows_any_more(
     write(tmp_path, [fake_failure("a"), fake_row("b")], (1, 2), part_rows=1)
     names = part_names(tmp_path)
     drop_failed(tmp_path, (1, 2))
-    monkeypatch.setattr(parts, "list_folder", lambda *arguments: names)  # as it was before
+    monkeypatch.setattr(walk, "list_folder", lambda *arguments: names)  # as it was before
     assert done_ids(tmp_path) == {"b": "ok"}
     assert read_rows(tmp_path, ["id"])["id"].to_pylist() == ["b"]
     PartWriter(tmp_path, (2, 2))
@@ -689,20 +689,22 @@ def test_a_clip_with_two_rows_is_refused_with_its_id_and_both_files(tmp_path: Pa
 # Memory
 
 
-def test_a_million_done_clips_fit_in_memory(tmp_path: Path) -> None:
-    count = 20_000
-    write(tmp_path, [{"id": "first", "status": "ok"}])
-    with PartWriter(tmp_path, ONE) as writer:
-        # Not one text, but one of each row, as they come from other processes.
-        statuses = ("".join(["o", "k"]) for _ in range(count))
-        writer.add([{"id": f"class name/clip_{i:08}.mp4", "status": status} for i, status in enumerate(statuses)])
-        assert len({id(status) for status in writer.done.values()}) == 1
+def test_what_is_done_takes_16_bytes_a_clip(tmp_path: Path) -> None:
+    count = 70_000
+    ids = [f"class name/clip_{i:08}.mp4" for i in range(count)]
+    with PartWriter(tmp_path, ONE, rows=count) as writer:
+        writer.add([{"id": id, "status": ("ok", "error", "quarantined")[i % 3]} for i, id in enumerate(ids)])
     tracemalloc.start()
     done = done_ids(tmp_path)
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert len(done) == count + 1
-    assert size < 130 * count
+    assert size < 16 * count + (1 << 20)
+    assert len(done) == len(writer.done) == count
+    assert [done.get(id) for id in ids[:3]] == ["ok", "error", "quarantined"]
+    assert all(id in done for id in ids)
+    assert not any(f"{id}4" in done for id in ids)
+    assert done == {id: ("ok", "error", "quarantined")[i % 3] for i, id in enumerate(ids)}
+    assert files(tmp_path) == ["clips/part-1of1-000000.parquet"]
 
 
 def test_memory_is_that_of_one_part_however_many_there_are(tmp_path: Path) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 pytest.importorskip("pyarrow")
 
+import aosa_fast.cli.progress as progress
 import aosa_fast.cli.run_audit as run_audit
 import aosa_fast.cli.run_evaluate as run_evaluation
 from aosa_fast.audit.store.parts import done_ids
+from aosa_fast.errors import InputError
 from cli_runs import Run
 
 
@@ -39,7 +45,7 @@ def signalled(work: Callable[..., Any], number: int, at: int) -> Callable[..., A
 
         if "report" in options:
             return work(*arguments, **{**options, "report": report})
-        return work(*arguments[:-1], report)
+        return work(arguments[0], report, *arguments[2:])
 
     return run
 
@@ -85,3 +91,37 @@ def test_before_the_first_clip_there_is_nothing_to_keep(
     done = aosa("audit", "rendered", "--out", tmp_path / "out")
     assert done.returncode == 130
     assert done.stderr.startswith("interrupted: no clip has a row yet\n")
+
+
+def test_clips_that_fail_are_named_without_a_flood_and_an_error_says_how_to_go_on(
+    aosa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(request: Any, report: Callable[..., None], failed: Callable[[Any], None]) -> None:
+        report(0, 30)
+        for i in range(25):
+            failed({"id": f"clip {i}", "path": f"/x/clip {i}", "error": f"/x/clip {i}: must be a video; it is not"})
+        raise InputError("out: must have room on the disk")
+
+    monkeypatch.setattr(run_audit, "audit", work)
+    done = aosa("audit", "rendered", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line] == [
+        *(f"failed: clip {i}: must be a video; it is not" for i in range(20)),
+        "failed: 5 more, whose rows say why",
+        "stopped: no clip has a row yet",
+        f"to go on: aosa-fast audit rendered --out {tmp_path / 'out'}",
+        "error: out: must have room on the disk",
+    ]
+
+
+def test_the_rate_is_that_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    said = io.StringIO()
+    with progress.show_progress(Console(file=said), "clips") as show:
+        show(5000, 5100)
+        show(5020, 5100, "2 failed")
+    last = said.getvalue().splitlines()[-1]
+    found = re.fullmatch(r"5020/5100 clips: 2 failed, (\S+)/s, (\S+) left", last)
+    assert found, last
+    assert 0.1 < float(found[1]) < 1  # of 20 clips, not of 5020

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +197,27 @@ def test_a_parquet_row_is_named(tmp_path: Path):
     pq.write_table(pa.table({"path": ["a", "b"]}), tmp_path / "m.parquet")
     with pytest.raises(InputError, match=r"m\.parquet: must have the columns path, label; label missing, got path$"):
         open_dataset(tmp_path / "m.parquet")
+
+
+def test_a_long_manifest_takes_a_few_bytes_a_clip_and_can_still_be_chosen_from(tmp_path: Path):
+    count = 20_000
+    lines = [f"class {i % 7}/a clip of some length {i:09}.mp4,class {i % 7}\n" for i in range(count)]
+    path = written(tmp_path / "m.csv", "path,label\n" + "".join(lines))
+    open_dataset(path)  # what is imported once
+    tracemalloc.start()
+    dataset = open_dataset(path)
+    chosen = dataset.select(per_class=2_000)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 25 * count + (1 << 17)  # places in the file 8 bytes, labels 4, the choice 8
+    assert peak < 80 * count + (1 << 20)
+    assert len(dataset) == count
+    assert dataset.samples[-1].id == "class 0/a clip of some length 000019999.mp4"
+    assert [sample.id for sample in dataset.samples[3:5]] == [sample.id for sample in list(dataset.samples)[3:5]]
+    plain = replace(dataset, samples=tuple(dataset.samples))
+    assert list(chosen.samples) == list(plain.select(per_class=2_000).samples)
+    assert chosen.count_labels() == dict.fromkeys(range(7), 2_000)
+    with pytest.raises(IndexError):
+        dataset.samples[count]
+    few = dataset.select(limit=3)
+    assert list(pickle.loads(pickle.dumps(few)).samples) == list(few.samples)  # for the workers of a DataLoader

@@ -8,11 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aosa_fast.audit.store.run_folder import CLIPS
-from aosa_fast.audit.store.schema import SCHEMA
+from aosa_fast.audit.store.walk import walk_rows
 from aosa_fast.audit.tasks import Row
-from aosa_fast.boundary import reading
-from aosa_fast.data.parquet import open_parquet, read_columns
 
 LABEL_COLUMNS = ("label_name", "data_label")
 
@@ -20,8 +17,7 @@ LABEL_COLUMNS = ("label_name", "data_label")
 def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Iterator[Row]:
     """The rows of these clips, in plain types, by the names of the parts.
 
-    Of parts that hold none of them only the ids are read: a million maps are 12 GB. Whether the parts are of the
-    right format is for `aosa_fast.audit.store.parts` to say, through which a summary comes to be.
+    Of parts that hold none of them only the ids are read: a million maps are 12 GB.
 
     Args:
         folder: of the audit.
@@ -35,12 +31,10 @@ def find_rows(folder: Path, ids: Collection[str], columns: Sequence[str]) -> Ite
     wanted = pa.array([id for id in ids if id == id.encode(errors="ignore").decode()], pa.string())
     if not len(wanted):
         return
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
-    for path in sorted((folder / CLIPS).glob("*.parquet")):
-        with reading(path, "must be Parquet in one piece"), open_parquet(path) as part:
-            here = pc.is_in(part.read(["id"])["id"], value_set=wanted)
-            found = read_columns(path, part, schema).filter(here).to_pylist() if pc.any(here).as_py() else []
-        yield from found
+    for rows in walk_rows(folder):
+        here = pc.is_in(rows.read(["id"])["id"], value_set=wanted)
+        if pc.any(here).as_py():
+            yield from rows.read(columns).filter(here).to_pylist()
 
 
 def label_of(row: Row) -> str | None:

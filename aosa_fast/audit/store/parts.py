@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,19 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from aosa_fast.audit.store.done import DoneIds
+from aosa_fast.audit.store.merging import finish_merge, temporary_path, write_groups
 from aosa_fast.audit.store.run_folder import CLIPS, shard_name
-from aosa_fast.audit.store.schema import SCHEMA, SCHEMA_VERSION
+from aosa_fast.audit.store.schema import SCHEMA
+from aosa_fast.audit.store.walk import last_number, list_parts, merged_sizes, open_part, select_columns, walk_rows
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row
-from aosa_fast.boundary import reading
-from aosa_fast.data.parquet import open_parquet, read_columns
+from aosa_fast.data.parquet import read_columns
 from aosa_fast.errors import InputError
-from aosa_fast.files import disk_error, list_folder, make_folder, sync_folder, write_file
+from aosa_fast.files import disk_error, make_folder, sync_folder, write_file
 
 STATUSES = (OK, ERROR, QUARANTINED)
-
-_KEY = b"aosa_fast_audit"
 _NAMES = frozenset(SCHEMA.names)
-_PART = re.compile(r"part-(?P<shard>\d+of\d+)-\d+\.parquet")
 
 
 @dataclass
@@ -54,8 +50,9 @@ class PartWriter:
         *,
         rows: int = 1024,
         seconds: float = 60.0,
-        done: dict[str, str] | None = None,
+        done: DoneIds | dict[str, str] | None = None,
         before_commit: Callable[[], None] | None = None,
+        after_commit: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Removes what a killed run of the same shard left half-written, and goes on after its last part.
@@ -67,6 +64,7 @@ class PartWriter:
             seconds: or when its first row has waited so long.
             done: as of `done_ids`, which is asked if it is None; taken over and kept up to date.
             before_commit: called before a part is written, for what its rows refer to and must be on the disk first.
+            after_commit: called when a part is on the disk.
             clock: tells the time, seconds.
 
         Raises:
@@ -75,16 +73,16 @@ class PartWriter:
         self._folder = folder
         self._stem = f"part-{shard_name(shard)}"
         self._rows, self._seconds, self._clock = rows, seconds, clock
-        self._before_commit = before_commit
+        self._before_commit, self._after_commit = before_commit, after_commit
         try:
             make_folder(folder, CLIPS)
-            for leftover in folder.glob(_temporary(folder, f"{self._stem}-*").name):
+            for leftover in folder.glob(temporary_path(folder, f"{self._stem}-*").name):
                 leftover.unlink()
         except OSError as error:
             raise disk_error(folder, error) from None
         self.done = done_ids(folder) if done is None else done
-        numbers = [int(path.stem.rpartition("-")[2]) for path in _parts(folder, shard)]
-        self._pending = _Pending(1 + max(numbers, default=-1))
+        finish_merge(folder, shard)
+        self._pending = _Pending(1 + last_number(folder, shard))
 
     def add(self, rows: Sequence[Row]) -> None:
         """Takes rows, but those of clips that have one; commits a part when it is full or old.
@@ -109,7 +107,7 @@ class PartWriter:
             # At once, so that a row that cannot be written takes no others with it, and for their size in memory.
             batch = pa.RecordBatch.from_pylist(list(new.values()), schema=SCHEMA)
             for id, row in new.items():
-                self.done[id] = sys.intern(row["status"])
+                self.done[id] = row["status"]
             if not self._pending.rows:
                 self._pending.since = self._clock()
             self._pending.batches.append(batch)
@@ -144,6 +142,8 @@ class PartWriter:
             sync_folder(path.parent)
         except OSError as error:
             raise disk_error(self._folder, error) from None
+        if self._after_commit is not None:
+            self._after_commit()
 
     def close(self) -> None:
         """Commits the rows that wait; as `flush`."""
@@ -160,21 +160,25 @@ class PartWriter:
                 self.close()
 
 
-def done_ids(folder: Path, shard: tuple[int, int] | None = None) -> dict[str, str]:
-    """The status of every clip that has a row, by id; of the parts of one shard, (i, n), or of all.
+def done_ids(folder: Path, shard: tuple[int, int] | None = None) -> DoneIds:
+    """What became of every clip that has a row; of the parts of one shard, (i, n), or of all.
 
-    Takes some 120 bytes of memory a clip, for ids of 30 letters. Where clips belong to shards by their names, those of
-    one shard are enough for its `PartWriter`.
+    Where clips belong to shards by their names, those of one shard are enough for its `PartWriter`.
 
     Raises:
         InputError: a part cannot be read.
     """
-    done: dict[str, str] = {}
-    for path in _parts(folder, shard):
-        table = _open(path, _schema(("id", "status")))
+    done = DoneIds(folder)
+    for rows in walk_rows(folder, shard):
+        table = rows.read(("id", "status"))
         for id, status in zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True):
-            done[id] = sys.intern(status)
+            done[id] = status
     return done
+
+
+def count_rows(folder: Path, shard: tuple[int, int]) -> int:
+    """How many rows the parts of a shard have. Raises InputError as `done_ids`."""
+    return sum(map(len, walk_rows(folder, shard)))
 
 
 def drop_failed(folder: Path, shard: tuple[int, int]) -> int:
@@ -187,24 +191,32 @@ def drop_failed(folder: Path, shard: tuple[int, int]) -> int:
     Raises:
         InputError: a part cannot be read or written; it is as it was.
     """
+    finish_merge(folder, shard)
     dropped = 0
-    for path in _parts(folder, shard):
-        failed = pc.not_equal(_open(path, _schema(("status",)))["status"], OK)
-        count = pc.sum(failed).as_py()
-        if not count:
-            continue
-        with _part(path) as part:
+    for path in list_parts(folder, shard):
+        with open_part(path) as part:
+            if part is None:
+                continue
+            good = _is_ok(path, part)
+            if pc.all(good).as_py():
+                continue
+            sizes = merged_sizes(path, part)
             # With the columns that it has: a newer version's are not ours to drop.
-            kept = (SCHEMA.empty_table() if part is None else part.read()).filter(pc.invert(failed))
-        try:
-            if kept.num_rows:
-                _write_part(folder, path, kept)
-            else:
-                path.unlink()
-            sync_folder(path.parent)
-        except OSError as error:
-            raise disk_error(folder, error) from None
-        dropped += count
+            schema, begin = part.schema_arrow, 0
+            for at, (number, rows) in enumerate(sizes):
+                sizes[at] = (number, pc.sum(good.slice(begin, rows)).as_py())
+                begin += rows
+            groups = (part.read_row_group(group) for group in range(part.num_row_groups))
+            try:
+                if pc.any(good).as_py():
+                    kept = (table.filter(pc.equal(table["status"], OK)) for table in groups)
+                    write_groups(folder, path, kept, schema, sizes)
+                else:
+                    path.unlink()
+                sync_folder(path.parent)
+            except OSError as error:
+                raise disk_error(folder, error) from None
+        dropped += pc.sum(pc.invert(good)).as_py()
     return dropped
 
 
@@ -215,86 +227,35 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         KeyError: a column that there is not.
         InputError: a file in DIR/clips that is no part, or of another format, or broken, or a clip that has two rows.
     """
-    schema = _schema(columns)
-    paths = _parts(folder)
-    wider = _schema(list(dict.fromkeys(["id", *schema.names])))
-    tables = [_open(path, wider) for path in paths]
+    schema = select_columns(columns)
+    wider = list(dict.fromkeys(["id", *schema.names]))
+    paths, tables = [], []
+    for rows in walk_rows(folder):
+        paths.append(rows.path)
+        tables.append(rows.read(wider))
     _check_unique(paths, [table["id"] for table in tables])
     return pa.concat_tables([table.select(schema.names) for table in tables]) if tables else schema.empty_table()
 
 
 def iter_rows(folder: Path, columns: Sequence[str] | None = None, batch_rows: int = 8192) -> Iterator[pa.RecordBatch]:
-    """All rows of all shards, by the names of the parts, at most `batch_rows` at once and no more than one part's.
+    """All rows of all shards, by the names of the parts, at most `batch_rows` at once and no more than a row group's.
 
     Arguments and errors are those of `read_rows`, but that ids are not held against each other, which takes memory.
     """
-    schema = _schema(columns)
-    for path in _parts(folder):
-        yield from _open(path, schema).to_batches(batch_rows)
-
-
-def _parts(folder: Path, shard: tuple[int, int] | None = None) -> list[Path]:
-    """The parts of all shards or of one, by name. Raises InputError for a Parquet file that is none."""
-    clips = folder / CLIPS
-    try:
-        names = list_folder(clips, ".parquet")
-    except OSError as error:
-        raise InputError(f"{clips}: must be a folder that can be read; got {error.strerror}") from None
-    found = []
-    for name in names:
-        match = _PART.fullmatch(name)
-        if match is None:
-            raise InputError(f"{clips / name}: must be a part of an audit, part-<i>of<n>-<number>.parquet; remove it")
-        if shard is None or match["shard"] == shard_name(shard):
-            found.append(clips / name)
-    return found
-
-
-def _temporary(folder: Path, stem: str) -> Path:
-    # Beside the folder of the parts, as some readers take every file in a folder for a part.
-    return folder / f".{stem}.tmp"
+    names = select_columns(columns).names
+    for rows in walk_rows(folder):
+        yield from rows.read(names).to_batches(batch_rows)
 
 
 def _write_part(folder: Path, path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     # In memory first: pyarrow's own files hide why a write failed.
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write_file(path, sink.getvalue(), _temporary(folder, path.stem))
+    write_file(path, sink.getvalue(), temporary_path(folder, path.stem))
 
 
-def _schema(columns: Sequence[str] | None) -> pa.Schema:
-    if columns is None:
-        return SCHEMA
-    if unknown := [name for name in columns if name not in _NAMES]:
-        raise KeyError(f"columns must be of the schema; got {', '.join(unknown)}")
-    return pa.schema([SCHEMA.field(name) for name in columns], SCHEMA.metadata)
-
-
-def _open(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """These columns of a part, null where it is older than a column. Raises InputError where it is none, or broken."""
-    with _part(path) as part:
-        if part is None:
-            return schema.empty_table()
-        return read_columns(path, part, schema, [name for name in ("id", "status") if name in schema.names])
-
-
-@contextmanager
-def _part(path: Path) -> Iterator[pq.ParquetFile | None]:
-    """A part; None where it is gone since the folder was listed: the last of its rows was dropped."""
-    with ExitStack() as stack:
-        stack.enter_context(reading(path, "must be Parquet in one piece"))
-        try:
-            part = stack.enter_context(open_parquet(path, page_checksum_verification=True))
-        except FileNotFoundError:
-            if os.path.lexists(path):
-                raise
-            yield None
-            return
-        version = (part.schema_arrow.metadata or {}).get(_KEY)
-        if version != str(SCHEMA_VERSION).encode():
-            got = "none" if version is None else version.decode("utf-8", "replace")
-            raise InputError(f"{path}: must be a part of an audit of format {SCHEMA_VERSION}; got {got}")
-        yield part
+def _is_ok(path: Path, part: pq.ParquetFile) -> pa.ChunkedArray:
+    return pc.equal(read_columns(path, part, select_columns(("status",)), ("status",))["status"], OK)
 
 
 def _check_unique(paths: Sequence[Path], ids: Sequence[pa.ChunkedArray]) -> None:
