@@ -11,11 +11,12 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.addresses import BLOCK, is_elsewhere, open_elsewhere
 from aosa_fast.errors import InputError, VideoError, brief, describe_error
 
 
@@ -62,12 +63,15 @@ def unlogged(name: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Opens a regular file to read its bytes.
+def open_file(path: str | os.PathLike[str], block: int = BLOCK) -> BinaryIO:
+    """Opens a regular file to read its bytes, or one that lies elsewhere: see `addresses`, also for `block`.
 
     Raises:
         OSError: it cannot be read, or is a pipe or a device, which could keep the reader waiting for ever.
+        Exception: as `addresses.open_elsewhere`.
     """
+    if is_elsewhere(os.fsdecode(path)):
+        return open_elsewhere(os.fsdecode(path), open_file, block)
     return open(path, "rb", opener=_open_regular)
 
 

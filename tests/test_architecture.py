@@ -11,6 +11,7 @@ import aosa_fast
 ROOT = Path(aosa_fast.__file__).parent
 FLOORS = [
     {"version", "errors", "lazy", "_C"},
+    {"addresses"},
     {"boundary", "registry"},
     {"files", "libraries"},
     {"journal"},

@@ -16,6 +16,7 @@ from aosa_fast.lazy import lazy
 if TYPE_CHECKING:
     from aosa_fast.audit.confirm.confirm import confirm_findings
     from aosa_fast.audit.driver import AuditResult, audit
+    from aosa_fast.audit.exports.run import export_audit
     from aosa_fast.audit.findings.summary import summarize
     from aosa_fast.audit.request import AuditRequest
     from aosa_fast.audit.settings import AuditSettings
@@ -28,6 +29,7 @@ __all__ = [
     "AuditSettings",
     "audit",
     "confirm_findings",
+    "export_audit",
     "iter_rows",
     "load_map",
     "read_rows",
@@ -42,6 +44,7 @@ __getattr__ = lazy(
         "AuditSettings": "settings",
         "audit": "driver",
         "confirm_findings": "confirm.confirm",
+        "export_audit": "exports.run",
         "iter_rows": "store.parts",
         "load_map": "store.compact",
         "read_rows": "store.parts",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli import audit, evaluate, listing
+from aosa_fast.cli import audit, audit_export, evaluate, listing
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.options import command, option
 from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
@@ -69,6 +69,7 @@ def demo(
 
 evaluate.register(app)
 audit.register(app)
+audit_export.register(app)
 listing.register(app)
 
 

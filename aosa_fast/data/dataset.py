@@ -6,8 +6,8 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from aosa_fast.data.boxes import Boxes
 from aosa_fast.errors import InputError, VideoError
 
 if TYPE_CHECKING:
+    from aosa_fast.models.classifier import Classifier
     from aosa_fast.models.preprocess import Preprocessing
 
 
@@ -77,6 +78,7 @@ class Clip:
         damaged: packets that could not be decoded.
         replaced: frames for which a neighbour stands in.
         parts: makes the parts that the clip is rendered from; None of a clip that cannot be rendered without them.
+        source: (height, width, frames a second, frames) of what it was cut from; None of a rendered clip.
     """
 
     frames: NDArray[np.uint8]
@@ -86,26 +88,51 @@ class Clip:
     damaged: int = 0
     replaced: int = 0
     parts: Callable[[], Sequence[Part]] | None = None
+    source: tuple[int, int, float, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A list of labelled clips.
+    """A list of labelled clips; with `for_model`, also of what a model is shown of them, for a `DataLoader`.
 
     Attributes:
         name: what it is called in tables.
         class_names: by label; None if labels are numbers without names (the model's own), or there are none.
         samples: the clips; of a manifest, they are made when they are asked for, see `aosa_fast.data.spool`.
         missing: clips that a list names and the disk does not hold, or that have no annotation where one is needed.
+        preprocessing: what the model expects whose clips `dataset[i]` reads; None: not said.
     """
 
     name: str
     class_names: tuple[str, ...] | None
     samples: Sequence[Sample]
     missing: int = 0
+    preprocessing: Preprocessing | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a clip, as `torch.utils.data.DataLoader` asks for it; its workers may do so, too.
+
+        Returns:
+            "frames", (T, H, W, 3) uint8, RGB; "label", index of its class, or -1 if that is not known; "id".
+
+        Raises:
+            IndexError: there are not so many.
+            InputError: no model's preprocessing was named by `for_model`.
+            VideoError: the file is missing or cannot be read.
+        """
+        sample = self.samples[index]
+        if self.preprocessing is None:
+            raise InputError(f"{self.name} must know the model to read clips for it: dataset.for_model(classifier)")
+        label = -1 if sample.label is None else sample.label
+        return {"frames": self.read(sample, self.preprocessing).frames, "label": label, "id": sample.id}
+
+    def for_model(self, model: Classifier | Preprocessing) -> Self:
+        """The same clips, to be read as a model expects them: what a `DataLoader` takes."""
+        found: Any = getattr(model, "preprocessing", model)
+        return replace(self, preprocessing=found)
 
     def read(self, sample: Sample, preprocessing: Preprocessing) -> Clip:
         """Read the window of a sample that the model sees.
@@ -148,6 +175,7 @@ class Dataset:
             looped=frames - len(source.frames),
             damaged=source.damaged,
             replaced=len(source.replaced),
+            source=(*source.size, source.fps, source.total_frames),
         )
 
     def select(self, per_class: int | None = None, limit: int | None = None, seed: int = 0) -> Dataset:

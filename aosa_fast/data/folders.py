@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import TypeVar, cast
 
+from aosa_fast.addresses import Address, Place
+from aosa_fast.boundary import reading
 from aosa_fast.data.dataset import Dataset, Sample
 from aosa_fast.errors import InputError
 from aosa_fast.video.series import SUFFIXES
 
 _SUFFIXES = ".avi .mp4 .mkv .mov .webm .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv .gif"
 VIDEO_SUFFIXES = tuple(_SUFFIXES.split())
+P = TypeVar("P", bound=Place)
 
 
-def open_folder(root: Path) -> Dataset:
+def open_folder(root: Place) -> Dataset:
     """A folder of videos and frame folders, without labels; or one such folder per class, whose name is the label.
 
     Class names are in sorted order, ids are paths from `root`.
@@ -23,7 +27,7 @@ def open_folder(root: Path) -> Dataset:
         InputError: there are no clips, or some with and some without a class.
     """
     check_folder(root)
-    kinds = [(_kind(entry), entry) for entry in _entries(root)]
+    kinds = [(_kind(entry), entry) for entry in entries(root)]
     classes, clips = ([entry for kind, entry in kinds if kind == wanted] for wanted in ("class", "clip"))
     if clips and classes:
         raise InputError(
@@ -36,6 +40,28 @@ def open_folder(root: Path) -> Dataset:
     for label, folder in enumerate(classes):
         samples += [Sample(f"{folder.name}/{clip.name}", str(clip), label) for clip in list_clips(folder)]
     return Dataset(root.resolve().name, tuple(folder.name for folder in classes) or None, tuple(samples))
+
+
+def open_images(root: Place) -> Dataset:
+    """A folder of images for each class, whose name is the label: each image is a clip of one frame.
+
+    It is a kind of its own, as a folder of images is elsewhere one clip, and its images are the frames.
+
+    Raises:
+        InputError: there are no such folders.
+    """
+    check_folder(root)
+    folders = [folder for folder in entries(root) if folder.is_dir()]
+    images = {folder: [file for file in entries(folder) if file.suffix.lower() in SUFFIXES] for folder in folders}
+    classes = [folder for folder in folders if images[folder]]
+    if not classes:
+        raise InputError(f"{root}: must hold one folder of images per class; it holds none")
+    samples = [
+        Sample(f"{folder.name}/{file.name}", str(file), label)
+        for label, folder in enumerate(classes)
+        for file in images[folder]
+    ]
+    return Dataset(root.resolve().name, tuple(folder.name for folder in classes), tuple(samples))
 
 
 def listed_clips(
@@ -57,14 +83,14 @@ def listed_clips(
     return Dataset(f"{kind}:{split}" if split else kind, names, tuple(samples), missing)
 
 
-def class_folders(root: Path) -> list[Path]:
+def class_folders(root: P) -> list[P]:
     """The folders in `root` that hold clips, by name."""
-    return [entry for entry in _entries(root) if _kind(entry) == "class"]
+    return [entry for entry in entries(root) if _kind(entry) == "class"]
 
 
-def list_clips(folder: Path) -> list[Path]:
+def list_clips(folder: P) -> list[P]:
     """The video files and the folders (of frames) in a folder, by name."""
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in VIDEO_SUFFIXES or _is_folder(entry)]
+    return [entry for entry in entries(folder) if entry.suffix.lower() in VIDEO_SUFFIXES or _is_folder(entry)]
 
 
 def clip_name(clip: Path) -> str:
@@ -72,31 +98,40 @@ def clip_name(clip: Path) -> str:
     return clip.name if clip.is_dir() else clip.stem
 
 
-def check_folder(root: Path) -> None:
+def check_folder(root: Place) -> None:
     """Raises an InputError that says what is wrong with `root`, if it is no folder that can be read."""
     if not root.is_dir():
         raise InputError(f"{root}: must be a folder; there is {'a file' if root.exists() else 'nothing'} of that name")
-    _entries(root)
+    entries(root)
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        names = sorted(name for name in os.listdir(folder) if name[0] != ".")
-    except OSError as error:
-        raise InputError(f"{folder}: must be a folder that can be read; got {error.strerror}") from None
-    return [folder / name for name in names]
+def entries(folder: P) -> list[P]:
+    """What a folder holds, by name, but hidden files.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if isinstance(folder, Address):
+        with reading(folder, "must be a folder that can be read"):
+            names = folder.names()
+    else:
+        try:
+            names = os.listdir(folder)
+        except OSError as error:
+            raise InputError(f"{folder}: must be a folder that can be read; got {error.strerror}") from None
+    return cast(list[P], [folder / name for name in sorted(names) if name[:1] not in ("", ".")])
 
 
-def _kind(entry: Path) -> str | None:
+def _kind(entry: Place) -> str | None:
     """What an entry of the root is: a "clip", a "class" of clips, or None, which is neither."""
     if not entry.is_dir():
         return "clip" if entry.suffix.lower() in VIDEO_SUFFIXES else None
-    inside = _entries(entry)
+    inside = entries(entry)
     if any(file.suffix.lower() in VIDEO_SUFFIXES or _is_folder(file) for file in inside):
         return "class"
     return "clip" if any(file.suffix.lower() in SUFFIXES for file in inside) else None
 
 
-def _is_folder(entry: Path) -> bool:
+def _is_folder(entry: Place) -> bool:
     # By name first: of a long folder of frames, the disk need not be asked about any.
     return entry.suffix.lower() not in SUFFIXES and entry.is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from aosa_fast.errors import InputError
 
 if TYPE_CHECKING:
     from aosa_fast.data.dataset import Dataset
+    from aosa_fast.data.tables import Row
 
 _SHOWN = 10
 
@@ -52,6 +54,26 @@ def match_labels(data_names: Sequence[str], model_names: Sequence[str] | None) -
             f"classes of the data must be classes of the model; {len(unmatched)} of {len(data_names)} are not: {shown}"
         )
     return found
+
+
+def index_labels(rows: Sequence[Row], column: str) -> tuple[list[int | None], tuple[str, ...] | None]:
+    """The label of each row of a table, and the sorted names of the classes where labels are names.
+
+    Labels are the model's numbers where all that there are are whole.
+
+    Raises:
+        InputError: a negative number, or what is neither text nor a number.
+    """
+    texts = [row.text(column) for row in rows]
+    if all(re.fullmatch(r"-?[0-9]{1,9}(\.0)?", text) for text in texts if text):
+        numbers = [int(float(text)) if text else None for text in texts]
+        for row, number in zip(rows, numbers, strict=True):
+            if number is not None and number < 0:
+                raise row.error(f"{column} must be a name or a number from 0 on; got {number}")
+        return numbers, None
+    names = tuple(sorted({text for text in texts if text}))
+    index = {name: label for label, name in enumerate(names)}
+    return [index.get(text) for text in texts], names
 
 
 def describe_unknown(clips: Mapping[str, int], model_names: Sequence[str] | None) -> str:

@@ -9,12 +9,12 @@ import re
 from array import array
 from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.addresses import Place, joined
 from aosa_fast.boundary import reading
 from aosa_fast.data.boxes import Boxes, boxes_from_lists
 from aosa_fast.data.dataset import Dataset, Sample
@@ -26,13 +26,14 @@ SUFFIXES = (".csv", ".parquet")
 _REQUIRED = ("path", "label")
 
 
-def open_manifest(path: Path) -> Dataset:
+def open_manifest(path: Place) -> Dataset:
     """Read a manifest.
 
     Columns, in any order, others being ignored:
 
     - `path`: a video, an image, a folder of frames or a pattern for a series of them ("frames/img_*.jpg"); relative to
-      the folder of the manifest. Files are opened when they are read, and may be missing until then.
+      the folder of the manifest; or an address ("s3://bucket/clip.mp4"). Files are opened when they are read, and may
+      be missing until then.
     - `label`: the class by name, or by number (in all rows) as the model counts; empty where it is not known. Names
       are sorted to make the classes of the data.
     - `start`, `end`: the part of the video that counts, `end` excluded: whole numbers (12) are frames from 0 on, others
@@ -62,11 +63,11 @@ def open_manifest(path: Path) -> Dataset:
     return Dataset(path.stem, names, spool.samples(numbers))
 
 
-def _rows(path: Path) -> Generator[Row]:
+def _rows(path: Place) -> Generator[Row]:
     yield from (iter_csv if path.suffix.lower() == ".csv" else iter_parquet)(path, _REQUIRED)
 
 
-def _check_unique(path: Path, hashes: NDArray[np.uint64]) -> None:
+def _check_unique(path: Place, hashes: NDArray[np.uint64]) -> None:
     """Refuses ids that come twice. Hashes of theirs are enough to tell that there are none, at 8 bytes a row."""
     ordered = np.sort(hashes)
     twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
@@ -86,7 +87,7 @@ def _short_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
-def _sample(folder: Path, row: Row) -> Sample:
+def _sample(folder: Place, row: Row) -> Sample:
     name = row.text("path")
     if not name:
         raise row.error("path must not be empty")
@@ -96,7 +97,7 @@ def _sample(folder: Path, row: Row) -> Sample:
     part = "" if start is None and end is None else f"@{written_place(start)}-{written_place(end)}"
     return Sample(
         row.text("id") or name + part,
-        str(folder / name),
+        joined(folder, name),
         None,
         start,
         end,

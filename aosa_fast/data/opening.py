@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aosa_fast.addresses import Address, is_address, locate
 from aosa_fast.boundary import reading
 from aosa_fast.data.dataset import Dataset
 from aosa_fast.data.manifest import SUFFIXES
-from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, DataKind, data_help
+from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, WEBDATASET, DataKind, data_help
 from aosa_fast.errors import InputError
 from aosa_fast.registry import foreign_code, import_object
 
@@ -23,13 +24,14 @@ def open_dataset(
 
     Args:
         data: as `aosa_fast.data.list_datasets` names it; `aosa-fast list data` says more. Or the path of a csv or
-            Parquet manifest, or of a folder of clips or of one such folder per class.
+            Parquet manifest, of a folder of clips or of one such folder per class, or of tar files; or the address of
+            one of these, "s3://bucket/clips.csv".
         annotations: the lists, json, csv or pickle that belong to ucf101, ucf101-24 and kinetics.
-        split: part of these three and of the rendered set.
+        split: part of these three, of the rendered set, and of a folder that has some.
 
     Returns:
-        The data set; see `aosa_fast.data.ucf101`, `ucf101_24`, `kinetics`, `manifest`, `rendered`, `planted` and
-        `folders` for what each of them holds.
+        The data set; see `aosa_fast.data.ucf101`, `ucf101_24`, `kinetics`, `manifest`, `rendered`, `planted`,
+        `folders`, `huggingface` and `webdataset` for what each of them holds.
 
     Raises:
         InputError: an unknown kind, something missing, or a file that breaks its format.
@@ -41,12 +43,10 @@ def open_dataset(
 
 def _open(text: str, given: dict[str, str | Path | None]) -> Dataset:
     kind, _, rest = text.partition(":")
-    path = Path(text)
-    if kind in KINDS and kind != FOLDER and not os.path.exists(text):
+    if kind in KINDS and kind != FOLDER and not is_address(text) and not os.path.exists(text):
         record: DataKind | None = KINDS[kind]
     else:
-        is_folder, is_manifest = bool(text) and path.is_dir(), path.suffix.lower() in SUFFIXES
-        record, rest = KINDS[FOLDER] if is_folder else KINDS[MANIFEST] if is_manifest else None, text
+        record, rest = _kind_of(text), text
     for name, value in given.items():
         if value is not None and (record is None or name not in record.takes):
             raise InputError(f"{name} must be left out for data={text}; got {value}")
@@ -55,9 +55,18 @@ def _open(text: str, given: dict[str, str | Path | None]) -> Dataset:
         raise InputError(f"data must be {data_help()}; got {text}{missing}")
     if record.root and not rest:
         raise InputError(f"data must be {record.spec}, {record.root}; got {text}")
-    place = Path(rest) if record.is_path else rest
+    place = locate(rest) if record.is_place else Path(rest) if record.is_path else rest
     found: Dataset = import_object(record.open)(place, **{name: given[name] for name in record.takes})
     return found
+
+
+def _kind_of(text: str) -> DataKind | None:
+    """What a path or an address is, by its name where that is enough."""
+    place = locate(text)
+    suffix = place.suffix.lower()
+    if suffix in (*SUFFIXES, ".tar") and (isinstance(place, Address) or not place.is_dir()):
+        return KINDS[WEBDATASET if suffix == ".tar" else MANIFEST]
+    return KINDS[FOLDER] if text and (isinstance(place, Address) or place.is_dir()) else None
 
 
 def open_python(place: str) -> Dataset:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aosa_fast.addresses import is_elsewhere
 from aosa_fast.boundary import open_file
 from aosa_fast.errors import InputError
 
@@ -25,7 +26,7 @@ def open_parquet(path: str | os.PathLike[str], **options: Any) -> Iterator[pq.Pa
     ("terminate called without an active exception"; 3 of 15 runs of `audit-clip DIR MISSING`).
 
     Args:
-        path: of any bytes; pyarrow would take some texts for addresses.
+        path: of any bytes; pyarrow would take some texts for addresses. What lies elsewhere is read whole.
         options: of `pyarrow.parquet.ParquetFile`.
 
     Raises:
@@ -35,8 +36,15 @@ def open_parquet(path: str | os.PathLike[str], **options: Any) -> Iterator[pq.Pa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    open_file(path).close()  # its errors say more
-    with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file, **options) as parquet:
+    if is_elsewhere(os.fsdecode(path)):
+        copy = pa.BufferOutputStream()  # in memory of pyarrow's own
+        with open_file(path) as source:
+            copy.write(source.read())
+        opened: Any = pa.BufferReader(copy.getvalue())
+    else:
+        open_file(path).close()  # its errors say more
+        opened = pa.OSFile(os.fsencode(path))
+    with opened as file, pq.ParquetFile(file, **options) as parquet:
         yield parquet
 
 

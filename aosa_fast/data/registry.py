@@ -18,6 +18,7 @@ class DataKind:
         open: "PACKAGE.MODULE:FUNCTION", a function of what follows the colon that returns a `Dataset`; where the kind
             takes them, it has the arguments `annotations`, a path or None, and `split`, a text or None.
         is_path: whether what follows the colon is given to it as a path, rather than as a text.
+        is_place: the same, and it may be an address: as a `Path` or an `aosa_fast.addresses.Address`.
         takes: among "annotations" and "split".
         root: what must follow the colon, for messages; "" where nothing must.
         library: that it needs to be read.
@@ -31,12 +32,13 @@ class DataKind:
     takes: tuple[str, ...] = ()
     root: str = ""
     library: str = ""
+    is_place: bool = False
 
 
 _HERE = "aosa_fast.data"
 _LISTS = ("annotations", "split")
 _VIDEOS = "ROOT the folder of its videos"
-FOLDER, MANIFEST = "folder", "manifest"
+FOLDER, MANIFEST, WEBDATASET = "folder", "manifest", "webdataset"
 KINDS = Registry(
     "data",
     (
@@ -71,7 +73,22 @@ KINDS = Registry(
             "manifest:FILE",
             "A csv or Parquet file with a line for each clip; without manifest: where it ends in .csv or .parquet.",
             f"{_HERE}.manifest:open_manifest",
-            True,
+            is_place=True,
+        ),
+        DataKind(
+            "images",
+            "images:ROOT",
+            "A folder of images for each class; each image is a clip of one frame.",
+            f"{_HERE}.folders:open_images",
+            root="ROOT the folder of the classes' folders",
+            is_place=True,
+        ),
+        DataKind(
+            WEBDATASET,
+            "webdataset:SHARDS",
+            "Clips in tar files, such as data-{000..009}.tar; without webdataset: where it ends in .tar.",
+            f"{_HERE}.webdataset:open_webdataset",
+            root="SHARDS a tar file or a pattern like data-{000..009}.tar",
         ),
         DataKind(
             "python",
@@ -83,9 +100,11 @@ KINDS = Registry(
         DataKind(
             FOLDER,
             "a file or folder",
-            "A folder of clips, or of one such folder for each class; or a manifest.",
-            f"{_HERE}.folders:open_folder",
-            True,
+            "A folder of clips, or of one such folder for each class, or as Hugging Face's datasets have it; or a "
+            "manifest. It may be an address, such as s3://bucket/folder.",
+            f"{_HERE}.huggingface:open_tree",
+            takes=("split",),
+            is_place=True,
         ),
     ),
     "aosa_fast.datasets",

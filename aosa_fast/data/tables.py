@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from aosa_fast.addresses import Place
 from aosa_fast.boundary import open_file, reading
 from aosa_fast.data.parquet import open_parquet
 from aosa_fast.errors import InputError, brief
@@ -51,17 +51,17 @@ class Row:
         return InputError(f"{self.place}: {brief(rule)}")
 
 
-def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
+def read_csv(path: Place, required: Sequence[str]) -> list[Row]:
     """All rows of `iter_csv`."""
     return list(iter_csv(path, required))
 
 
-def read_parquet(path: Path, required: Sequence[str]) -> list[Row]:
+def read_parquet(path: Place, required: Sequence[str]) -> list[Row]:
     """All rows of `iter_parquet`."""
     return list(iter_parquet(path, required))
 
 
-def iter_csv(path: Path, required: Sequence[str]) -> Iterator[Row]:
+def iter_csv(path: Place, required: Sequence[str]) -> Iterator[Row]:
     """Read a comma-separated file with a header, in UTF-8 with or without a byte order mark, a row at a time.
 
     Raises:
@@ -80,7 +80,7 @@ def iter_csv(path: Path, required: Sequence[str]) -> Iterator[Row]:
         csv.field_size_limit(before)
 
 
-def iter_parquet(path: Path, required: Sequence[str]) -> Iterator[Row]:
+def iter_parquet(path: Place, required: Sequence[str]) -> Iterator[Row]:
     """Read a Parquet file, a row at a time.
 
     Raises:
@@ -100,7 +100,7 @@ def iter_parquet(path: Path, required: Sequence[str]) -> Iterator[Row]:
                 yield Row(f"{path}, row {number}", values)
 
 
-def _csv_rows(path: Path, reader: Any, required: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: Place, reader: Any, required: Sequence[str]) -> Iterator[Row]:
     header = [name.strip().lower() for name in next(reader, [])]
     _check_columns(path, header, required)
     for cells in reader:
@@ -111,7 +111,7 @@ def _csv_rows(path: Path, reader: Any, required: Sequence[str]) -> Iterator[Row]
             yield Row(place, {name: c for name, c in zip(header, cells, strict=True) if c.strip()})
 
 
-def _check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+def _check_columns(path: Place, header: Sequence[str], required: Sequence[str]) -> None:
     lacking = [name for name in required if name not in header]
     if lacking:
         got = brief(", ".join(header) or "none")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import av
 
 from aosa_fast.video.opening import find_decoder, packets
+from aosa_fast.video.skimming import skimming
 
 MOST_KEPT = 1 << 24
 """Bytes of packets that are kept; a file with more is demuxed again from the key frame."""
@@ -41,16 +42,20 @@ class Source:
 
     def scan(self) -> Iterator[Packet]:
         """All packets; decodes no more than shows the first frame."""
-        size = 0
-        for packet in packets(self.container, self.stream):
-            if self.first is None:
-                self._begun += _decode_packet(self._decoder, packet)
-                self._fed += 1
-                self.first = next((frame for _, frame in self._begun if frame), None)
-            size += packet.size
-            self._kept = [] if size > MOST_KEPT else self._kept
-            self._kept += [] if size > MOST_KEPT else [packet]
-            yield packet
+        size, keep = 0, True
+        with skimming(self.container, self.stream) as skim:
+            for packet in packets(self.container, self.stream):
+                size += packet.size
+                keep = keep and size <= MOST_KEPT
+                self._kept = self._kept if keep else []
+                self._kept += [packet] if keep else []
+                if self.first is None:
+                    self._begun += _decode_packet(self._decoder, packet)
+                    self._fed += 1
+                    self.first = next((frame for _, frame in self._begun if frame), None)
+                    if self.first is not None and skim():
+                        keep = False  # what comes is without its content
+                yield packet
 
     def decode(self) -> Iterator[Event]:
         """All that leaves the decoder, of a file that has just been opened."""

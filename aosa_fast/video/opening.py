@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import av
 
+from aosa_fast.addresses import is_elsewhere
 from aosa_fast.boundary import open_file, reading, reason
 from aosa_fast.errors import VideoError
 from aosa_fast.video.clip import check_pixels
+from aosa_fast.video.skimming import Skimmed, demuxer_options
+
+_EMPTY = "must be a video file; it is empty (0 bytes)"
 
 # FFmpeg's own decoders of VP8 and VP9 leave out the transparency, which lies beside the picture in the packet.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -20,19 +24,22 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The container and its best video stream, closed afterwards.
 
+    Args:
+        path: of a file, or what names one that lies elsewhere: see `addresses`.
+
     Raises:
         VideoError: the file is missing, empty, unreadable, no video, has too large frames, or needs a decoder that is
             not there.
     """
-    check_file(path)
+    source = _skimmed(path) if is_elsewhere(path) else _checked(path)
     try:
-        # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol. Titles may be in any encoding.
-        container = av.open(str(Path(path).absolute()), metadata_errors="replace")
+        # Titles may be in any encoding.
+        container = av.open(source, "r", metadata_errors="replace", options=demuxer_options(source))
     except (av.error.FFmpegError, UnicodeError) as error:
         cut = isinstance(error, av.error.InvalidDataError)
         got = "data that is cut off or in no known format" if cut else reason(error)
         raise VideoError(path, f"must be a video file, complete from its start; got {got}") from error
-    with container:
+    with nullcontext() if isinstance(source, str) else source, container:
         stream = container.streams.best("video")
         # The cover picture of a music file counts as a video stream to FFmpeg, not to people.
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
@@ -45,19 +52,35 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         yield container, stream
 
 
+def _checked(path: str) -> str:
+    check_file(path)
+    # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol.
+    return str(Path(path).absolute())
+
+
+def _skimmed(path: str) -> Skimmed:
+    with reading(path, "must be a video file", VideoError):
+        source = Skimmed(open_file(path), path)
+    if not source.size:
+        raise VideoError(path, _EMPTY)
+    return source
+
+
 def check_file(path: str) -> None:
-    """Find the reasons that FFmpeg would report unclearly.
+    """Find the reasons that FFmpeg would report unclearly; what lies elsewhere is checked where it is opened.
 
     Raises:
         VideoError: `path` is missing, no regular file, empty, or may not be read.
     """
+    if is_elsewhere(path):
+        return
     if not Path(path).exists():
         raise VideoError(path, "must exist; there is no such file or folder")
     if not Path(path).is_file():
         raise VideoError(path, "must be a regular file or a folder of frames")
     with reading(path, "must be a video file", VideoError), open_file(path) as file:
         if not file.read(1):
-            raise VideoError(path, "must be a video file; it is empty (0 bytes)")
+            raise VideoError(path, _EMPTY)
 
 
 def find_decoder(stream: av.VideoStream) -> av.VideoCodecContext:

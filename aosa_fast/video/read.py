@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+from aosa_fast.addresses import is_elsewhere
 from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.video import images, pyav_reader, torchcodec_reader
@@ -31,7 +32,8 @@ def read_clip(
 
     Args:
         path: a video file; an image file; a folder of one series of images, in the order of the numbers in their names;
-            or, of several, the pattern of one: "frames/img_*.jpg". See `aosa_fast.video.series`.
+            or, of several, the pattern of one: "frames/img_*.jpg". See `aosa_fast.video.series`. Or the address of a
+            video or image file, such as "s3://bucket/clip.mp4", of which only parts are read.
         frames: how many to read.
         stride: step between them, in source frames.
         start: the first frame: its number from 0 (12 or "12"), its time in seconds (1.5 or "1.5s"; the frame
@@ -90,7 +92,8 @@ def _read(name: str, window: Window, reader: str, convert: Convert | None, fit: 
         return images.read_file(name, window, convert)
     if reader == "torchcodec":
         return torchcodec_reader.read(name, window, convert)
-    if reader == "auto" and fit is None and torchcodec_reader.find_decoder() is not None:
+    local = not is_elsewhere(name)
+    if reader == "auto" and local and fit is None and torchcodec_reader.find_decoder() is not None:
         try:
             return torchcodec_reader.read(name, window, convert)
         except VideoError:

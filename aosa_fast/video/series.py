@@ -18,6 +18,7 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
 
+from aosa_fast.addresses import is_elsewhere
 from aosa_fast.boundary import reading
 from aosa_fast.errors import VideoError
 
@@ -48,7 +49,8 @@ class Series:
 
 def is_pattern(path: str) -> bool:
     """Whether this is no file or folder but a pattern for images in a folder: "frames/img_*.jpg"."""
-    return not os.path.lexists(path) and any(mark in os.path.basename(path) for mark in _MARKS)
+    marked = any(mark in os.path.basename(path) for mark in _MARKS)
+    return marked and not is_elsewhere(path) and not os.path.lexists(path)
 
 
 def find_series(path: str) -> Series:

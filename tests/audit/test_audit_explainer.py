@@ -170,11 +170,12 @@ def test_rows_hold_what_a_direct_explanation_says(rendered: list[Prepared]) -> N
 
 
 def test_rows_go_through_arrow_as_they_are(rendered: list[Prepared]) -> None:
-    rows = Explainer(setup(target="both", check_share=1.0, check_tubes=4, static_share=1.0)).explain(
-        [labelled(rendered[0], 3)]
-    )
+    clip = labelled(rendered[0], 3)
+    clip = replace(clip, clip=replace(clip.clip, source=(240, 320, 29.97, 300)))
+    rows = Explainer(setup(target="both", check_share=1.0, check_tubes=4, static_share=1.0)).explain([clip])
     (back,) = as_table(rows)
     (row,) = rows
+    assert [row[f"source_{name}"] for name in ("height", "width", "fps", "frames")] == [240, 320, 29.97, 300]
     assert [name for name, value in row.items() if value is None] == [
         "path", "start", "end", "group", "stage", "error", *[n for n in MEASURES if row[n] is None], "dense_index",
         "strip",
@@ -476,7 +477,7 @@ def test_summary_keeps_no_maps_and_dense_adds_them_whole(rendered: list[Prepared
 
 def test_hello_says_what_the_rows_depend_on(rendered: list[Prepared]) -> None:
     ready = Explainer(setup(config=Config(score="logit", check=9, partners=2), seed=11)).ready
-    assert ready.preprocessing == PREPROCESSING
+    assert ready.preprocessing == PREPROCESSING.for_audits()
     assert ready.class_names == CLASS_NAMES
     assert ready.labels == {i: i for i in range(6)}
     assert (ready.config.stride, ready.config.box, ready.config.partners) == (5, 9, 2)

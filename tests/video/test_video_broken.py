@@ -78,7 +78,7 @@ def test_names_that_look_like_addresses_are_files(tmp_path: Path, monkeypatch: p
     write_clip(Path("a.mp4"), 4)
     shutil.copy("a.mp4", "take:1 %03d ü.mp4")
     assert shown(read_clip("take:1 %03d ü.mp4", 4, reader="pyav")) == [0, 1, 2, 3]
-    for name in ("concat:a.mp4|a.mp4", "http://localhost/a.mp4"):
+    for name in ("concat:a.mp4|a.mp4", "http:localhost/a.mp4"):
         with pytest.raises(VideoError, match="must exist"):
             read_clip(name, 4)
     for name in ("", "a\0b", b"a.mp4"):

@@ -42,6 +42,7 @@ from aosa_fast.version import __version__
 
 STRIDE, BOX = 8, 16  # for a model that sees 112 pixels, as in the paper
 TOP = 5
+_SOURCE = ("source_height", "source_width", "source_fps", "source_frames")
 
 
 class Explainer:
@@ -202,6 +203,7 @@ class Explainer:
             "content_hash": clip.content_hash,
             **look(clip.clip.frames[: len(clip.clip.frames) - clip.clip.looped]),
             **dict(zip(("frames", "height", "width"), clip.clip.frames.shape[:3], strict=True)),
+            **dict(zip(_SOURCE, clip.clip.source or (None,) * len(_SOURCE), strict=True)),
             "first_frame": int(clip.clip.indices[0]),
             **{name: getattr(clip.clip, name) for name in ("looped", "damaged", "replaced")},
             **{f"seconds_{step}": clip.seconds.get(step) for step in ("read", "flow", "motion")},

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +12,8 @@ from numpy.typing import NDArray
 from aosa_fast.audit.clip.camera import camera_length, camera_motion
 from aosa_fast.audit.clip.motion import letterbox, moving_pixels, static_pixels
 from aosa_fast.audit.tasks import Prepared
-from aosa_fast.boundary import open_file, reading
-from aosa_fast.errors import VideoError
+from aosa_fast.data.content import content_id
 from aosa_fast.methods.flow import dense_flow
-from aosa_fast.video.series import find_series
 
 if TYPE_CHECKING:
     from aosa_fast.audit.settings import AuditSettings
@@ -46,7 +41,7 @@ class Preparer:
         """
         start = time.perf_counter()
         clip = self.dataset.read(sample, self.preprocessing)
-        content = _hash_frames(clip.frames) if sample.path is None else _hash_path(sample.path)
+        content = _hash_frames(clip.frames) if sample.path is None else content_id(sample.path)
         after_read = time.perf_counter()
         flow = dense_flow(clip.frames[None], self.settings.config.flow)[0]
         after_flow = time.perf_counter()
@@ -78,27 +73,3 @@ def _hash_frames(frames: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(str(frames.shape).encode())
     digest.update(np.ascontiguousarray(frames).data)
     return digest.hexdigest()[:_DIGITS]
-
-
-def _hash_path(path: str) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of a series of frames; the first 32 hexadecimal digits."""
-    if os.path.isfile(path):
-        facts = os.stat(path)
-        return _hash_file(path, facts.st_size, facts.st_mtime_ns)[:_DIGITS]
-    digest = hashlib.sha256()
-    for name in sorted(find_series(path).files):
-        file = Path(name)
-        # Names end in 0, which no name holds, and digests have one length: no other folder makes the same bytes.
-        digest.update(os.fsencode(file.name) + b"\0" + bytes.fromhex(_digest(file)))
-    return digest.hexdigest()[:_DIGITS]
-
-
-@lru_cache(maxsize=64)
-def _hash_file(path: str, size: int, changed: int) -> str:
-    """Of a file with this size and time of change: samples are often parts of one long video."""
-    return _digest(Path(path))
-
-
-def _digest(file: Path) -> str:
-    with reading(file, "must be readable", VideoError), open_file(file) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -32,6 +32,10 @@ _CLIP = [
     ("frames", pa.int32()),
     ("height", pa.int32()),  # of the model's input, pixels
     ("width", pa.int32()),
+    ("source_height", pa.int32()),  # of the source's frames, upright, pixels; null for rendered clips
+    ("source_width", pa.int32()),
+    ("source_fps", pa.float64()),
+    ("source_frames", pa.int64()),  # how many it has
     ("first_frame", pa.int64()),  # place in the source of the first frame used
     ("looped", pa.int32()),  # frames that repeat the beginning of a short clip
     ("damaged", pa.int32()),  # packets that could not be decoded
