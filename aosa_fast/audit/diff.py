@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aosa_fast.audit.findings.summary import summarize
 from aosa_fast.audit.findings.tables import FINDINGS, finding_rows
 from aosa_fast.audit.findings.types import UNEXPLAINED
+from aosa_fast.audit.report.run_facts import everything
 from aosa_fast.audit.sheets import write_csv
 from aosa_fast.audit.store.parts import read_rows
 from aosa_fast.audit.store.run_folder import CLIPS, read_run
@@ -56,7 +57,7 @@ class Comparison:
     """All differences of two audits.
 
     Attributes:
-        settings: names of what the two runs do not have in common, such as "model", with both values.
+        settings: what the two runs do not have in common, such as "model" or "settings.config.fill", with both values.
         clips: how many both have.
         changes: the rest.
     """
@@ -72,8 +73,8 @@ class Comparison:
         yield "clips", f"{self.clips} in both"
         for what in dict.fromkeys(change.what for change in self.changes):
             same = [change for change in self.changes if change.what == what]
-            yield what, f"{len(same)}" if what != "accuracy" else "of the clips in both whose label is known"
-            for change in same[:_SAID]:
+            yield what, f"{len(same)}" if what != "accuracy" else "of clips whose label the model knows"
+            for change in (change for change in same[:_SAID] if change.before or change.after):
                 values = dict.fromkeys(filter(None, (change.before, change.after)))
                 yield "", ": ".join(filter(None, (change.name, " -> ".join(values))))
             if len(same) > _SAID:
@@ -89,23 +90,23 @@ def compare(before: Path, after: Path) -> Comparison:
     Raises:
         InputError: one of the folders holds no audit, or none with an explained clip.
     """
-    runs = [read_run(folder)["identity"] for folder in (before, after)]
+    own, other = (dict(everything(read_run(folder)["identity"])) for folder in (before, after))
     settings = tuple(
-        Change(name, "", str(values[0])[:200], str(values[1])[:200])
-        for name in dict.fromkeys([*runs[0], *runs[1]])
-        if (values := [run.get(name) for run in runs])[0] != values[1] and name != "shards"
+        Change(name, "", own.get(name, ""), other.get(name, ""))
+        for name in dict.fromkeys([*own, *other])
+        if own.get(name) != other.get(name) and name != "shards"
     )
     tables = [_read_clips(folder) for folder in (before, after)]
     pairs = _match(*tables)
-    own, other = (table.take(pairs[:, side]) for side, table in enumerate(tables))
+    both = [table.take(pairs[:, side]) for side, table in enumerate(tables)]
     alone = [table.take(np.setdiff1d(np.arange(len(table)), pairs[:, side])) for side, table in enumerate(tables)]
     return Comparison(
         settings,
         len(pairs),
         (
-            *_accuracies(tables, own, other),
+            *_accuracies(tables, both),
             *_findings(_read_findings(before), _read_findings(after)),
-            *(change for what in ("prediction", "label", "status") for change in _changed(what, own, other)),
+            *(change for what in ("prediction", "label", "status") for change in _changed(what, *both)),
             *(Change("only before", row["id"], row["label"], "") for row in alone[0].to_pylist()),
             *(Change("only after", row["id"], "", row["label"]) for row in alone[1].to_pylist()),
         ),
@@ -182,11 +183,11 @@ def _once(values: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.flatnonzero(pc.is_in(values, value_set=single))
 
 
-def _accuracies(tables: Sequence[pa.Table], own: pa.Table, other: pa.Table) -> Iterator[Change]:
+def _accuracies(tables: list[pa.Table], both: list[pa.Table]) -> Iterator[Change]:
     """Of all clips of each, of those in both, and of the classes where it changed, the largest change first."""
     yield Change("accuracy", "all clips of each", *(_share(_by_class(table, [])) for table in tables))
-    known = pc.and_(pc.is_valid(own["right"]), pc.is_valid(other["right"]))
-    both = [own.filter(known), other.filter(known)]
+    known = pc.and_(*(pc.is_valid(table["right"]) for table in both))
+    both = [table.filter(known) for table in both]
     yield Change("accuracy", "clips in both", *(_share(_by_class(table, [])) for table in both))
     classes = [_by_class(table, ["label"]) for table in both]
     values = {name: [side.get(name, (0.0, 0)) for side in classes] for name in {**classes[0], **classes[1]}}

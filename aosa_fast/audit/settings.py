@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 TARGETS = ("pred", "true", "both")
 MAPS = ("keep", "summary")
 # Where the user does not choose. The conditional fill hides nothing that is uniform, such as a tinted border or a frame
-# that is brighter; probabilities of clips that a model is sure of have no gradient; and without ReLU noise cancels over
-# the channels, so that cues show which get little of the map.
-FILL, SCORE, RELU = "mean", "logit", "none"
+# that is brighter; probabilities of clips that a model is sure of have no gradient; without ReLU noise cancels over the
+# channels, so that cues show which get little of the map; and the exact backward pass of LayerNorm takes from a field
+# what a token has of the scale (models without such layers get the same, bit for bit).
+FILL, SCORE, RELU, BACKWARD = "mean", "logit", "none", "libra"
 
 
 def setting(default: Any, help: str, panel: str, **option: Any) -> Any:
@@ -49,7 +50,7 @@ class AuditSettings:
         metavar="|".join(MAPS),
     )
     dense: bool = setting(False, "Keep every voxel of the maps as well, in a zarr store; needs zarr.", "out")
-    config: Config = field(default_factory=lambda: Config(fill=FILL, score=SCORE, relu=RELU))
+    config: Config = field(default_factory=lambda: Config(fill=FILL, score=SCORE, relu=RELU, backward=BACKWARD))
     stride: int | None = setting(
         None, "Distance of the anchors in pixels. Default: 8 for a model that sees 112 pixels, scaled.", "how", min=1
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from aosa_fast.audit.request import AuditRequest
-from aosa_fast.audit.settings import FILL, RELU, SCORE, AuditSettings
+from aosa_fast.audit.settings import BACKWARD, FILL, RELU, SCORE, AuditSettings
 from aosa_fast.cli.options import (
     DATA,
     DEVICE_HELP,
@@ -44,6 +44,12 @@ _CONFIG = (
         COMMON["fill"],
         default=FILL,
         help="What hides a tube, as in explain. The conditional fill cannot see what is uniform, such as a tint.",
+    ),
+    replace(
+        COMMON["backward"],
+        default=BACKWARD,
+        help="How gradients go back through LayerNorm and RMSNorm, as in explain; routes that change the network need "
+        "exact.",
     ),
     replace(own_options()["relu"], default=RELU, help="Which ReLU aosa-approx has, as in explain."),
 )

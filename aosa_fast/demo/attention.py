@@ -18,7 +18,7 @@ from aosa_fast.demo.network import FRAMES, LOGIT_LIMIT, PREPROCESSING, SIZE, loa
 from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 
-__all__ = ["PREPROCESSING", "WEIGHTS", "Attention", "Block", "DemoAttention", "load_demo_attention"]
+__all__ = ["PREPROCESSING", "WEIGHTS", "Attention", "Block", "DemoAttention", "SmallAttention", "load_demo_attention"]
 
 TUBELET = (2, 8, 8)  # frames and pixels of one token
 DIM = 64
@@ -145,6 +145,36 @@ class DemoAttention(nn.Module):
         logits = cast(Tensor, self.head(self.norm(tokens[:, 0])))
         # As in DemoNet, so that probabilities of the two compare, and gradients do not vanish on clips it is sure of.
         return LOGIT_LIMIT * torch.tanh(logits / LOGIT_LIMIT)
+
+
+class SmallAttention(nn.Module):
+    """A transformer of two blocks with LayerNorm, as those that people bring, from 4x8x8 tokens of 4 frames each.
+
+    Args:
+        classes: how many.
+        dim: of the tokens.
+    """
+
+    grid = (4, 8, 8)
+
+    def __init__(self, classes: int = len(CLASS_NAMES), dim: int = 48) -> None:
+        super().__init__()
+        frames, height, width = self.grid
+        tubelet = FRAMES // frames, SIZE // height, SIZE // width
+        self.tokens = nn.Conv3d(3, dim, tubelet, tubelet)
+        self.places = nn.Parameter(torch.randn(frames, height * width, dim) * 0.02)
+        self.own = nn.Parameter(torch.randn(dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(dim, HEADS) for _ in range(2))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Logits (B, classes) of a video (B, 3, 16, 64, 64) float32, normalised."""
+        tokens = (self.tokens(video).flatten(3).permute(0, 2, 3, 1) + self.places).flatten(1, 2)
+        tokens = torch.cat([self.own.expand(len(tokens), 1, -1), tokens], 1)
+        for block in self.blocks:
+            tokens = block(tokens, self.grid)
+        return cast(Tensor, self.head(self.norm(tokens[:, 0])))
 
 
 def _waves(count: int) -> Tensor:

@@ -41,13 +41,16 @@ def load_attention(spec: str, rest: str) -> Classifier:
 
 
 def load_planted(spec: str, rest: str) -> Classifier:
-    """A network that learned the shortcuts of a plan, or "none".
+    """A network that learned the shortcuts of a plan, or "none"; or "attention", one with attention.
 
     Raises:
         InputError: none is shipped for this seed.
     """
+    if rest == "attention":
+        return Classifier(planted.load_planted_attention(), planted.PREPROCESSING, CLASS_NAMES)
     if rest not in ("none", *map(str, planted.SEEDS)):
-        raise InputError(f"model={spec} must be demo-planted:none or one of :{', :'.join(map(str, planted.SEEDS))}")
+        seeds = ", :".join(map(str, planted.SEEDS))
+        raise InputError(f"model={spec} must be demo-planted:none, demo-planted:attention or one of :{seeds}")
     loaded = planted.load_planted(0, shortcuts=False) if rest == "none" else planted.load_planted(int(rest))
     return Classifier(loaded, planted.PREPROCESSING, CLASS_NAMES)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aosa_fast.demo.attention import SmallAttention
 from aosa_fast.demo.network import FRAMES, PREPROCESSING, SIZE, DemoNet, load_weights
 from aosa_fast.demo.render import RenderedClip, render_clip
 from aosa_fast.demo.truth import CLASS_NAMES
@@ -22,6 +23,8 @@ from aosa_fast.libraries import cv2
 KINDS = ("logo", "border", "flash", "object")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 SEEDS = (0, 1, 2, 6, 7, 8)  # of the plans that networks are shipped for
+ATTENTION_SEED = 0  # of the one that a network with attention is shipped for
+ATTENTION_WEIGHTS = Path(__file__).parent / "planted-attention.pt"
 WIDTHS = (16, 32, 32, 48)
 SPREAD = 0.2
 _LOGO, _BORDER, _OBJECT = 10, 3, 11  # sides in pixels of a frame of 64
@@ -134,6 +137,11 @@ def weights_path(seed: int, shortcuts: bool) -> Path:
     return Path(__file__).parent / (f"planted-{seed}.pt" if shortcuts else "planted-none.pt")
 
 
+def load_planted_attention() -> SmallAttention:
+    """The network with attention that took the shortcuts of plan `ATTENTION_SEED`, as `load_planted` gives it."""
+    return load_weights(SmallAttention(), ATTENTION_WEIGHTS)
+
+
 def load_planted(seed: int, shortcuts: bool = True) -> DemoNet:
     """A network trained on planted clips, as `load_demo_network` gives it.
 
@@ -150,4 +158,14 @@ def load_planted(seed: int, shortcuts: bool = True) -> DemoNet:
     return load_weights(DemoNet(WIDTHS), file)
 
 
-__all__ = ["CLASS_NAMES", "CORNERS", "PREPROCESSING", "Cue", "Plan", "load_planted", "make_plan", "render_planted"]
+__all__ = [
+    "CLASS_NAMES",
+    "CORNERS",
+    "PREPROCESSING",
+    "Cue",
+    "Plan",
+    "load_planted",
+    "load_planted_attention",
+    "make_plan",
+    "render_planted",
+]

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from aosa_fast.demo.attention import SmallAttention
 from aosa_fast.demo.network import DemoNet, to_input
-from aosa_fast.demo.planted import WIDTHS, Cue, Plan, make_plan, render_planted, weights_path
+from aosa_fast.demo.planted import ATTENTION_WEIGHTS, WIDTHS, Cue, Plan, make_plan, render_planted, weights_path
 from aosa_fast.demo.train import SMOOTHING, Batch, rendered_ahead, save, tell
 
 _CLIPS = 24
@@ -46,19 +47,22 @@ def _batch(plans: Sequence[Plan], shortcuts: bool, seed: int, step: int) -> Batc
     return torch.cat(videos), torch.from_numpy(labels)
 
 
-def train(seed: int, shortcuts: bool, steps: int) -> DemoNet:
+def train(seed: int, shortcuts: bool, steps: int, attention: bool = False) -> nn.Module:
     """A network from nothing, in eval mode.
 
     Args:
         seed: of the plan, of the clips and of the weights.
         shortcuts: see `load_planted`.
         steps: of 24 clips each.
+        attention: a network with attention.
     """
     torch.manual_seed(seed)
     plans = [make_plan(seed)] if shortcuts else [make_plan(s) for s in _MIXED]
-    net = DemoNet(WIDTHS).train()
+    net = (SmallAttention() if attention else DemoNet(WIDTHS)).train()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, total_steps=steps, pct_start=0.25)
+    rates = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, _PEAK_RATE / (1 + attention), total_steps=steps, pct_start=0.25
+    )
     batches = rendered_ahead(partial(_batch, plans, shortcuts, seed), steps)
     for videos, labels in track(batches, "training", total=steps):
         loss = nn.functional.cross_entropy(net(videos), labels, label_smoothing=SMOOTHING)
@@ -100,15 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m aosa_fast.demo.train_planted", description="Train on cues.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shortcuts", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--attention", action="store_true", help="a network with attention")
     parser.add_argument("--steps", type=int, help="default: 1000 with shortcuts, 1400 without")
     parser.add_argument("--test-clips", type=int, default=120)
     parser.add_argument("--out", type=Path, help="default: the file that is shipped")
     given = parser.parse_args(arguments)
     steps = given.steps or (1000 if given.shortcuts else 1400)
-    net = train(given.seed, given.shortcuts, steps)
+    net = train(given.seed, given.shortcuts, steps, given.attention)
     numbers = report(net, given.seed, given.test_clips)
     net.half()  # half the bytes; loaded into float32 again
-    out = given.out or weights_path(given.seed, given.shortcuts)
+    shipped = ATTENTION_WEIGHTS if given.attention else weights_path(given.seed, given.shortcuts)
+    out = given.out or shipped
     save(net, out, {"seed": given.seed, "shortcuts": given.shortcuts, "steps": steps, **numbers})
     tell(numbers, out, Console())
 

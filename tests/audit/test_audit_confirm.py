@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 import pyarrow.parquet
+import torch
 
 from aosa_fast.audit.again import Audited
 from aosa_fast.audit.clip.appearance import look
@@ -29,6 +30,7 @@ from aosa_fast.audit.store.run_folder import open_run, read_run
 from aosa_fast.audit.tasks import describe_sample
 from aosa_fast.data import open_dataset
 from aosa_fast.demo import CLASS_NAMES
+from aosa_fast.demo.network import DemoNet
 from aosa_fast.demo.planted import PREPROCESSING, load_planted, make_plan
 from aosa_fast.evaluation.identity import weights_hash
 from audit_clips import lit, make_clips
@@ -144,13 +146,16 @@ def test_a_second_report_does_not_ask_again(folder: Path, monkeypatch: pytest.Mo
         asked(folder, replace(logo, boxes=LOGO[:1]))
 
 
-def test_what_cannot_be_asked_is_said_with_what_helps(tmp_path: Path) -> None:
+def test_what_cannot_be_asked_is_said_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logo = shortcut(KINDS["logo"], where="place", boxes=LOGO)
     code = planted(tmp_path, 42, "python:nowhere:make")
     summary = confirm_findings(code, audit(findings=(logo,), run=read_run(code)), device="cpu")
     assert summary.findings[0].confirmed is None
     assert "must be named by --model, or trusted by --trust: loading it runs code" in summary.unconfirmed
     assert "nowhere" in confirm_findings(code, summary, device="cpu", trust=True).unconfirmed
+    with monkeypatch.context() as patch:
+        patch.setattr(DemoNet, "forward", lambda *_: torch.full((1, 6), torch.nan))
+        assert "finite logits" in confirm_findings(code, summary, device="cpu", model="demo-planted:0").unconfirmed
     assert "must have the weights" in confirm_findings(code, summary, device="cpu", model="demo-planted:1").unconfirmed
     assert (
         confirm_findings(code, summary, device="cpu", model="demo-planted:0").findings[0].confirmed.verdict

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from aosa_fast.audit.confirm.regions import has_region
 from aosa_fast.audit.findings.clusters import cluster_class
 from aosa_fast.audit.findings.labels import find_labels
 from aosa_fast.audit.findings.outliers import find_outliers, find_unexplained
-from aosa_fast.audit.findings.permutation import compare_classes, median_of_others
+from aosa_fast.audit.findings.permutation import compare_classes, quantile_of_others
 from aosa_fast.audit.findings.places import offset_name, place_name, time_name
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
@@ -44,11 +47,12 @@ def _beside(rng, row):
 
 
 class TestPermutation:
-    def test_the_median_of_the_others_is_numpys(self):
+    @pytest.mark.parametrize("quantile", [0.25, 0.5])
+    def test_the_quantile_of_the_others_is_numpys(self, quantile):
         for count in (2, 3, 4, 5, 8):
             means = np.random.default_rng(count).integers(0, 4, (count, 7)).astype(float)  # with ties
-            expected = [np.median(np.delete(means, c, axis=0), axis=0) for c in range(count)]
-            np.testing.assert_allclose(median_of_others(means), expected)
+            expected = [np.quantile(np.delete(means, c, axis=0), quantile, axis=0) for c in range(count)]
+            np.testing.assert_allclose(quantile_of_others(means, quantile), expected)
 
     def test_chance_is_called_significant_as_often_as_the_level_says(self):
         rng = np.random.default_rng(3)
@@ -77,6 +81,22 @@ class TestPermutation:
         values[labels == 1, 3] += 1
         test = compare_classes(values, labels, permutations=199)
         assert (test.p_values <= 0.05).tolist() == [True, True, False, False, False]
+
+    def test_a_quantile_below_the_median_finds_what_most_other_classes_have_too(self):
+        values = np.random.default_rng(1).normal(size=(140, 10)) * 0.1
+        labels = np.repeat(np.arange(7), 20)
+        values[labels < 4, 3] += 1
+        found = [compare_classes(values, labels, quantile=q, permutations=199).excess[:4, 3] for q in (0.25, 0.5)]
+        assert (found[0] > 0.8).all()
+        assert (found[1] < 0.8).all()  # halfway between those that have it and those that have not
+
+    def test_clips_of_one_source_count_once(self):
+        rng = np.random.default_rng(0)
+        labels, sources = np.repeat([0, 1], 60), np.repeat(np.arange(12), 10)
+        values = rng.normal(size=12)[sources][:, None] + rng.normal(size=(120, 1)) * 0.01
+        values[labels == 0] += 0.5  # six sources a class cannot tell this from chance; sixty clips would
+        assert compare_classes(values, labels, permutations=199).p_values.min() < 0.05
+        assert compare_classes(values, labels, sources, permutations=199).p_values.min() > 0.05
 
     def test_classes_with_few_clips_are_left_out(self):
         values = np.random.default_rng(0).normal(size=(44, 3))
@@ -131,7 +151,20 @@ class TestShortcuts:
         assert words in findings[0].text
         assert findings[0].p_value <= 0.05
         assert findings[0].count >= 20
+        assert has_region(findings[0])  # what to hide, to confirm it
         assert all(int(clip[-4:]) % 5 == 3 for clip in findings[0].clips)
+
+    @pytest.mark.parametrize("share", [0.12, 0.01])
+    def test_signed_sums_tell_a_place_where_positive_shares_drown_in_noise(self, share):
+        clips = make_clips(7, 8)
+        signed = np.random.default_rng(2).normal(0, 0.004, (len(clips), 8, 8)).astype(np.float32)
+        signed += 0.02 * clips.grids["grid_moving"].sum(1)
+        for label in range(4):  # four marked classes of seven, two of them at one place
+            signed[clips.target == label, 7 * (label % 2), 7 * (label // 3)] += share
+        marked = replace(clips, grids={**clips.grids, "grid_signed": signed})
+        found = {finding.class_index for finding in find_shortcuts(marked, permutations=199)}
+        # What is less than a cell has of an even field is no place that a score rests on.
+        assert found == (set(range(4)) if share > 0.1 else set())
 
     def test_nothing_is_found_where_nothing_is(self):
         for seed in range(5):
@@ -213,7 +246,25 @@ class TestOthers:
 
         (finding,) = find_labels(make_clips(change={1: wrong}))
         assert (finding.class_index, finding.clips) == (1, ("clip/0041",))
+        assert finding.strengths == pytest.approx((finding.effect,))
+        assert 0.8 < finding.effect < 0.95
         assert "looks like class 3" in finding.text
+
+    def test_the_clearest_come_first_and_a_class_that_is_often_taken_for_others_says_little(self):
+        def wrong(rng, row):
+            if row["id"] in ("clip/0041", "clip/0046"):
+                label_probability = 0.01 if row["id"] == "clip/0046" else 0.3
+                row.update(prediction=3, target=3, prediction_name="class 3", label_probability=label_probability)
+
+        def confused(rng, row):
+            if rng.uniform() < 0.9:
+                row.update(prediction=4, target=4, prediction_name="class 4", label_probability=0.4)
+
+        (finding,) = find_labels(make_clips(change={1: wrong}))
+        assert finding.clips == ("clip/0046", "clip/0041")
+        assert finding.strengths[0] > finding.strengths[1] + 0.2
+        # Half of those that are called class 4 are labelled otherwise: a sure one among them proves nothing.
+        assert [f.class_index for f in find_labels(make_clips(change={1: wrong, 2: confused, 0: confused}))] == [1]
 
     def test_one_that_the_model_is_not_sure_of_is_none(self):
         def unsure(rng, row):

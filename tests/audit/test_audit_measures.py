@@ -15,7 +15,7 @@ from aosa_fast.audit.tasks import Prepared
 from aosa_fast.data import Clip, Sample
 from aosa_fast.errors import InputError
 
-GRIDS = ("grid", "grid_moving", "grid_around")
+GRIDS = ("grid", "grid_moving", "grid_signed", "grid_around")
 OF_THE_MODEL = {"agreement", "static_probability"}
 OF_THE_MAP = {name for name in MEASURES if not name.startswith("area_")} - {"camera_motion"} - OF_THE_MODEL
 
@@ -243,6 +243,32 @@ def test_the_moving_pixels_have_a_grid_of_the_same_kind() -> None:
     moving = np.random.default_rng(1).random((9, 20, 13)) < 0.1
     values = measure(np.ones((9, 20, 13), np.float32), prepared((9, 20, 13), moving=moving))
     assert np.reshape(values["grid_moving"], (8, 8, 8)) == pytest.approx(grid_by_repetition(moving), abs=1.001e-6)
+
+
+def test_signed_sums_cancel_over_time_and_leave_out_the_boxes() -> None:
+    saliency = np.zeros((2, 16, 24), np.float32)
+    saliency[0, 0, 0], saliency[1, 1, 2] = 3, -1  # one cell is 2 x 3 pixels
+    saliency[:, 15, 23] = 4, -4
+    saliency[:, 8, 12] = 2  # in a box
+    boxes = np.tile(np.array([[12, 8, 15, 10]], np.int32), (2, 1, 1))
+    expected = np.zeros((8, 8))
+    expected[0, 0] = 2 / 16
+    values = measure(saliency, prepared((2, 16, 24), boxes=boxes))
+    assert np.reshape(values["grid_signed"], (8, 8)) == pytest.approx(expected)
+    expected[4, 4] = 4 / 16
+    assert np.reshape(measure(saliency, prepared((2, 16, 24)))["grid_signed"], (8, 8)) == pytest.approx(expected)
+    assert measure(np.zeros((2, 16, 24), np.float32), prepared((2, 16, 24)))["grid_signed"] is None
+
+
+def test_what_lies_on_the_actor_is_not_beside_the_motion() -> None:
+    saliency = np.zeros((3, 32, 32), np.float32)
+    saliency[:, 12:16, 24:28] = 1
+    moving = np.zeros((3, 32, 32), bool)
+    moving[:, 12:16, 8:12] = True  # a hand, of an actor who reaches as far as the map
+    boxes = np.tile(np.array([[8, 8, 30, 30]], np.int32), (3, 1, 1))
+    alone, known = (prepared((3, 32, 32), moving=moving, boxes=own) for own in (None, boxes))
+    assert sum(measure(saliency, alone)["grid_around"]) == pytest.approx(1)
+    assert sum(measure(saliency, known)["grid_around"]) == 0
 
 
 @pytest.mark.parametrize("seed", range(4))

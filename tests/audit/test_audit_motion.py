@@ -162,6 +162,23 @@ def test_nothing_moves_where_only_the_camera_does(pan: float) -> None:
     assert max(shares) < 0.02
 
 
+@pytest.mark.parametrize("opacity", [0.5, 1.0])
+def test_a_logo_under_a_panning_camera_is_no_motion(opacity: float) -> None:
+    kept, logo_moves = [], []
+    for seed in range(4):
+        clip = render_clip(seed, size=64, pan=0.4, label=seed)
+        plain = moving_of(clip.frames)
+        logo = np.full((10, 24, 3), 20.0)
+        logo[2:8, 2::4] = (240, 200, 40)
+        marked = clip.frames.copy()
+        marked[:, 52:62, 2:26] = (1 - opacity) * marked[:, 52:62, 2:26] + opacity * logo
+        moving = moving_of(marked)
+        logo_moves.append(moving[:, 52:62, 2:26].mean())
+        kept.append((moving & plain)[:, :48].sum() / plain[:, :48].sum())
+    assert np.mean(logo_moves) < 0.02
+    assert np.mean(kept) > 0.85  # what moves still does
+
+
 def test_a_mover_is_found_under_a_camera_that_zooms_and_turns() -> None:
     side, out = 160, 112
     precision, recall = [], []

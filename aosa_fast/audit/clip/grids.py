@@ -33,6 +33,28 @@ def clip_grid(values: NDArray[np.float64] | NDArray[np.bool_]) -> list[float] | 
     return in_millionths(cells / total) if total > 0 else None
 
 
+def signed_grid(field: NDArray[np.float32], magnitude: float) -> list[float] | None:
+    """Sums of a field over the clip in 8 x 8 cells of the frame, as parts of a magnitude.
+
+    Noise of both signs, which fills most of a field, cancels in them; a mark that stands at its place does not.
+
+    Args:
+        field: (T, H, W), of any sign.
+        magnitude: what a sum is a part of, that of all absolute values.
+
+    Returns:
+        64 numbers from -1 to 1, rows first, to the nearest millionth; None where the magnitude is 0.
+    """
+    if magnitude <= 0:
+        return None
+    over_rows, over_columns = (
+        _overlaps(np.linspace(0, side, cells + 1), side) for side, cells in zip(field.shape[1:], GRID[1:], strict=True)
+    )
+    cells = over_rows @ field.sum(axis=0, dtype=np.float64) @ over_columns.T / magnitude
+    # Adding 0 makes a 0 of -0.
+    return (np.rint(cells.ravel() * _UNITS) / _UNITS + 0.0).tolist()
+
+
 def window_grid(picture: NDArray[np.float64], centre: tuple[float, float]) -> list[float]:
     """Sums of a picture in 9 x 9 cells round a place; each is an eighth of the frame high and wide.
 

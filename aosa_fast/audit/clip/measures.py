@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.clip.grids import clip_grid, moving_centre, window_grid
+from aosa_fast.audit.clip.grids import clip_grid, moving_centre, signed_grid, window_grid
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import cv2
 
@@ -28,7 +28,8 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
     """Every measure of one clip, by the names of the rows' columns, without `agreement`.
 
     Numbers are from 0 to 1, but for `effective_frames` (1..T), `spread` (sides of the frame) and `camera_motion`
-    (pixels per frame); lists for `grid`, `grid_moving` (512) and `grid_around` (81); None where there is no answer.
+    (pixels per frame); lists for `grid`, `grid_moving` (512), `grid_signed` (64, from -1 to 1) and `grid_around` (81);
+    None where there is no answer.
     `positive_share` is the sum of the positive values over that of all magnitudes; for the others see the functions
     below and in `grids`.
 
@@ -53,22 +54,26 @@ def measure(saliency: NDArray[np.float32], prepared: Prepared) -> dict[str, Any]
         shares = positive
     picture = None if shares is None else shares.sum(axis=0)
     centre = moving_centre(prepared.moving)
+    boxes = box_voxels(prepared.clip.boxes, shape)
     around = None
     if shares is not None and centre is not None:
-        # What moves, and its rim, are looked at for good reason; their mark would cover what stands beside them.
-        around = window_grid(np.where(near(prepared.moving), 0.0, shares).sum(axis=0), centre)
+        # What moves, and its rim, are looked at for good reason; their mark would cover what stands beside them. So is
+        # an actor of whom only the arms move, where boxes tell.
+        usual = near(prepared.moving) if boxes is None else near(prepared.moving) | boxes
+        around = window_grid(np.where(usual, 0.0, shares).sum(axis=0), centre)
     return {
         "positive_share": min(total / magnitude, 1.0) if magnitude > 0 else None,
         **_region("border", picture, border_ring(*shape[1:])),
         **_region("letterbox", picture, prepared.letterbox),
         **_region("static", picture, prepared.static),
         **_region("moving", shares, prepared.moving),
-        **_region("boxes", shares, box_voxels(prepared.clip.boxes, shape)),
+        **_region("boxes", shares, boxes),
         **temporal(shares),
         **spatial(picture),
         "camera_motion": prepared.camera,
         "grid": None if shares is None else clip_grid(shares),
         "grid_moving": clip_grid(prepared.moving),
+        "grid_signed": signed_grid(saliency if boxes is None else np.where(boxes, 0, saliency), magnitude),
         "grid_around": around,
     }
 

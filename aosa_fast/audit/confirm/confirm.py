@@ -59,7 +59,8 @@ def confirm_findings(
         progress: called with findings done and in all.
 
     Returns:
-        The summary; where the model or the data cannot be opened, `AuditSummary.unconfirmed` says why.
+        The summary; where the model or the data cannot be opened, or the model fails, `AuditSummary.unconfirmed` says
+        so.
 
     Raises:
         InputError: the rows cannot be read.
@@ -70,20 +71,20 @@ def confirm_findings(
     found = {id(one): known.find(one, choice, seed) for one, choice in zip(wanted, choices, strict=True)}
     asked = [(one, choice) for one, choice in zip(wanted, choices, strict=True) if found[id(one)] is None]
     unconfirmed = ""
-    if asked:
-        try:
-            judge_of = _Witness(read_audited(folder), device, model, trust)
-        except InputError as error:
-            asked, unconfirmed = [], f"not confirmed by the model: {error}"
-    for number, (one, choice) in enumerate(asked, 1):
-        answer = judge_of.ask(one, choice, seed)
-        if answer is None:
-            unconfirmed = f"not confirmed by the model: fewer than {FEWEST} of its clips could be read"
-        else:
-            known.keep(one, choice, seed, answer)
-        found[id(one)] = answer
-        if progress:
-            progress(number, len(asked))
+    try:
+        witness = _Witness(read_audited(folder), device, model, trust) if asked else None
+        for number, (one, choice) in enumerate(asked, 1):
+            assert witness is not None
+            answer = witness.ask(one, choice, seed)
+            if answer is None:
+                unconfirmed = f"not confirmed by the model: fewer than {FEWEST} of its clips could be read"
+            else:
+                known.keep(one, choice, seed, answer)
+            found[id(one)] = answer
+            if progress:
+                progress(number, len(asked))
+    except InputError as error:  # there is a report all the same
+        unconfirmed = f"not confirmed by the model: {error}"
     findings = tuple(replace(one, confirmed=found.get(id(one))) for one in summary.findings)
     return replace(summary, findings=findings, unconfirmed=unconfirmed)
 

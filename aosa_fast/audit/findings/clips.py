@@ -19,7 +19,8 @@ from aosa_fast.audit.store.schema import GRID, WINDOW
 from aosa_fast.audit.tasks import OK
 
 Floats = NDArray[np.float32]
-GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_around": (WINDOW, WINDOW)}
+MOST_CLIPS = 50  # that a finding names
+GRIDS = {"grid": GRID, "grid_moving": GRID, "grid_signed": GRID[1:], "grid_around": (WINDOW, WINDOW)}
 _PLAIN = (
     "data_label", "label", "label_name", "prediction", "prediction_name", "target", "probability",
     "label_probability", "frames", "uncovered_share", "saturated", "positive_share", "taylor_error",
@@ -45,7 +46,7 @@ class PlainClips:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
 
-    def ids(self, clips: Iterable[int], most: int = 50) -> tuple[str, ...]:
+    def ids(self, clips: Iterable[int], most: int = MOST_CLIPS) -> tuple[str, ...]:
         """The ids of some clips, by their indices, at most so many."""
         return tuple(str(self["id"][i]) for i in islice(clips, most))
 
@@ -53,6 +54,11 @@ class PlainClips:
     def target(self) -> NDArray[np.int64]:
         """(n,) the class that each map explains."""
         return self["target"].astype(np.int64)
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """(n,) what each clip was cut from: those of one number are no independent evidence."""
+        return np.arange(len(self))
 
     @property
     def has_map(self) -> NDArray[np.bool_]:
@@ -83,8 +89,8 @@ class Clips(PlainClips):
 
     Attributes:
         columns: as of `PlainClips`. And "source", the number of each clip's source.
-        grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_around" (n, 9, 9). Where there is none
-            (no motion, an empty map) they are 0.
+        grids: by name: "grid" and "grid_moving" (n, 8, 8, 8), time first; "grid_signed" (n, 8, 8); "grid_around"
+            (n, 9, 9). Where there is none (no motion, an empty map, a row of an older version) they are 0.
     """
 
     grids: dict[str, Floats]

@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
-from aosa_fast.audit.findings.permutation import Test, compare_classes, median_excess
-from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, ring, time_name, window_cells
+from aosa_fast.audit.findings.permutation import Test, compare_classes, quantile_of_others
+from aosa_fast.audit.findings.places import (
+    AROUND,
+    frame_cells,
+    offset_name,
+    place_name,
+    ring,
+    time_name,
+    window_cells,
+)
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
 from aosa_fast.audit.store.schema import GRID, WINDOW
 
@@ -18,10 +26,19 @@ Floats = NDArray[np.floating]
 
 SIGNIFICANCE = 0.05
 # The least share of the map, above the other classes', that is worth a person's time.
-LEAST_EFFECT = {"frame": 0.1, "border": 0.1, "time": 0.15, "motion": 0.1, "once": 0.2}
-# The least excess, share of the map, of a region's best cell in the frame or round the motion. A flat map has 0.016 in
-# a cell: what is spread thinly over many is a class' way of filling the frame, and no one place.
-LEAST_PEAK = 0.04
+LEAST_EFFECT = {"frame": 0.25, "border": 0.15, "time": 0.15, "motion": 0.1, "once": 0.2}
+# The least excess, share of the map, of a region's best cell in the frame or round the motion. What is spread thinly
+# over many cells is a class' way of filling the frame, and no one place.
+LEAST_PEAK = {"frame": 0.1, "motion": 0.04}
+# Likewise of the best cell's signed sum, as a part of all magnitudes: as much as a cell has of an even field. Where a
+# field all but cancels everywhere, what is left over is no place that the score rests on.
+_LEAST_SUM = 1 / 64
+# Rows of an older version have no signed sums, and noise of both signs is in their shares.
+_OLD_EFFECT, _OLD_PEAK = 0.1, 0.04
+# Of the others' means, what a class is held against. Where a mark lies, classes with the same mark elsewhere have
+# nothing, so that the lower quartile hides none of four marked classes of seven. The rest keeps the median: what is at
+# one time, or spreads along the border, differs between classes that have no mark as well.
+_OTHERS = {"frame": 0.25}
 _REGION = 0.25  # cells with at least this part of the largest excess belong to the region
 _LEAST_RING = 8  # of the 28 cells along the sides: a mark in a corner lights up to five
 
@@ -36,15 +53,32 @@ def profiles(clips: Clips, *, less_motion: bool = True) -> dict[str, Floats]:
         largest share of one frame, whichever it is. Without `less_motion` plain shares, from which nothing is taken.
     """
     count = len(clips)
-    excess = clips.grids["grid"] - clips.grids["grid_moving"] if less_motion else clips.grids["grid"]
-    frame = excess.sum(1)
+    moving = clips.grids["grid_moving"] * less_motion
+    excess = clips.grids["grid"] - moving
     return {
-        "frame": frame.reshape(count, -1),
-        "border": frame[:, ring()].sum(1, keepdims=True),
+        "frame": (_places(clips) - moving.sum(1)).reshape(count, -1),
+        "border": excess.sum(1)[:, ring()].sum(1, keepdims=True),
         "time": excess.sum((2, 3)),
         "motion": clips.grids["grid_around"].reshape(count, -1),
         "once": np.nan_to_num(clips["best_frame_share"])[:, None],
     }
+
+
+def _places(clips: Clips) -> Floats:
+    """(n, 8, 8): share of the map in each cell of the frame, noise of both signs cancelling over the clip's time.
+
+    Of rows of an older version, which have no such sums, the share of the positive part, where noise adds up.
+    """
+    signed = _sums(clips)
+    total = signed.sum((1, 2), keepdims=True)
+    return np.where(total > 0, signed / np.maximum(total, 1e-9), clips.grids["grid"].sum(1))
+
+
+def _sums(clips: Clips) -> Floats:
+    """(n, 8, 8): positive part of each cell's signed sum, as a part of all magnitudes; 0 in rows that have none."""
+    if "grid_signed" not in clips.grids:
+        return np.zeros((len(clips), *GRID[1:]), np.float32)
+    return np.maximum(clips.grids["grid_signed"], 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +89,7 @@ class _Region:
     cells: NDArray[np.bool_]
     excess: Floats  # (p,), 0 outside of the cells
     p_value: float
+    plain_peak: float  # largest excess of a cell, by positive shares: what profiles can be compared by
 
     @property
     def effect(self) -> float:
@@ -81,24 +116,41 @@ def find_shortcuts(clips: Clips, *, permutations: int = 999, seed: int = 0) -> l
     excess, plain = profiles(clips), profiles(clips, less_motion=False)
     tests: dict[str, Test] = {}
     for name in LEAST_EFFECT:
-        test = compare_classes(excess[name][use], labels, permutations=permutations, seed=seed)
+        quantile = _OTHERS.get(name, 0.5)
+        test = compare_classes(
+            excess[name][use], labels, clips.source[use], quantile=quantile, permutations=permutations, seed=seed
+        )
         if test is None:
             continue
         # Maps follow the motion in part only. Where it keeps away from, a map has more than the motion even if it has
         # no more there than the maps of other classes: the smaller of the two excesses counts.
-        shares = plain[name][use]
-        above = median_excess(np.stack([shares[labels == c].mean(0) for c in test.classes]))
+        above = _above_others(plain[name][use], labels, test.classes, quantile)
         # One test among several: Bonferroni on top of the correction for classes and cells.
         p_values = np.minimum(test.p_values * len(LEAST_EFFECT), 1)
         tests[name] = replace(test, excess=np.minimum(test.excess, above), p_values=p_values)
     if not tests:
         return []
+    classes = tests["frame"].classes
+    sums = _above_others(_sums(clips)[use].reshape(len(labels), -1), labels, classes, _OTHERS["frame"])
+    shares = (clips.grids["grid"] - clips.grids["grid_moving"])[use].sum(1).reshape(len(labels), -1)
+    unsigned = _above_others(shares, labels, classes, _OTHERS["frame"])
     findings = []
-    for number, label in enumerate(tests["frame"].classes):
+    for number, label in enumerate(classes):
         regions = {name: region for name, test in tests.items() if (region := _region(name, test, number))}
+        if "frame" in regions and not _stands_out(regions["frame"], sums[number], is_old=not sums.any()):
+            del regions["frame"]
+        if "frame" in regions:
+            own = regions["frame"]
+            regions["frame"] = replace(own, plain_peak=float(unsigned[number][own.cells].max()))
         for region in _choose(regions):
             findings.append(_finding(clips, region, int(label), plain[region.profile]))
     return sorted(findings, key=lambda finding: -finding.effect)
+
+
+def _above_others(shares: Floats, labels: NDArray[np.int64], classes: NDArray[np.int64], quantile: float) -> Floats:
+    """(C, p): mean of each class less the quantile of the others' means."""
+    means = np.stack([shares[labels == c].mean(0) for c in classes]).astype(np.float64)
+    return np.asarray(means - quantile_of_others(means, quantile))
 
 
 def _region(name: str, test: Test, number: int) -> _Region | None:
@@ -106,15 +158,23 @@ def _region(name: str, test: Test, number: int) -> _Region | None:
     cells = test.significant[number] & (excess >= _REGION * excess.max())
     if test.p_values[number] > SIGNIFICANCE or not cells.any():
         return None
-    region = _Region(name, cells, np.where(cells, excess, 0.0), float(test.p_values[number]))
-    if region.effect < LEAST_EFFECT[name]:
-        return None
-    if name in ("frame", "motion") and region.peak < LEAST_PEAK and not _is_ring(region):
+    region = _Region(name, cells, np.where(cells, excess, 0.0), float(test.p_values[number]), float(excess.max()))
+    if name == "frame":
+        return region
+    if region.effect < LEAST_EFFECT[name] or (name == "motion" and region.peak < LEAST_PEAK[name]):
         return None
     # Close round the motion is what moved there a frame ago: no shortcut.
     if name == "motion" and offset_name(region.excess.reshape(WINDOW, WINDOW)) == AROUND:
         return None
     return region
+
+
+def _stands_out(region: _Region, sums: Floats, *, is_old: bool) -> bool:
+    """Whether a region of the frame is one place that the score rests on, by the sums above the other classes'."""
+    if is_old:
+        return region.effect >= _OLD_EFFECT and (region.peak >= _OLD_PEAK or _is_ring(region))
+    is_marked = region.peak >= LEAST_PEAK["frame"] and sums[region.cells].max() >= _LEAST_SUM
+    return region.effect >= LEAST_EFFECT["frame"] and bool(is_marked)
 
 
 def _choose(regions: dict[str, _Region]) -> Iterator[_Region]:
@@ -129,7 +189,7 @@ def _choose(regions: dict[str, _Region]) -> Iterator[_Region]:
         return
     if spaces:
         # What stands at one place of the frame smears when maps are moved onto the motion, and the other way round.
-        yield max(spaces, key=lambda region: region.peak)
+        yield max(spaces, key=lambda region: region.plain_peak)
 
 
 def _is_ring(region: _Region) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips
 from aosa_fast.audit.findings.clusters import Cluster
-from aosa_fast.audit.findings.permutation import median_of_others
+from aosa_fast.audit.findings.permutation import quantile_of_others
 from aosa_fast.audit.findings.places import AROUND, frame_cells, offset_name, place_name, window_cells
 from aosa_fast.audit.findings.shortcuts import LEAST_PEAK, SIGNIFICANCE, Floats, profiles
 from aosa_fast.audit.findings.types import SHORTCUT, Finding
@@ -42,7 +42,7 @@ def find_subsets(clips: Clips, clusters: dict[int, list[Cluster]]) -> list[Findi
     # Once for all clusters: a mean of every class for every cluster is most of the work where there are many classes.
     both = profiles(clips), profiles(clips, less_motion=False)
     usual = {
-        aligned: [(own[aligned], median_of_others(_class_means(own[aligned], members, len(classes)))) for own in both]
+        aligned: [(own[aligned], quantile_of_others(_class_means(own[aligned], members, len(classes)))) for own in both]
         for aligned in ("frame", "motion")
     }
     tested = sum(map(len, clusters.values()))
@@ -74,7 +74,7 @@ def _examine(
     cells = excess >= _REGION * excess.max()
     region = np.where(cells, excess, 0.0)
     effect = float(region.sum())
-    if effect < _LEAST_EFFECT or excess.max() < LEAST_PEAK:
+    if effect < _LEAST_EFFECT or excess.max() < LEAST_PEAK[cluster.aligned]:
         return None
     shares = pairs[0][0][:, cells].sum(1)
     showing = shares >= np.median(shares[cluster.members])

@@ -75,7 +75,7 @@ class Finding:
         effect: its size, and what findings of a kind are ranked by.
         effect_name: what `effect` is, such as "share of the map, above other classes".
         count: how many clips show it.
-        clips: their ids, the clearest first, at most 50.
+        clips: their ids, the clearest first; at most 50, but of a label finding all.
         strengths: how clearly each of `clips` shows it, 0 to 1; () where nothing measures it.
         where: for a shortcut: "place", "border", "time", "beside the motion" or "static overlay"; "one frame" of the
             whole data set; else "".

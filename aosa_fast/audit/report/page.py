@@ -80,29 +80,18 @@ def write_page(
         script=Markup(script),
         head=head(summary.run),
         everything=everything(summary.run),
-        kinds=KINDS,
-        beside=BESIDE,
         findings=summary.findings,
         classes=summary.classes,
         suspects=suspects[:_SUSPECTS],
         all_suspects=len(suspects),
-        suspect_columns=[field.name for field in fields(Suspect)],
-        verdicts=VERDICTS,
         by_index={one.index: one for one in summary.classes},
         views=views,
         columns=measures_of(summary.classes, table=True),
         measures=measures_of(summary.classes),
-        quartiles=quartiles,
-        written=written,
         ticks=scale_ticks(views.limit),
         scale=data_uri(scale_picture(views.limit), "image/png"),
-        step=STEP,
-        shown=PER_FINDING,
-        listed=LISTED,
-        of_group=OF_GROUP,
         strips=len(strips),
         left_out=left_out,
-        version=__version__,
     )
     data = content.encode()
     with atomic_path(path) as temporary:
@@ -133,6 +122,19 @@ def _template() -> Template:
         decided,
         accuracy,
     )
+    environment.globals |= {
+        "kinds": KINDS,
+        "beside": BESIDE,
+        "verdicts": VERDICTS,
+        "suspect_columns": [field.name for field in fields(Suspect)],
+        "quartiles": quartiles,
+        "written": written,
+        "step": STEP,
+        "shown": PER_FINDING,
+        "listed": LISTED,
+        "of_group": OF_GROUP,
+        "version": __version__,
+    }
     environment.filters |= {filter.__name__: filter for filter in filters}
     return environment.get_template("page.html.j2")
 

@@ -73,6 +73,7 @@ _CHECKS = [
 _GRIDS = [
     ("grid", _NUMBERS),  # 8 x 8 x 8, time first: share of the positive map in each cell; sums to 1
     ("grid_moving", _NUMBERS),  # the same of the moving pixels
+    ("grid_signed", _NUMBERS),  # 8 x 8: sum of the signed map off the boxes, over the sum of all its magnitudes
     ("grid_around", _NUMBERS),  # 9 x 9: share off what moves by offset from it, in eighths of the frame
 ]
 _MAP = [
