@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import Ready, Setup
 from aosa_fast.audit.store.merging import merge_parts
 from aosa_fast.audit.store.parts import PartWriter, done_ids, drop_failed
+from aosa_fast.audit.store.remote import working_folder
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_id
 from aosa_fast.audit.workers.attempts import Attempts
@@ -30,6 +31,7 @@ from aosa_fast.inference.timing import Progress
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
+    from aosa_fast.addresses import Place
     from aosa_fast.audit.store.dense import DenseWriter
     from aosa_fast.audit.store.done import DoneIds
     from aosa_fast.data import Dataset, Sample
@@ -40,7 +42,7 @@ class AuditResult:
     """What became of the clips of a shard.
 
     Attributes:
-        folder: of the audit.
+        folder: of the audit, as it was asked for.
         clips: how many the shard has.
         counts: of all of them, by status: "ok", "error", "quarantined".
         new: how many of them this run did.
@@ -48,7 +50,7 @@ class AuditResult:
         busy: seconds from the first clip's start to the last row.
     """
 
-    folder: Path
+    folder: Place
     clips: int
     counts: dict[str, int]
     new: int
@@ -112,6 +114,18 @@ def audit(
         InputError: the data, the model or the folder; the disk is full (what was written stays, and a later run goes
             on); or processes die again and again without a clip done.
     """
+    with working_folder(request.out, request.shard) as (folder, put):
+        return replace(_audit(request, folder, put, report, failed), folder=request.out)
+
+
+def _audit(
+    request: AuditRequest,
+    folder: Path,
+    put: Callable[[], None],
+    report: Progress | None,
+    failed: Callable[[Row], None] | None,
+) -> AuditResult:
+    """As `audit`, in a folder of this machine; `put` is called when a part has come to it."""
     begin = time.monotonic()
     dataset = choose_clips(request)
     engine = _engine(request, dataset)
@@ -120,15 +134,16 @@ def audit(
         ready = engine.start()
         unknown_labels(dataset, ready.labels, ready.class_names)  # warns of them
         identity, facts = describe_run(request, dataset, ready), describe_facts(request, dataset, ready)
-        run = stack.enter_context(open_run(request.out, identity, facts, request.shard))
-        attempts = stack.enter_context(Attempts(request.out, request.shard))
+        run = stack.enter_context(open_run(folder, identity, facts, request.shard))
+        attempts = stack.enter_context(Attempts(folder, request.shard))
         if request.retry:
             for suspect in attempts.suspects():
                 attempts.forgive(suspect)
-            drop_failed(request.out, request.shard)
-        dense = _open_dense(request, ready, stack)
-        done, flush = done_ids(request.out, request.shard), None if dense is None else dense.flush
-        parts = stack.enter_context(PartWriter(request.out, request.shard, done=done, before_commit=flush))
+            drop_failed(folder, request.shard)
+        dense = _open_dense(request, folder, ready, stack)
+        done, flush = done_ids(folder, request.shard), None if dense is None else dense.flush
+        writer = PartWriter(folder, request.shard, done=done, before_commit=flush, after_commit=put)
+        parts = stack.enter_context(writer)
         left, counts = _left(dataset, request.shard, parts.done)
         clips, tally = len(left) + sum(counts.values()), _Tally(counts, run.earlier or {})
         if report:
@@ -148,10 +163,10 @@ def audit(
         facts = {"finished": True, "clips": clips, "counts": dict(counts), "new": tally.new, "seconds": seconds}
         run.finish({**facts, "warnings": list(tally.warnings.values())})
         try:
-            merge_parts(request.out, request.shard)
+            merge_parts(folder, request.shard)
         except InputError as error:  # all rows are there, in more files than there need be
             warnings.warn(f"parts stay small: {error}", stacklevel=2)
-    return AuditResult(request.out, clips, dict(counts), tally.new, seconds, busy)
+    return AuditResult(folder, clips, dict(counts), tally.new, seconds, busy)
 
 
 def choose_clips(request: AuditRequest) -> Dataset:
@@ -241,11 +256,11 @@ def _complete(row: Row, dataset: Dataset, dense: DenseWriter | None) -> Row:
     return row
 
 
-def _open_dense(request: AuditRequest, ready: Ready, stack: ExitStack) -> DenseWriter | None:
+def _open_dense(request: AuditRequest, folder: Path, ready: Ready, stack: ExitStack) -> DenseWriter | None:
     """The store of whole maps, if they are wanted."""
     if not request.settings.dense:
         return None
     from aosa_fast.audit.store.dense import DenseWriter
 
     shape = (ready.preprocessing.frames, *ready.preprocessing.crop)
-    return stack.enter_context(DenseWriter(request.out, request.shard, shape))
+    return stack.enter_context(DenseWriter(folder, request.shard, shape))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from aosa_fast.addresses import Place
 from aosa_fast.audit.settings import AuditSettings, setting
 from aosa_fast.errors import InputError
 
@@ -18,7 +18,7 @@ class AuditRequest:
     Attributes:
         data: as in `aosa_fast.data.open_dataset`, with annotations and split.
         model: as in `aosa_fast.models.load`.
-        out: folder for the rows; a later run goes on there.
+        out: folder for the rows, or its address; a later run goes on there.
         settings: of the audit.
         device: "auto", "cpu", "cuda", "cuda:1", ...; with the local engine.
         shard: (i, n): of n parts of the data, the i-th, from 1 on.
@@ -27,7 +27,7 @@ class AuditRequest:
 
     data: str
     model: str
-    out: Path
+    out: Place
     settings: AuditSettings
     annotations: str | None = setting(
         None, "A file with boxes (pyannot.pkl), labels or splits of the data, where they are not in it.", "data"

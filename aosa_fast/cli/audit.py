@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aosa_fast.addresses import locate
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import BACKWARD, FILL, RELU, SCORE, AuditSettings
 from aosa_fast.cli.options import (
@@ -55,7 +56,6 @@ _CONFIG = (
 )
 _NOT_HERE = ("stride", "box", "check", "seed", "compat", "batch_size", *own_options())
 _OF_CONFIG = ("seed", "relu", *(name for name in COMMON if name not in _NOT_HERE))
-_OUT = Path("out/audit")
 Device = Annotated[str, option(DEVICE_HELP, "run", metavar=DEVICES)]
 AuditedModel = Annotated[
     str | None,
@@ -71,7 +71,7 @@ Verdicts = Annotated[
         metavar="FILE",
     ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an audit.")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="The folder of an audit, or its address.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +94,12 @@ def audit(
     ] = False,
     demo_clips: Annotated[int, option("How many clips each audit of --demo has.", "what", min=60)] = 300,
     verdicts: Verdicts = None,
-    out: Annotated[Path, option("The folder for the results; a later run goes on there.", "out", metavar="DIR")] = _OUT,
+    out: Annotated[
+        str,
+        option(
+            "The folder for the results, or its address, s3://...; a later run goes on there.", "out", metavar="DIR"
+        ),
+    ] = "out/audit",
     **options: Any,
 ) -> None:
     """Find what a model looks at when it should not, on all clips of DATA.
@@ -127,14 +132,14 @@ def audit(
     if demo:
         if data is not None:
             raise InputError(f"DATA must be left out with --demo; got {data}")
-        run_demo(out, demo_clips, *consoles())
+        run_demo(Path(out), demo_clips, *consoles())
         return
     if data is None:
         raise InputError("DATA must be given, or --demo")
     options["box"] = read_choice(COMMON["box"], options["box"])
     settings = AuditSettings(config=config, **_chosen(AuditSettings, options))
     request = AuditRequest(
-        data, model, out, settings, device=device, shard=read_shard(shard), **_chosen(AuditRequest, options)
+        data, model, locate(out), settings, device=device, shard=read_shard(shard), **_chosen(AuditRequest, options)
     )
     run_audit(request, verdicts, *consoles())
 
@@ -143,7 +148,11 @@ def audit_report(
     folder: Folder,
     out: Annotated[
         Path | None,
-        option("The page, an .html file; tables are put beside it. Default: DIR/report.html.", "out", metavar="FILE"),
+        option(
+            "The page, an .html file; tables are put beside it. Default: report.html in DIR, or in out for an address.",
+            "out",
+            metavar="FILE",
+        ),
     ] = None,
     permutations: Annotated[int, option("How many random permutations each test makes.", "how", min=99)] = 999,
     seed: Annotated[int, option("The seed of all that is random.", "how", min=0)] = 0,
@@ -165,10 +174,15 @@ def audit_report(
     Exit codes: 0 done, 2 bad argument or input.
     """
     check_libraries("pyarrow", "sklearn", "jinja2", extra="audit")
+    from aosa_fast.audit.store.remote import working_folder
     from aosa_fast.cli.run_audit import run_report
 
     ask = {"device": device, "model": model, "trust": trust} if confirm else None
-    run_report(folder, out, permutations, seed, pictures, verdicts, *consoles(), ask=ask)
+    place = locate(folder)
+    if out is None and not isinstance(place, Path):
+        out = Path("out/report.html")
+    with working_folder(place) as (here, _):
+        run_report(here, out, permutations, seed, pictures, verdicts, *consoles(), ask=ask)
 
 
 def audit_clip(
@@ -186,14 +200,16 @@ def audit_clip(
     Exit codes: 0 done, 2 bad argument or input.
     """
     check_libraries("pyarrow", extra="audit")
+    from aosa_fast.audit.store.remote import working_folder
     from aosa_fast.cli.run_audit import run_clip
 
-    run_clip(folder, clip, device, out, consoles()[0], model=model, trust=trust)
+    with working_folder(locate(folder)) as (here, _):
+        run_clip(here, clip, device, out, consoles()[0], model=model, trust=trust)
 
 
 def audit_diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="The folder of an audit.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="That of another one: another model, or other data.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="The folder of an audit, or its address.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="That of another one: another model, or other data.")],
     out: Annotated[
         Path | None,
         option("Write every change as a row of a table as well: .csv, .parquet or .json.", "out", metavar="FILE"),
@@ -207,10 +223,12 @@ def audit_diff(
     """
     check_libraries("pyarrow", extra="audit")
     from aosa_fast.audit.diff import SUFFIXES, compare, write_changes
+    from aosa_fast.audit.store.remote import working_folder
 
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise InputError(f"out must end in {', '.join(SUFFIXES)}; got {out}")
-    found = compare(before, after)
+    with working_folder(locate(before)) as (one, _), working_folder(locate(after)) as (other, _):
+        found = compare(one, other)
     if out is not None:
         write_changes(found, out)
     console = consoles()[0]

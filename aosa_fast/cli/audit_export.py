@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aosa_fast.addresses import locate
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.cli.options import option
 from aosa_fast.cli.progress import show_progress
@@ -21,11 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def audit_export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an audit.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of an audit, or its address.")],
     to: Annotated[str, option("The format; `aosa-fast list exports` says more.", "out", metavar="|".join(EXPORTS))],
     out: Annotated[
         Path | None,
-        option("The folder to be made; an earlier export there is replaced. Default: DIR/exports/FORMAT.", "out"),
+        option(
+            "The folder to be made; an earlier export there is replaced. Default: exports/FORMAT in DIR, or in out for an address.",
+            "out",
+        ),
     ] = None,
 ) -> None:
     """Write an audit's clips for another tool: FiftyOne, CVAT, Label Studio, Hugging Face datasets, COCO or a table.
@@ -38,12 +42,14 @@ def audit_export(
     check_libraries("pyarrow", extra="audit")
     record = EXPORTS.find(to)
     from aosa_fast.audit.exports.run import export_audit
+    from aosa_fast.audit.store.remote import working_folder
 
-    where = folder / "exports" / to if out is None else out
+    place = locate(folder)
+    where = (place if isinstance(place, Path) else Path("out")) / "exports" / to if out is None else out
     if out is None:
         refuse_link(where.parent, "folder")
     console, errors = consoles()
-    with show_progress(errors, to) as report:
-        count = export_audit(folder, to, where, report)
+    with working_folder(place) as (here, _), show_progress(errors, to) as report:
+        count = export_audit(here, to, where, report)
     for name, text in (("clips", str(count)), ("folder", str(where)), ("open", record.load.replace("DIR", str(where)))):
         console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)

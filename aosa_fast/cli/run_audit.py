@@ -12,6 +12,7 @@ from rich.console import Console
 from aosa_fast.audit.driver import audit
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.store.parts import count_rows
+from aosa_fast.audit.store.remote import working_folder
 from aosa_fast.audit.verdicts import keep_verdicts, leave_out, read_verdicts
 from aosa_fast.cli.failures import Failures
 from aosa_fast.cli.folders import check_folder
@@ -27,7 +28,8 @@ def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, er
     Raises:
         InputError: as `aosa_fast.audit.driver.audit`, or a file of verdicts that cannot be read.
     """
-    check_folder(request.out)
+    if isinstance(request.out, Path):
+        check_folder(request.out)
     given = None if verdicts is None else read_verdicts(verdicts)  # before the work
     begun = False
     with resumable(errors, lambda: _kept(request), lambda: begun), show_progress(errors, request.data) as show:
@@ -45,7 +47,8 @@ def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, er
     _say(console, "time", f"{result.seconds:.1f} s{rate}")
     _say(console, "rows", str(request.out / "clips"))
     if given is not None:
-        _say(console, "verdicts", f"{keep_verdicts(request.out, given)} are kept; the next report leaves them out")
+        with working_folder(request.out) as (here, _):
+            _say(console, "verdicts", f"{keep_verdicts(here, given)} are kept; the next report leaves them out")
     if any(count for status, count in result.counts.items() if status != "ok") and not request.retry:
         _say(console, "failed", f"their rows say why; to try them again: {command_line()} --retry")
     _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
@@ -154,6 +157,8 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
 
 
 def _kept(request: AuditRequest) -> str:
+    if not isinstance(request.out, Path):
+        return f"the rows so far are in {request.out}"
     try:
         done = count_rows(request.out, request.shard)
     except InputError:
