@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few clips of everything, in some three minutes")
     parser.add_argument("--clips", type=int, default=10_000, help="of the soak run")
     parser.add_argument("--samples", type=Path, metavar="FILE", help="where the soak run writes what it saw, as csv")
-    parser.add_argument("--rows", type=int, default=100_000, help="of the tables that are read and summarised")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the largest report; others have 1/10 and 1/100")
     parser.add_argument("--rounds", type=int, default=3, help="of the throughput and the reading")
     parser.add_argument("--footage", type=Path, metavar="DIR", help="the Weizmann clips, for the cues")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="of the cues")
@@ -62,7 +62,7 @@ def sections(report: Report, options: argparse.Namespace) -> dict[str, Callable[
         "reading": lambda: audit_reading.reading(report, 1 if quick else options.rounds, quick),
         "soak": lambda: audit_soak.soak(report, 200 if quick else options.clips, options.samples),
         CUES: lambda: audit_cues.cues(report, options.footage, options.seeds, options.steps, options.out),
-        "parts": lambda: audit_parts.parts(report, 3000 if quick else options.rows, quick),
+        "parts": lambda: audit_parts.parts(report, 10_000 if quick else options.rows, quick),
     }
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Report
+from harness import Report, Target
 
 from aosa_fast.audit.store.parts import PartWriter, done_ids, read_rows
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import Row
 from audit_child import fresh
+from audit_rows import CLASSES, PER_PART, check_findings, write_audit
 
-CLASSES = 100
-PER_PART = 1024
+WRITTEN = 20_000  # rows, with maps
 GROUP = 8  # rows that come together
 SHARD = (1, 1)
 SMALL = 200  # parts of a few rows, to see what a part costs
@@ -27,19 +28,19 @@ SMALL = 200  # parts of a few rows, to see what a part costs
 
 def parts(report: Report, rows: int, quick: bool) -> None:
     """Writes rows of a real audit again and again under new names, and reads them."""
-    report.section(
-        f"rows of clips of 16x112x112, 196 tubes; {rows} of them, {CLASSES} classes, for what takes them all"
-    )
+    count = 3000 if quick else WRITTEN
+    report.section(f"rows of clips of 16x112x112, 196 tubes; {count} of them for what takes them all")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         real = _real_rows(report, folder / "real", 32 if quick else PER_PART)
         _sizes(report, folder, real)
-        _write(report, folder / "many", real, rows)
-        _manifest(folder / "clips.csv", rows)
+        _write(report, folder / "many", real, count)
+        _manifest(folder / "clips.csv", count)
         _manifest(folder / "few.csv", PER_PART)
-        _read(report, folder, rows)
+        _read(report, folder, count)
         _small_parts(report, folder / "small", real)
         _many_names(report, folder / "names", 1000 if quick else 100_000)
+        _reports(report, folder, (rows // 10, rows) if quick else (rows // 100, rows // 10, rows))
 
 
 def _real_rows(report: Report, folder: Path, count: int) -> list[Row]:
@@ -127,7 +128,7 @@ def _manifest(path: Path, count: int) -> None:
 
 def _read(report: Report, folder: Path, count: int) -> None:
     of_clips = ("open_manifest", "choose_shard", "wanted_ids")
-    of_rows = ("done_ids", "read_ids", "read_without_maps", "read_all", "load_clips", "summarize")
+    of_rows = ("done_ids", "read_ids", "read_without_maps", "read_all", "sum_rows", "summarize")
     for name in (*of_clips, *of_rows):
         large, small = ("clips.csv", "few.csv") if name in of_clips else ("many", "real")
         answer = fresh("step", name=name, argument=str(folder / large), small=str(folder / small))
@@ -135,6 +136,27 @@ def _read(report: Report, folder: Path, count: int) -> None:
         report.add(case, "time per 1e5 rows", "s", [1e5 / count * answer["seconds"]])
         report.add(case, "peak memory per row", "bytes", [1e6 * answer["peak"] / count])
         report.add(case, "memory kept per row", "bytes", [1e6 * answer["kept"] / count])
+
+
+def _reports(report: Report, folder: Path, sizes: Sequence[int]) -> None:
+    """`audit-report`, page and tables included, and how its time and memory grow."""
+    real = read_rows(folder / "real")
+    seconds, peaks = [], []
+    report.section(f"audit-report of made-up audits of {CLASSES} classes")
+    for count in sizes:
+        where = folder / f"report-{count}"
+        write_audit(where, real, count)
+        answer = fresh("report", folder=str(where))
+        check_findings(where / "findings.parquet")
+        shutil.rmtree(where)
+        targets = (Target("<=", 300), Target("<=", 1000)) if count == 1_000_000 else (None, None)
+        seconds.append(report.add(f"audit-report, {count} rows", "time", "s", [answer["seconds"]], targets[0]))
+        peaks.append(report.add(f"audit-report, {count} rows", "peak memory", "MB", [answer["peak"]], targets[1]))
+    name = f"audit-report, {sizes[0]} to {sizes[-1]} rows"
+    for what, values, unit in (("time", seconds, "s"), ("peak memory", peaks, "MB")):
+        report.add(name, f"{what}, exponent", "", [float(np.polyfit(np.log(sizes), np.log(values), 1)[0])])
+        slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])  # without what reports of any size take
+        report.add(name, f"{what}, of 1e5 more rows", unit, [1e5 * slope])
 
 
 def _small_parts(report: Report, folder: Path, real: list[Row]) -> None:

@@ -68,11 +68,11 @@ def read_ids(folder: str) -> Step:
     return lambda: read_rows(Path(folder), ["id", "status"])
 
 
-def load_clips(folder: str) -> Step:
+def sum_rows(folder: str) -> Step:
     """What the statistics are made of."""
-    from aosa_fast.audit.findings.clips import load_clips
+    from aosa_fast.audit.findings.sums import sum_rows
 
-    return lambda: load_clips(Path(folder))
+    return lambda: sum_rows(Path(folder))
 
 
 def summarize(folder: str) -> Step:

@@ -27,7 +27,8 @@ def audit_export(
     out: Annotated[
         Path | None,
         option(
-            "The folder to be made; an earlier export there is replaced. Default: exports/FORMAT in DIR, or in out for an address.",
+            "The folder to be made; an earlier export there is replaced. Default: exports/FORMAT in DIR, or in out for "
+            "an address.",
             "out",
         ),
     ] = None,

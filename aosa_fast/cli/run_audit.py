@@ -110,6 +110,8 @@ def run_report(
         _say(console, "model", text)
     if summary.unconfirmed:
         _say(console, "findings", summary.unconfirmed)
+    if summary.sample:
+        _say(console, "sample", summary.sample)
     if summary.unknown:
         _say(console, "labels", summary.unknown)
     if summary.decided:

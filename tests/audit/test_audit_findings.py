@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from aosa_fast.audit.findings.permutation import compare_classes, quantile_of_ot
 from aosa_fast.audit.findings.places import offset_name, place_name, time_name
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.subsets import find_subsets
-from aosa_fast.audit.findings.summary import analyze
+from aosa_fast.audit.findings.summary import analyze, summarize
 from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.store.parts import PartWriter
+from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.errors import InputError
 from audit_clips import lit, make_clips
 from audit_rows import fake_row
@@ -320,6 +322,83 @@ class TestOthers:
         np.testing.assert_allclose(own.mean_map.sum(), 1, rtol=1e-5)
         low, middle, high = own.measures["share_border"]
         assert 0.2 < low < middle < high < 0.3
+
+
+class TestSamples:
+    @staticmethod
+    def _write(folder, rows, part_rows=32, shard=(1, 1)):
+        with open_run(folder, {}, {}, shard), PartWriter(folder, shard, rows=part_rows) as writer:
+            for first in range(0, len(rows), part_rows):
+                writer.add(rows[first : first + part_rows])
+
+    @staticmethod
+    def _rows(clips):
+        rows = []
+        for i in range(len(clips)):
+            columns = {name: values[i] for name, values in clips.columns.items() if name not in ("id", "saturated")}
+            columns = {name: None if value != value else value for name, value in columns.items()}
+            grids = {name: grid[i].ravel().tolist() for name, grid in clips.grids.items()}
+            rows.append(fake_row(str(clips["id"][i]), **columns, **grids))
+        return rows
+
+    def test_one_finds_what_all_clips_show_and_counts_it_in_all_however_the_rows_are_spread(self, tmp_path):
+        def far(rng, row):
+            row["share_border"] = 0.9 if row["id"] == "clip/0042" else row["share_border"]
+
+        rows = self._rows(make_clips(change={1: _corner, 2: far}))
+        for wrong, like in ((41, 43), (46, 48)):
+            rows[wrong] = {
+                **rows[like],
+                "id": f"clip/{wrong:04}",
+                "label": 1,
+                "label_name": "class 1",
+                "label_probability": 0.01,
+            }
+        self._write(tmp_path / "one", rows)
+        self._write(tmp_path / "other", rows[::-1][:50], part_rows=7, shard=(1, 2))
+        self._write(tmp_path / "other", rows[::-1][50:], part_rows=20, shard=(2, 2))
+        everyone = summarize(tmp_path / "one", permutations=199)
+        sampled = [summarize(tmp_path / name, permutations=199, sample=60) for name in ("one", "other")]
+        assert "in 60 of 120 clips" in sampled[0].sample
+        assert everyone.sample == ""
+        told = [[(f.kind, f.class_index, f.where, f.count, f.clips, f.text) for f in own.findings] for own in sampled]
+        assert told[0] == told[1]
+        assert [(f.kind, f.class_index, f.where) for f in sampled[0].findings] == [
+            (f.kind, f.class_index, f.where) for f in everyone.findings
+        ]
+        assert {f.kind for f in everyone.findings} == {"shortcut", "label", "outlier"}
+        for one, own in zip(everyone.findings, sampled[0].findings, strict=True):
+            assert (own.count, set(own.clips)) == (one.count, set(one.clips))
+        for one, own in zip(everyone.classes, sampled[0].classes, strict=True):
+            assert (own.clips, own.correct) == (one.clips, one.correct)
+            np.testing.assert_allclose(own.mean_map, one.mean_map, rtol=1e-5)
+            np.testing.assert_allclose(own.measures["share_border"], one.measures["share_border"], rtol=1e-6)
+
+    def test_small_classes_are_in_one_whole(self, tmp_path):
+        self._write(tmp_path, [fake_row(f"{i}", target=int(i >= 3)) for i in range(43)])
+        sums = sum_rows(tmp_path, most=20)
+        assert len(sums.rows) == 43
+        assert np.bincount(sums.clips.target).tolist() == [3, 17]
+        assert sum_rows(tmp_path, most=20, seed=1).clips.ids(range(20)) != sums.clips.ids(range(20))
+
+    def test_memory_is_that_of_the_sample(self, tmp_path):
+        row = fake_row("")
+        self._write(tmp_path, [{**row, "id": str(i)} for i in range(800)], part_rows=40)
+        sum_rows(tmp_path, most=20)
+        tracemalloc.start()
+        sum_rows(tmp_path, most=20)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.5e6  # and all grids are 3.5 MB
+
+    def test_a_clip_with_two_rows_is_refused(self, tmp_path):
+        self._write(tmp_path, [fake_row("a"), fake_row("b")], shard=(1, 2))
+        self._write(tmp_path / "other", [fake_row("b")], shard=(2, 2))
+        (tmp_path / "other" / "clips" / "part-2of2-000000.parquet").rename(
+            tmp_path / "clips" / "part-2of2-000000.parquet"
+        )
+        with pytest.raises(InputError, match="must not hold a clip that another part holds; 'b' is in"):
+            sum_rows(tmp_path)
 
 
 @pytest.mark.parametrize("columns", [{"grid": [1.0]}, {"grid": [float("nan")] * 512}, {"target": None}])

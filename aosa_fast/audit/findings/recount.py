@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aosa_fast.audit.findings.clips import Clips, PlainClips
-from aosa_fast.audit.findings.places import COLUMNS
 from aosa_fast.audit.findings.shortcuts import profiles
-from aosa_fast.audit.findings.types import BORDER, Finding
-from aosa_fast.audit.store.schema import WINDOW
+from aosa_fast.audit.findings.types import Finding
 
 _LISTED = 50
 
@@ -32,13 +30,12 @@ class Recount:
         """Looks at more clips."""
         shares = profiles(clips, less_motion=False)
         for number, finding in enumerate(self._shortcuts):
-            own = clips.members.get(-1 if finding.class_index is None else finding.class_index)
-            if own is None or "usual_share" not in finding.detail:
+            region, own = finding.showing, clips.members.get(-1 if finding.class_index is None else finding.class_index)
+            if region is None or own is None:
                 continue
             own = own[clips.has_map[own]]
-            profile, cells = _region(finding)
-            mine = shares[profile][own][:, cells].sum(1)
-            showing = mine >= finding.detail["usual_share"] + 0.5 * finding.effect  # as in `find_shortcuts`
+            mine = shares[region.profile][own][:, region.cells].sum(1)
+            showing = mine >= region.least
             self._counts[number] += int(showing.sum())
             known, ids = self._clearest[number]
             known, ids = np.append(known, mine[showing]), np.append(ids, clips["id"][own[showing]])
@@ -54,19 +51,8 @@ class Recount:
         for finding, count, (_, ids) in zip(self._shortcuts, self._counts, self._clearest, strict=True):
             of_class = int(rows.has_map[rows.members[int(finding.class_index or 0)]].sum())
             detail = {**finding.detail, "clips_of_class": float(of_class)}
-            if "share_of_clips" in detail:
+            if finding.showing is None:
                 found.append(replace(finding, count=round(detail["share_of_clips"] * of_class), detail=detail))
             else:
                 found.append(replace(finding, count=count, clips=tuple(map(str, ids)), detail=detail))
         return found
-
-
-def _region(finding: Finding) -> tuple[str, NDArray[np.int64]]:
-    """The profile and the cells of it that a finding is about."""
-    if finding.frames:
-        return "time", np.array(finding.frames)
-    if finding.boxes:
-        return "frame", np.array([row * COLUMNS + column for row, column in finding.boxes])
-    if finding.offsets:
-        return "motion", np.array([row * WINDOW + column for row, column in finding.offsets])
-    return ("border" if finding.where == BORDER else "once"), np.array([0])

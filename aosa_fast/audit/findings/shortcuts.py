@@ -19,7 +19,7 @@ from aosa_fast.audit.findings.places import (
     time_name,
     window_cells,
 )
-from aosa_fast.audit.findings.types import SHORTCUT, Finding
+from aosa_fast.audit.findings.types import SHORTCUT, Finding, Showing
 from aosa_fast.audit.store.schema import GRID, WINDOW
 
 Floats = NDArray[np.floating]
@@ -205,7 +205,8 @@ def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Findin
     shares = plain[:, region.cells].sum(1)
     others = clips.has_map & ~own
     usual = float(np.median([shares[others & (clips.target == c)].mean() for c in np.unique(clips.target[others])]))
-    showing = own & (shares >= usual + 0.5 * region.effect)
+    least = usual + 0.5 * region.effect
+    showing = own & (shares >= least)
     order = np.flatnonzero(showing)[np.argsort(-shares[showing], kind="stable")]
     mean = float(shares[own].mean())
     detail = {"share": mean, "usual_share": usual, "clips_of_class": float(own.sum())}
@@ -223,6 +224,7 @@ def _finding(clips: Clips, region: _Region, label: int, plain: Floats) -> Findin
         count=int(showing.sum()),
         clips=clips.ids(order),
         detail=detail,
+        showing=Showing(region.profile, tuple(map(int, np.flatnonzero(region.cells))), least),
         boxes=frame_cells(region.cells) if region.profile == "frame" else (),
         frames=tuple(map(int, np.flatnonzero(region.cells))) if region.profile == "time" else (),
         offsets=window_cells(region.cells) if region.profile == "motion" else (),

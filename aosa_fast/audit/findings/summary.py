@@ -18,7 +18,7 @@ from aosa_fast.audit.findings.recount import Recount
 from aosa_fast.audit.findings.shortcuts import find_shortcuts
 from aosa_fast.audit.findings.static import find_static
 from aosa_fast.audit.findings.subsets import find_subsets
-from aosa_fast.audit.findings.sums import ClassMeans, iter_clips, sum_rows
+from aosa_fast.audit.findings.sums import SAMPLE, ClassMeans, iter_clips, sum_rows
 from aosa_fast.audit.findings.types import AuditSummary, ClassSummary, Finding
 from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.store.run_folder import read_run, read_shards
@@ -28,19 +28,21 @@ from aosa_fast.errors import ModelWarning
 _SHOWN = 6  # clips of a class, of each kind
 
 
-def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditSummary:
+def summarize(folder: Path, *, permutations: int = 999, seed: int = 0, sample: int = SAMPLE) -> AuditSummary:
     """The findings and classes of an audit, finished or not.
 
     Args:
         folder: of the audit; the rows of all its shards are read.
         permutations: of the tests; the least p-value is 1 / (1 + permutations), before the correction for the profiles.
         seed: of all that is random.
+        sample: clips that shortcuts and kinds of maps are looked for among, the same number of each class, 4.4 kB each.
+            All else is of all clips.
 
     Raises:
         InputError: no audit, no explained clip, or scikit-learn is missing.
     """
     run = read_run(folder)
-    sums = sum_rows(folder, seed=seed)
+    sums = sum_rows(folder, seed=seed, most=sample)
     rows = sums.rows
     classes, findings = analyze(
         sums.clips, permutations=permutations, seed=seed, rows=rows, means=sums.means, again=iter_clips(folder)
@@ -59,8 +61,15 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0) -> AuditS
         accuracy=float(right.mean()) if known.any() else None,
         unknown=describe_unknown(_unknown(rows), run["facts"].get("class_names")),
         warnings=tuple({ModelWarning.kind(text): text for text in told}.values()),
+        sample=_describe_sample(len(sums.clips), len(rows)),
         mean_map=np.mean([own.mean_map for own in classes], axis=0).astype(np.float32),
     )
+
+
+def _describe_sample(clips: int, of: int) -> str:
+    if clips == of:
+        return ""
+    return f"shortcuts and kinds of maps were looked for in {clips} of {of} clips, the same number of each class or all"
 
 
 def _unknown(rows: PlainClips) -> Counter[str]:

@@ -64,6 +64,15 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Showing:
+    """Which clips of a class show a shortcut: those with at least `least` of their map in some cells of a profile."""
+
+    profile: str  # of `shortcuts.profiles`
+    cells: tuple[int, ...]
+    least: float
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something that a person should look at.
 
@@ -81,6 +90,7 @@ class Finding:
             whole data set; else "".
         p_value: of the permutation test, corrected for the number of classes and tests; None without a test.
         detail: further numbers by name.
+        showing: for a shortcut of a class as a whole, which of its clips show it; else None.
         boxes: the cells of the 8 x 8 frame grid (row, column) that it is about, to be marked on the class' mean map.
         frames: the parts of the clip, in eighths, that it is about.
         offsets: for "beside the motion": the cells (row, column) of the 9 x 9 window round the motion.
@@ -99,6 +109,7 @@ class Finding:
     where: str = ""
     p_value: float | None = None
     detail: dict[str, float] = field(default_factory=dict)
+    showing: Showing | None = None
     boxes: tuple[tuple[int, int], ...] = ()
     frames: tuple[int, ...] = ()
     offsets: tuple[tuple[int, int], ...] = ()
@@ -164,6 +175,7 @@ class AuditSummary:
         mean_map: (8, 8, 8) float32, the mean over the classes' means.
         unknown: what is to be said of labels that the model does not know; nothing if it knows them all.
         warnings: what is to be said of the model, once for each kind of it.
+        sample: what is to be said of where shortcuts were looked for; nothing if it was in all clips.
         unconfirmed: why findings were not confirmed by the model, and how they can be; "" if they were, or none asked.
         decided: how many clips are left out of the findings, as a person has decided about them.
     """
@@ -177,5 +189,6 @@ class AuditSummary:
     mean_map: NDArray[np.float32]
     unknown: str = ""
     warnings: tuple[str, ...] = ()
+    sample: str = ""
     unconfirmed: str = ""
     decided: int = 0
