@@ -87,7 +87,7 @@ def write_new(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[io.RawIOBase]:
+def new_file(path: Path) -> Iterator[io.FileIO]:
     """As `write_new`, with a file whose `write` may take a part only."""
     path.unlink(missing_ok=True)
     # "x": where a link has come meanwhile, this fails.

@@ -76,6 +76,8 @@ NEEDS = {
     "audit without OpenCV": (("audit", "x.csv"), "cv2", "OpenCV must be importable for this; got"),
     "audit-report": (("audit-report", "x"), "jinja2", "audit must have jinja2; it is missing"),
     "audit-clip": (("audit-clip", "x", "y"), "pyarrow", "audit must have pyarrow; it is missing"),
+    "audit-diff": (("audit-diff", "x", "y"), "pyarrow", "audit must have pyarrow; it is missing"),
+    "audit-export": (("audit-export", "x", "--to", "csv"), "pyarrow", "audit must have pyarrow; it is missing"),
     "evaluate": (("evaluate", "x.csv"), "matplotlib", "evaluate must have matplotlib; it is missing: pip install"),
     "evaluate sanity": (("evaluate", "x.csv", "--metrics", "sanity"), "skimage", "evaluate must have skimage; it is"),
     "evaluate --model": (

@@ -23,7 +23,7 @@ from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import AuditSettings
 from aosa_fast.data import open_dataset
 from aosa_fast.data.planted import PlantedDataset, true_label
-from aosa_fast.demo.planted import CLASS_NAMES, CORNERS, SEEDS, Cue, make_plan
+from aosa_fast.demo.planted import ATTENTION_SEED, CLASS_NAMES, CORNERS, SEEDS, Cue, make_plan
 from aosa_fast.files import refuse_link
 from aosa_fast.inference.timing import Progress
 
@@ -52,6 +52,8 @@ def run_demo(
 ) -> list[Score]:
     """Audits the planted set of each seed with the network that was trained on its cues, and with one that was not.
 
+    Where there is one with attention that was trained on them, with that as well.
+
     Args:
         out: a folder for each audit is made in it.
         clips: how many each audit has.
@@ -63,7 +65,10 @@ def run_demo(
     """
     scores = []
     for seed in seeds:
-        for network, name in ((str(seed), "shortcuts"), ("none", "none")):
+        networks = [(str(seed), "shortcuts"), ("none", "none")]
+        if seed == ATTENTION_SEED:
+            networks.insert(1, ("attention", "attention"))
+        for network, name in networks:
             model, folder = f"demo-planted:{network}", out / f"{seed}-{name}"
             refuse_link(folder, "folder")
             request = AuditRequest(f"planted:{seed}", model, folder, AuditSettings(), limit=clips)

@@ -61,7 +61,7 @@ FAMILIES = Registry(
         ModelFamily(
             "demo-planted",
             "demo-planted:SEED",
-            "Networks that learned planted shortcuts, and demo-planted:none, which learned none.",
+            "Networks that learned planted shortcuts (:attention has attention), and :none, which learned none.",
             "aosa_fast.demo.classifiers:load_planted",
             False,
         ),

@@ -190,7 +190,8 @@ def test_options_become_what_is_asked_for_and_have_its_defaults(aosa: Run, monke
 
 
 def test_planted_shortcuts_are_found_and_nothing_else(tmp_path: Path):
-    with_cues, without = run_demo(tmp_path, 90, seeds=(0,))
+    with_cues, attention, without = run_demo(tmp_path, 90, seeds=(0,))
+    assert (attention.model, attention.found, attention.clean_named) == ("demo-planted:attention", 4, 0)
     assert with_cues.right >= with_cues.wrong / 2
     text = table([with_cues, without])
     assert "| planted:0 | demo-planted:0 | 4 of 4 | 4 of 4 | 0 of 2 | 1.00" in text

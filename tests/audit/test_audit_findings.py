@@ -156,17 +156,15 @@ class TestShortcuts:
         assert has_region(findings[0])  # what to hide, to confirm it
         assert all(int(clip[-4:]) % 5 == 3 for clip in findings[0].clips)
 
-    @pytest.mark.parametrize("share", [0.12, 0.01])
-    def test_signed_sums_tell_a_place_where_positive_shares_drown_in_noise(self, share):
+    @pytest.mark.parametrize(("share", "noise"), [(0.12, 0.006), (0.008, 0.0005)])
+    def test_signed_sums_tell_a_place_where_positive_shares_drown_in_noise(self, share, noise):
         clips = make_clips(7, 8)
-        signed = np.random.default_rng(2).normal(0, 0.004, (len(clips), 8, 8)).astype(np.float32)
-        signed += 0.02 * clips.grids["grid_moving"].sum(1)
-        for label in range(4):  # four marked classes of seven, two of them at one place
-            signed[clips.target == label, 7 * (label % 2), 7 * (label // 3)] += share
+        signed = np.random.default_rng(2).normal(0, noise, (len(clips), 8, 8)).astype(np.float32)
+        signed[clips.target < 4, 7, 0] += share  # four marked classes of seven: they are the median of the others
         marked = replace(clips, grids={**clips.grids, "grid_signed": signed})
         found = {finding.class_index for finding in find_shortcuts(marked, permutations=199)}
-        # What is less than a cell has of an even field is no place that a score rests on.
-        assert found == (set(range(4)) if share > 0.1 else set())
+        # Less than a hundredth of all magnitudes is no place that a score rests on, though it stands out.
+        assert found == (set(range(4)) if share > 0.01 else set())
 
     def test_nothing_is_found_where_nothing_is(self):
         for seed in range(5):
@@ -357,6 +355,9 @@ class TestSamples:
         self._write(tmp_path / "one", rows)
         self._write(tmp_path / "other", rows[::-1][:50], part_rows=7, shard=(1, 2))
         self._write(tmp_path / "other", rows[::-1][50:], part_rows=20, shard=(2, 2))
+        one, other = (sum_rows(tmp_path / name, most=60).clips for name in ("one", "other"))
+        assert one.ids(range(60), 60) == other.ids(range(60), 60)
+        np.testing.assert_array_equal(one.grids["grid"], other.grids["grid"])
         everyone = summarize(tmp_path / "one", permutations=199)
         sampled = [summarize(tmp_path / name, permutations=199, sample=60) for name in ("one", "other")]
         assert "in 60 of 120 clips" in sampled[0].sample

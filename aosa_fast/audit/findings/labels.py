@@ -47,11 +47,7 @@ class LabelSearch:
     def __init__(self, clips: Clips) -> None:
         predictions = clips["prediction"].astype(np.int64)
         values = features(clips, "frame")
-        classes, means, limits = (
-            [],
-            [values[:0].sum(0)],
-            [(np.inf, 0.0, 0.0, 0.0)],
-        )  # the first: of classes with too few clips
+        classes, means, limits = [], [values[:0].sum(0)], [(np.inf, 0.0, 0.0, 0.0)]  # the first: of too few clips
         for c in np.unique(predictions):
             correct = np.flatnonzero((predictions == c) & (clips["label"] == c))
             if len(correct) < _LEAST_CLIPS:

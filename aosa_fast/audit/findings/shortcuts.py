@@ -30,9 +30,9 @@ LEAST_EFFECT = {"frame": 0.25, "border": 0.15, "time": 0.15, "motion": 0.1, "onc
 # The least excess, share of the map, of a region's best cell in the frame or round the motion. What is spread thinly
 # over many cells is a class' way of filling the frame, and no one place.
 LEAST_PEAK = {"frame": 0.1, "motion": 0.04}
-# Likewise of the best cell's signed sum, as a part of all magnitudes: as much as a cell has of an even field. Where a
-# field all but cancels everywhere, what is left over is no place that the score rests on.
-_LEAST_SUM = 1 / 64
+# Likewise of the best cell's signed sum, as a part of all magnitudes; a cell has 1/64 of an even field's. Where a field
+# all but cancels everywhere, what is left over is no place that the score rests on.
+_LEAST_SUM = 0.01
 # Rows of an older version have no signed sums, and noise of both signs is in their shares.
 _OLD_EFFECT, _OLD_PEAK = 0.1, 0.04
 # Of the others' means, what a class is held against. Where a mark lies, classes with the same mark elsewhere have
