@@ -95,8 +95,8 @@ def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answ
     }
 
 
-def decode(paths: list[str], first: int, last: int, seconds: float) -> Answer:
-    """Nothing but decoding, as PyAV does it by itself: clips per second, of windows of these places, looped over."""
+def decode(paths: list[str], last: int, seconds: float) -> Answer:
+    """Nothing but decoding through a frame, as PyAV does it by itself: clips per second, looped over."""
     import av
 
     done, start = 0, time.perf_counter()

@@ -37,8 +37,10 @@ def reading(report: Report, rounds: int, quick: bool) -> None:
         report.add("an audit reads", "processor time, up to flow", "ms/clip", found["flowed"], Target("<=", 50.0))
         report.add("an audit reads", "processor time, all", "ms/clip", found["prepared"])
         report.add("evaluate reads", "processor time, up to colour", "ms/clip", found["whole"])
-        beside = ratios(found["scaled"], found["whole"])
-        report.add("an audit reads / evaluate reads", "processor time, up to colour", "ratio", beside)
+        report.add("PyAV and resize by hand", "processor time, up to colour", "ms/clip", found["by hand"])
+        for name, other in (("evaluate reads", "whole"), ("by hand", "by hand")):
+            beside = ratios(found["scaled"], found[other])
+            report.add(f"an audit reads / {name}", "processor time, up to colour", "ratio", beside)
         report.add("scaled by the decoder or afterwards", "mean difference", "levels", [found["difference"]])
         for path in paths:
             for copy in range(1, 2 if quick else 12):
@@ -75,13 +77,14 @@ def _rates(report: Report, name: str, model: str, paths: list[str], folder: Path
 
 
 def _decode(paths: list[str], processes: int, seconds: float) -> float:
-    words = command("decode", paths=paths, first=FIRST, last=LAST, seconds=seconds)
+    words = command("decode", paths=paths, last=LAST, seconds=seconds)
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     return sum(float(json.loads(one.communicate()[0].splitlines()[-1])["rate"]) for one in running)
 
 
 def spent(paths: list[str], rounds: int) -> Answer:
     """CPU ms a clip, a mean over the files for each round: of each step, and of all up to one."""
+    import av
     import cv2
 
     from aosa_fast.audit.clip.prepare import Preparer
@@ -110,6 +113,14 @@ def spent(paths: list[str], rounds: int) -> Answer:
     def flowed(path: str) -> None:
         dense_flow(data.read(Sample(path, path, None), scaled).frames[None])
 
+    def by_hand(path: str) -> None:
+        with av.open(path) as video:
+            for number, frame in enumerate(video.decode(video=0)):
+                if number in range(FIRST, LAST + 1, 2):
+                    whole.cropped(frame.to_ndarray(format="rgb24")[None])
+                if number == LAST:
+                    break
+
     ways: dict[str, Callable[[str], object]] = {
         "open": lambda path: opened(path, "open"),
         "time stamps": lambda path: opened(path, "time stamps"),
@@ -119,6 +130,7 @@ def spent(paths: list[str], rounds: int) -> Answer:
         # A new one, which has not yet hashed the file.
         "prepared": lambda path: Preparer(data, scaled, AuditSettings()).prepare(Sample(path, path, None)),
         "whole": lambda path: data.read(Sample(path, path, None), whole),
+        "by hand": by_hand,
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(rounds + 1):

@@ -258,14 +258,14 @@ class TestPictures:
             shortcut(KINDS["object"], where="beside the motion", offsets=RIGHT),
             finding("outlier", 0),
         ]
-        texts = [one.pictures for one in examine_pictures(folder, findings, permutations=199)]
+        texts = [one.pictures for one in examine_pictures(folder, findings, 6, permutations=199)]
         assert ["differ there (p = 0.005)" in text for text in texts] == [True, False, True, True, False, False, False]
         assert all(texts[i].startswith("The pictures themselves do not differ there (p = ") for i in (1, 4))
         assert texts[5:] == ["", ""]  # what moves has no cells of its own
 
     def test_a_class_is_no_source_of_evidence_twice(self, tmp_path: Path) -> None:
         same = planted(tmp_path, 42, group="one video")
-        (one,) = examine_pictures(same, [shortcut(KINDS["logo"], where="border")])
+        (one,) = examine_pictures(same, [shortcut(KINDS["logo"], where="border")], 6)
         assert one.pictures == ""
 
     def test_the_ring_is_along_the_sides(self) -> None:

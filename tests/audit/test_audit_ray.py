@@ -395,6 +395,28 @@ class TestRefusals:
                 list(engine.run(samples("actor-kill"), attempts))
 
 
+KILLED_AUDIT = """
+import os
+import signal
+import sys
+sys.path[:0] = {tests!r}
+from pathlib import Path
+from aosa_fast.audit.store.parts import PartWriter
+from test_audit_ray import audit, make_request
+PartWriter.__init__.__kwdefaults__["rows"] = 4
+def report(done, total, what=""):
+    if done >= 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+audit(make_request(**{of!r}, out=Path({out!r})), report)
+"""
+
+
+def unmeasured(folder: Path) -> list[Any]:
+    """The rows of an audit, but for the seconds that they took."""
+    table = read_rows(folder).sort_by("id")
+    return table.drop_columns([name for name in table.column_names if name.startswith("seconds_")]).to_pylist()
+
+
 class TestCluster:
     def test_rows_are_those_of_the_local_engine_and_a_second_run_has_nothing_to_do(
         self, cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -404,14 +426,28 @@ class TestCluster:
         request = make_request(**of, address=cluster.address, out=tmp_path / "ray")
         done = audit(request)
         assert (local.new, done.new) == (24, 24)
-        tables = [read_rows(tmp_path / name).sort_by("id") for name in ("local", "ray")]
-        measured = [name for name in tables[0].column_names if name.startswith("seconds_")]
-        ours, theirs = (table.drop_columns(measured).to_pylist() for table in tables)
+        ours, theirs = unmeasured(tmp_path / "local"), unmeasured(tmp_path / "ray")
         assert {row["status"] for row in ours} == {"ok"}
         assert repr(theirs) == repr(ours)  # NaN is itself there
         again = audit(request)
         assert (again.new, again.counts) == (0, {"ok": 24, "error": 0, "quarantined": 0})
         assert capfd.readouterr() == ("", "")
+
+    def test_three_actors_whose_driver_is_killed_and_started_again_give_the_rows_of_one(
+        self, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        of: dict[str, Any] = {"data": "rendered", "model": "demo", "limit": 12, "threads": 1, "readers": 1}
+        of |= {"device": "cpu", "address": cluster.address}
+        assert audit(make_request(**of, actors=1, out=tmp_path / "one")).new == 12
+        of |= {"actors": 3}
+        script = KILLED_AUDIT.format(tests=sys.path, of=of, out=str(tmp_path / "three"))
+        killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        until(lambda: not cluster.actors(), 60)
+        kept = read_rows(tmp_path / "three").num_rows
+        assert 4 <= kept < 12
+        assert audit(make_request(**of, out=tmp_path / "three")).new == 12 - kept
+        assert repr(unmeasured(tmp_path / "three")) == repr(unmeasured(tmp_path / "one"))
 
     @pytest.mark.parametrize(
         ("changes", "says"),

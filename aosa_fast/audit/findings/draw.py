@@ -28,11 +28,10 @@ class Draw:
             rows.sort(key=lambda entry: entry[0])
             del rows[_SPARE * self._most :]
 
-    def rows(self, key: Hashable, most: int | None = None) -> list[Row]:
-        """At most so many rows of a class as are wanted, or `most`, one of each source."""
-        most = self._most if most is None else most
+    def rows(self, key: Hashable) -> list[Row]:
+        """At most so many rows of a class as are wanted, one of each source."""
         ranked = sorted(self._rows.get(key, ()), key=lambda entry: entry[0])
-        return once([row for _, row in ranked[: _SPARE * most]])[:most]
+        return once([row for _, row in ranked[: _SPARE * self._most]])[: self._most]
 
     @property
     def classes(self) -> tuple[Hashable, ...]:

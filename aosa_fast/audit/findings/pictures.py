@@ -27,32 +27,36 @@ _SIGNIFICANCE = 0.05
 
 
 def examine_pictures(
-    folder: Path, findings: Sequence[Finding], *, permutations: int = 999, seed: int = 0
+    folder: Path, findings: Sequence[Finding], classes: int, *, permutations: int = 999, seed: int = 0
 ) -> tuple[Finding, ...]:
     """The findings, where they name cells of the frame or parts of the clip, with what the pictures say of these.
 
     Mean colour and change (the column `appearance`) of the class' clips are held against those of as many clips of
     each other class, one of each source. Classes are those of the labels; what a map explains, where there is none. A
     permutation test of the largest difference in the cells in question, in standard deviations, gives the p-value.
+    `classes` is how many there are: of many, few clips of each have to be kept.
 
     Raises:
         InputError: the rows cannot be read.
     """
     if not any(map(_asks, findings)):
         return tuple(findings)
-    draw = Draw(_MOST, seed)
+    asked = {finding.class_index for finding in findings if _asks(finding)}
+    each = max(1, _OTHERS // max(1, classes - 1))
+    named, others = Draw(_MOST, seed), Draw(each, seed)
     for batch in iter_rows(folder, ("id", "status", "label", "target", *SOURCE)):
         for row in batch.to_pylist():
             if row["status"] == OK and row["appearance"] is not None:
-                draw.add(row["target"] if row["label"] is None else row["label"], row)
-    each = max(1, _OTHERS // max(1, len(draw.classes) - 1))
-    others = {label: draw.rows(label, each) for label in draw.classes}
+                label = row["target"] if row["label"] is None else row["label"]
+                others.add(label, row)
+                if label in asked:
+                    named.add(label, row)
     told = []
     with reading(folder, "must hold rows as an audit writes them"):
         for one in findings:
             if _asks(one):
-                beside = [row for label, rows in others.items() if label != one.class_index for row in rows]
-                one = replace(one, pictures=_test(one, draw.rows(one.class_index), beside, permutations, seed))
+                beside = [row for label in others.classes if label != one.class_index for row in others.rows(label)]
+                one = replace(one, pictures=_test(one, named.rows(one.class_index), beside, permutations, seed))
             told.append(one)
     return tuple(told)
 

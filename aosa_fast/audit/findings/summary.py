@@ -47,7 +47,7 @@ def summarize(folder: Path, *, permutations: int = 999, seed: int = 0, sample: i
     classes, findings = analyze(
         sums.clips, permutations=permutations, seed=seed, rows=rows, means=sums.means, again=iter_clips(folder)
     )
-    findings = examine_pictures(folder, findings, permutations=permutations, seed=seed)
+    findings = examine_pictures(folder, findings, len(classes), permutations=permutations, seed=seed)
     known = np.isfinite(rows["label"])
     right = rows["label"][known] == rows["prediction"][known]
     warnings = [shard.get("warnings") for shard in read_shards(folder)]  # from files that anybody may have written
