@@ -20,8 +20,8 @@ from torch import nn
 
 from aosa_fast.audit.clip.explainer import Explainer
 from aosa_fast.audit.clip.prepare import Preparer
-from aosa_fast.audit.findings.clips import load_clips
 from aosa_fast.audit.findings.summary import analyze
+from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.findings.types import BESIDE, BORDER, LABEL, OVERLAY, PLACE, SHORTCUT, TIME
 from aosa_fast.audit.settings import AuditSettings, Setup
 from aosa_fast.audit.store.parts import PartWriter
@@ -324,7 +324,7 @@ class Score:
 
 def score(recipe: Recipe, kind: str, worth: dict[str, Worth], folder: Path) -> Score:
     """Reads the rows that `audit_set` wrote."""
-    clips = load_clips(folder)
+    clips = sum_rows(folder).clips
     findings = analyze(clips)[1]
     named: dict[str, bool] = {}
     for finding in findings:
@@ -399,5 +399,6 @@ def cues(report: Report, folder: Path, seeds: Sequence[int], steps: int, out: Pa
     for kind in NETWORKS:
         mine = [s for s in scores if s.kind == kind]
         used = [name in s.named for s in mine if not s.recipe.mixed for name, own in s.worth.items() if own.is_used]
-        report.add(f"marks, {kind}", "found of those used", "share", [float(np.mean(used))], note=f"of {len(used)}")
+        if used:
+            report.add(f"marks, {kind}", "found of those used", "share", [float(np.mean(used))], note=f"of {len(used)}")
         report.add(f"marks, {kind}", "classes named falsely", "count", [sum(s.false for s in mine)])

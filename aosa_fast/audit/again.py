@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from aosa_fast.audit.store.schema import SCHEMA
 from aosa_fast.audit.tasks import OK, sample_of
 from aosa_fast.boundary import reading
 from aosa_fast.config import Config
-from aosa_fast.data import Dataset, open_dataset
+from aosa_fast.data import Dataset
+from aosa_fast.data.opening import open_recorded
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.identity import weights_hash
 from aosa_fast.explanation import Explanation
@@ -33,7 +35,7 @@ class Audited:
         folder: of the audit.
         model: where it found the model, as in `aosa_fast.models.load`.
         weights: hash of the model's weights.
-        data: where it found the clips, as in `open_dataset`, with annotations and split.
+        facts: what else `run.json` holds; where it found the clips is among it.
         config: how they were explained.
         decoder_scales: how they were read, see `Preprocessing`.
     """
@@ -41,9 +43,7 @@ class Audited:
     folder: Path
     model: str
     weights: str | None
-    data: str
-    annotations: str | None
-    split: str | None
+    facts: dict[str, Any]
     config: Config
     decoder_scales: bool
 
@@ -70,9 +70,9 @@ class Audited:
             raise InputError(f"model={spec} must have the weights of the audit; they have changed since")
         return replace(classifier, preprocessing=classifier.preprocessing.changed(decoder_scales=self.decoder_scales))
 
-    def open_data(self) -> Dataset:
-        """The data set. Raises InputError."""
-        return open_dataset(self.data, annotations=self.annotations, split=self.split)
+    def open_data(self, *, trust: bool = False) -> Dataset:
+        """The data set. Raises InputError as `open_recorded`."""
+        return open_recorded(self.facts, self.folder / RUN, trust=trust)
 
 
 def read_audited(folder: Path) -> Audited:
@@ -84,13 +84,10 @@ def read_audited(folder: Path) -> Audited:
     run = read_run(folder)
     identity, facts = run["identity"], run["facts"]
     with reading(folder / RUN, "must say how clips were explained", named=False):
-        data, annotations, split = (
-            None if facts[name] is None else str(facts[name]) for name in ("data", "annotations", "split")
-        )
         config = Config.from_dict(identity["settings"]["config"])
         scaled = bool(identity["preprocessing"].get("decoder_scales"))
         model, weights = str(identity["model"]), identity["weights"]
-        return Audited(folder, model, weights, data or "", annotations, split, config, scaled)
+        return Audited(folder, model, weights, facts, config, scaled)
 
 
 def explain_again(
@@ -118,7 +115,7 @@ def explain_again(
     if row["status"] != OK:
         raise InputError(f"{clip_id}: must be a clip that was explained; its row says: {row['error']}")
     classifier = audited.load(device, model=model, trust=trust)
-    clip = audited.open_data().read(sample_of(row), classifier.preprocessing)
+    clip = audited.open_data(trust=trust).read(sample_of(row), classifier.preprocessing)
     target = torch.tensor([row["target"]], device="cpu")
     route = lasting_route(classifier.network, audited.config)
     pictures = torch.from_numpy(clip.frames[None])

@@ -61,7 +61,9 @@ AuditedModel = Annotated[
     str | None,
     option("The model, if it has moved or runs code. Default: the one of the audit.", "what", metavar="SPEC"),
 ]
-Trust = Annotated[bool, option("Load the model that DIR names also where that runs code: python:, .pt2, .pt.", "what")]
+Trust = Annotated[
+    bool, option("Open the model and the data that DIR names also where that runs code: python:, .pt2, .pt.", "what")
+]
 Verdicts = Annotated[
     Path | None,
     option(
@@ -177,12 +179,12 @@ def audit_report(
     from aosa_fast.audit.store.remote import working_folder
     from aosa_fast.cli.run_audit import run_report
 
-    ask = {"device": device, "model": model, "trust": trust} if confirm else None
+    ask = {"device": device, "model": model} if confirm else None
     place = locate(folder)
     if out is None and not isinstance(place, Path):
         out = Path("out/report.html")
     with working_folder(place) as (here, _):
-        run_report(here, out, permutations, seed, pictures, verdicts, *consoles(), ask=ask)
+        run_report(here, out, permutations, seed, pictures, verdicts, *consoles(), trust=trust, ask=ask)
 
 
 def audit_clip(

@@ -64,11 +64,13 @@ def run_report(
     console: Console,
     errors: Console,
     *,
+    trust: bool = False,
     ask: dict[str, Any] | None = None,
 ) -> None:
     """Writes the page and the tables of an audit.
 
-    `ask` is how the model is opened that confirms findings, as `confirm_findings` takes it; None: it is not asked.
+    `trust` is whether what the folder names may run code; `ask` is how else the model is opened that confirms findings,
+    as `confirm_findings` takes it; None: it is not asked.
 
     Raises:
         InputError: no audit, no explained clip, verdicts that cannot be read, or a library is missing.
@@ -93,10 +95,12 @@ def run_report(
         from aosa_fast.audit.confirm.confirm import confirm_findings
 
         with show_progress(errors, "confirmed findings") as report:
-            summary = confirm_findings(folder, summary, seed=seed, progress=report, **ask)
+            summary = confirm_findings(folder, summary, seed=seed, trust=trust, progress=report, **ask)
     suspects = find_suspects(summary, folder, page.parent)
     with show_progress(errors, "pictures") as report:
-        size = write_page(summary, ClipPictures(folder), page, suspects=suspects, most=pictures, progress=report)
+        size = write_page(
+            summary, ClipPictures(folder, trust=trust), page, suspects=suspects, most=pictures, progress=report
+        )
     # After what clips and models can make fail.
     files = {"suspects": write_suspects(suspects, page.parent)} | write_tables(summary, page.parent)
     for rank, finding in enumerate(summary.findings, 1):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aosa_fast.addresses import Address, is_address, locate
 from aosa_fast.boundary import reading
@@ -12,6 +14,8 @@ from aosa_fast.data.manifest import SUFFIXES
 from aosa_fast.data.registry import FOLDER, KINDS, MANIFEST, WEBDATASET, DataKind, data_help
 from aosa_fast.errors import InputError
 from aosa_fast.registry import foreign_code, import_object
+
+_RECORDED = ("data", "annotations", "split")
 
 
 def open_dataset(
@@ -39,6 +43,24 @@ def open_dataset(
     text = os.fspath(data)
     with reading(text, "must be a data set that can be read"):
         return _open(text, {"annotations": None if annotations is None else Path(annotations), "split": split})
+
+
+def open_recorded(facts: Mapping[str, Any], file: Path, *, trust: bool) -> Dataset:
+    """Open the data set that a record of a run names.
+
+    Args:
+        facts: "data", "annotations" and "split", as `open_dataset` takes them, or None.
+        file: the record, for messages; anybody may have written it.
+        trust: whether a kind of data whose opening runs code is opened.
+
+    Raises:
+        InputError: as `open_dataset`, or a kind that runs code and is not trusted.
+    """
+    data, annotations, split = (None if facts[name] is None else str(facts[name]) for name in _RECORDED)
+    kind = KINDS.get((data or "").partition(":")[0])
+    if kind is not None and kind.runs_code and not trust:
+        raise InputError(f"data={data} of {file} must be trusted by --trust: opening it runs code")
+    return open_dataset(data or "", annotations=annotations, split=split)
 
 
 def _open(text: str, given: dict[str, str | Path | None]) -> Dataset:

@@ -22,6 +22,7 @@ class DataKind:
         takes: among "annotations" and "split".
         root: what must follow the colon, for messages; "" where nothing must.
         library: that it needs to be read.
+        runs_code: whether opening it runs code that its name chooses.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DataKind:
     takes: tuple[str, ...] = ()
     root: str = ""
     library: str = ""
+    runs_code: bool = False
     is_place: bool = False
 
 
@@ -96,6 +98,7 @@ KINDS = Registry(
             "What a user's function without arguments returns: a Dataset.",
             f"{_HERE}.opening:open_python",
             root="PACKAGE.MODULE:FUNCTION a function without arguments",
+            runs_code=True,
         ),
         DataKind(
             FOLDER,

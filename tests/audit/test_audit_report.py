@@ -552,6 +552,17 @@ def test_a_source_that_is_gone_or_another_one_has_no_picture(tmp_path: Path) -> 
     assert pictures.caption("failed").error == "why"
 
 
+def test_data_that_run_code_are_opened_by_the_users_word_only(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [rendered_row(0)], data="python:nowhere:make")
+    notes = []
+    for trust in (False, True):
+        pictures = ClipPictures(folder, trust=trust)
+        pictures.prepare(["rendered/0000000"], ["rendered/0000000"])
+        notes.append(pictures.filmstrip("rendered/0000000")[1])
+    assert "must be trusted by --trust: opening it runs code" in notes[0]
+    assert "No module named 'nowhere'" in notes[1]
+
+
 def test_a_data_set_that_is_gone_is_no_end_of_the_page(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [rendered_row(0)], data=str(tmp_path / "nowhere"))
     one = one_class(typical=("rendered/0000000",), strangest=())

@@ -100,7 +100,7 @@ class _Witness:
         self._config: Config = replace(config, fill="mean") if config.fill_name in _LOCAL else config
         self._route = lasting_route(self._classifier.network, config)
         settings = AuditSettings(config=config)
-        self._preparer = Preparer(audited.open_data(), self._classifier.preprocessing, settings)
+        self._preparer = Preparer(audited.open_data(trust=trust), self._classifier.preprocessing, settings)
 
     def ask(self, finding: Finding, choice: Choice, seed: int) -> Confirmation | None:
         """What hiding does to a finding; None where too few clips can be read."""

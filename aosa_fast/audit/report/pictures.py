@@ -17,11 +17,12 @@ from aosa_fast.audit.report.rows import find_rows, label_of, name_of
 from aosa_fast.audit.report.strips import draw_moving, draw_strip
 from aosa_fast.audit.report.text import shell_word
 from aosa_fast.audit.store.compact import load_map
-from aosa_fast.audit.store.run_folder import read_run
+from aosa_fast.audit.store.run_folder import RUN, read_run
 from aosa_fast.audit.store.schema import GRID, SCHEMA
 from aosa_fast.audit.store.strip import unpack_strip
 from aosa_fast.audit.tasks import OK, Row, sample_of
-from aosa_fast.data import Dataset, open_dataset
+from aosa_fast.data import Dataset
+from aosa_fast.data.opening import open_recorded
 from aosa_fast.errors import InputError
 from aosa_fast.models.preprocess import Preprocessing
 
@@ -52,13 +53,14 @@ class ClipPictures:
 
     Args:
         folder: of the audit.
+        trust: whether data whose opening runs code are opened because the folder names them.
 
     Raises:
         InputError: it holds no audit.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, trust: bool = False) -> None:
+        self._folder, self._trust = folder, trust
         run = read_run(folder)
         self._facts: dict[str, Any] = run["facts"]
         self._captions: dict[str, Caption] = {}
@@ -135,9 +137,9 @@ class ClipPictures:
     def _read(self, row: Row) -> NDArray[np.uint8]:
         """The clip's frames, read again."""
         if self._dataset is None and not self._closed:
-            place = {name: self._facts.get(name) for name in ("annotations", "split")}
+            facts = {name: self._facts.get(name) for name in ("data", "annotations", "split")}
             try:
-                self._dataset = open_dataset(str(self._facts.get("data")), **place)
+                self._dataset = open_recorded(facts, self._folder / RUN, trust=self._trust)
             except (InputError, OSError) as error:
                 self._closed = f"the data set cannot be opened: {error}"
         if self._dataset is None:
