@@ -50,8 +50,14 @@ def optical_flow(
     """Flow from every frame to the next, a tensor: see `dense_flow`; `workers` are as many as torch's by default."""
     import torch
 
-    threads = torch.get_num_threads() if workers is None else workers
-    return torch.from_numpy(dense_flow(frames, method, swapped_grey=swapped_grey, workers=threads))
+    if method != "farneback":
+        threads = torch.get_num_threads() if workers is None else workers
+        return torch.from_numpy(dense_flow(frames, method, swapped_grey=swapped_grey, workers=threads))
+    from aosa_fast.kernels.farneback import farneback
+    from aosa_fast.kernels.pictures import grey_frames
+
+    _check(frames, method)
+    return farneback(grey_frames(torch.from_numpy(np.ascontiguousarray(frames[..., ::-1] if swapped_grey else frames))))
 
 
 def dense_flow(
@@ -73,20 +79,8 @@ def dense_flow(
     Raises:
         InputError: an unknown method, one that this OpenCV lacks, or frames too small for it.
     """
-    if method not in FLOWS:
-        raise InputError(f"flow must be one of {', '.join(FLOWS)}; got {method}")
-    contrib = _CONTRIB.get(method)
-    if contrib and not hasattr(getattr(cv2, "optflow", None), contrib):
-        raise InputError(
-            f"flow={method} must have OpenCV's contrib modules; got {cv2.__version__} without them: "
-            "pip install --force-reinstall --no-deps opencv-contrib-python"
-        )
-    if frames.dtype != np.uint8 or frames.ndim != 5 or not frames.shape[1] or frames.shape[4] != 3:
-        raise InputError(f"frames must be uint8 of shape (B, T, H, W, 3), T >= 1; got {frames.dtype} {frames.shape}")
+    _check(frames, method)
     clips, count, height, width, _ = frames.shape
-    if min(height, width) < _LEAST_SIDE.get(method, 4):
-        raise InputError(f"flow={method} must have frames of at least {_LEAST_SIDE.get(method, 4)} pixels a side; "
-                         f"got {height}x{width}")  # fmt: skip
     target = np.empty((clips, count - 1, height, width, 2), np.float32)
     if method == "farneback":
         grey = np.empty(frames.shape[:-1], np.uint8)
@@ -118,6 +112,23 @@ def dense_flow(
     finally:
         cv2.setNumThreads(before)
     return target
+
+
+def _check(frames: NDArray[np.uint8], method: str) -> None:
+    if method not in FLOWS:
+        raise InputError(f"flow must be one of {', '.join(FLOWS)}; got {method}")
+    contrib = _CONTRIB.get(method)
+    if contrib and not hasattr(getattr(cv2, "optflow", None), contrib):
+        raise InputError(
+            f"flow={method} must have OpenCV's contrib modules; got {cv2.__version__} without them: "
+            "pip install --force-reinstall --no-deps opencv-contrib-python"
+        )
+    if frames.dtype != np.uint8 or frames.ndim != 5 or not frames.shape[1] or frames.shape[4] != 3:
+        raise InputError(f"frames must be uint8 of shape (B, T, H, W, 3), T >= 1; got {frames.dtype} {frames.shape}")
+    height, width = frames.shape[2:4]
+    if min(height, width) < _LEAST_SIDE.get(method, 4):
+        raise InputError(f"flow={method} must have frames of at least {_LEAST_SIDE.get(method, 4)} pixels a side; "
+                         f"got {height}x{width}")  # fmt: skip
 
 
 def resolve_flow(
