@@ -17,7 +17,7 @@ import audit_soak
 import audit_throughput
 
 SECTIONS = ("throughput", "reading", "soak", "parts")
-CUES = "cues"  # takes an hour, and footage that is not part of the project: only where it is asked for
+CUES = "cues"  # takes fifteen minutes, and footage that is not part of the project: only where it is asked for
 
 
 def main() -> int:
