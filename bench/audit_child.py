@@ -143,7 +143,7 @@ def report(folder: str) -> Answer:
     from aosa_fast.cli.run_audit import run_report
 
     start = time.perf_counter()
-    run_report(Path(folder), None, 999, 0, 200, Console(quiet=True), Console(quiet=True))
+    run_report(Path(folder), None, 999, 0, 200, None, Console(quiet=True), Console(quiet=True))
     return {"seconds": time.perf_counter() - start, "peak": memory(what="VmHWM")}
 
 
