@@ -18,8 +18,8 @@ CLASSES = 100
 PER_PART = 1024
 MARKED = 20  # every so many classes, one has a mark in a corner
 WRONG = 500  # one of so many labels is wrong
-_CORNER = (slice(None), slice(None), slice(6, 8), slice(0, 2))
-_SHARE = 0.3  # of the map, on the mark
+_CORNER = (..., slice(6, 8), slice(0, 2))
+_SHARE = 0.7  # of the map, on the mark
 _SHARD = (1, 1)
 
 Floats = NDArray[np.float32]
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 def write_audit(folder: Path, real: pa.Table, count: int) -> None:
     """An audit of `count` clips, in parts of 1024; no two grids are the same, and maps are left out."""
     rng = np.random.default_rng(0)
-    grids = {name: _dense(real[name]) for name in ("grid", "grid_moving", "grid_around")}
+    grids = {name: _dense(real[name]) for name in ("grid", "grid_moving", "grid_signed", "grid_around")}
     with open_run(folder, {"data": "made up"}, {}, _SHARD):
         (folder / CLIPS).mkdir()
         for number, first in enumerate(range(0, count, PER_PART)):
@@ -57,7 +57,8 @@ def _part(real: pa.Table, grids: dict[str, Floats], rows: NDArray[np.int64], rng
     predictions = np.where(rng.random(count) < 1 / WRONG, (labels + 1) % CLASSES, labels)
     mixed = {name: (share * values[one] + (1 - share) * values[other]) for name, values in grids.items()}
     marked = np.flatnonzero(predictions % MARKED == 0)
-    _mark(mixed["grid"], marked)
+    for name in ("grid", "grid_signed"):
+        _mark(mixed[name], marked)
     names = np.array([f"class {label:03}" for label in range(CLASSES)])
     ids = [f"{names[label]}/clip{row:09}.mp4" for row, label in zip(rows, labels, strict=True)]
     new: dict[str, Any] = {
@@ -88,9 +89,11 @@ def _part(real: pa.Table, grids: dict[str, Floats], rows: NDArray[np.int64], rng
 
 
 def _mark(grid: Floats, rows: NDArray[np.int64]) -> None:
-    """Moves a share of the maps of these rows to a corner, in place."""
-    cells = grid[rows].reshape(-1, 8, 8, 8) * np.float32(1 - _SHARE)
-    cells[_CORNER] += np.float32(_SHARE / cells[0][_CORNER[1:]].size) if len(rows) else 0
+    """Moves a share of the maps of these rows, or of their positive part, to a corner, in place."""
+    cells = grid[rows].reshape(len(rows), -1, 8, 8)
+    moved = _SHARE * np.maximum(cells, 0).sum((1, 2, 3), keepdims=True)
+    cells *= np.float32(1 - _SHARE)
+    cells[_CORNER] += moved / (cells.shape[1] * 4)
     grid[rows] = cells.reshape(len(rows), -1)
 
 
