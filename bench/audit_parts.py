@@ -154,7 +154,7 @@ def _reports(report: Report, folder: Path, sizes: Sequence[int]) -> None:
         peaks.append(report.add(f"audit-report, {count} rows", "peak memory", "MB", [answer["peak"]], targets[1]))
     name = f"audit-report, {sizes[0]} to {sizes[-1]} rows"
     for what, values, unit in (("time", seconds, "s"), ("peak memory", peaks, "MB")):
-        report.add(name, f"{what}, exponent", "", [float(np.polyfit(np.log(sizes), np.log(values), 1)[0])])
+        report.add(name, f"{what}, exponent", "power", [float(np.polyfit(np.log(sizes), np.log(values), 1)[0])])
         slope = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])  # without what reports of any size take
         report.add(name, f"{what}, of 1e5 more rows", unit, [1e5 * slope])
 
