@@ -23,7 +23,7 @@ from aosa_fast.cli.options import (
     with_config_options,
     with_field_options,
 )
-from aosa_fast.cli.terminal import consoles
+from aosa_fast.cli.terminal import consoles, write_fact
 from aosa_fast.config import COMMON, own_options, read_choice
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import check_libraries, check_opencv
@@ -235,7 +235,7 @@ def audit_diff(
         write_changes(found, out)
     console = consoles()[0]
     for name, text in [*found.lines(), *([] if out is None else [("changes", str(out))])]:
-        console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)
+        write_fact(console, name, text)
 
 
 def _chosen(kind: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aosa_fast.addresses import locate
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.cli.options import option
 from aosa_fast.cli.progress import show_progress
-from aosa_fast.cli.terminal import consoles
+from aosa_fast.cli.terminal import consoles, write_fact
 from aosa_fast.files import refuse_link
 from aosa_fast.libraries import check_libraries
 
@@ -53,4 +53,4 @@ def audit_export(
     with working_folder(place) as (here, _), show_progress(errors, to) as report:
         count = export_audit(here, to, where, report)
     for name, text in (("clips", str(count)), ("folder", str(where)), ("open", record.load.replace("DIR", str(where)))):
-        console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)
+        write_fact(console, name, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from aosa_fast.audit.tasks import Row
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.errors import brief
 
 SHOWN = 20
@@ -22,14 +23,11 @@ class Failures:
         self._count += 1
         if self._count <= SHOWN:
             reason = str(row["error"]).removeprefix(f"{row['path']}: ").removeprefix(f"{row['id']}: ")
-            self._say(f"failed: {brief(row['id'])}: {brief(reason)}")
+            write_line(self._console, f"failed: {brief(row['id'])}: {brief(reason)}")
 
     def __enter__(self) -> Failures:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._count > SHOWN:
-            self._say(f"failed: {self._count - SHOWN} more, whose rows say why")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            write_line(self._console, f"failed: {self._count - SHOWN} more, whose rows say why")

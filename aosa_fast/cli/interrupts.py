@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.errors import InputError
 
 
@@ -54,7 +55,7 @@ def resumable(console: Console, kept: Callable[[], str], begun: Callable[[], boo
 
 def _say(console: Console, text: str) -> None:
     for line in (text, f"to go on: {command_line()}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        write_line(console, line)
 
 
 def command_line() -> str:

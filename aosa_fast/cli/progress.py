@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.inference.timing import Progress
 
 _EVERY = 30.0  # seconds between the lines
@@ -39,7 +40,7 @@ def show_progress(console: Console, title: str) -> Iterator[Progress]:
             if bar.disable and time.monotonic() - said > _EVERY:
                 said = time.monotonic()
                 line = f"{done}/{total} {text}" + (f", {pace}" if pace else "")
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                write_line(console, line)
 
         yield show
         bar.update(task, completed=bar.tasks[0].total or 1, total=bar.tasks[0].total or 1)

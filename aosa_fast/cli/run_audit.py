@@ -19,6 +19,7 @@ from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.progress import show_progress
+from aosa_fast.cli.terminal import write_fact, write_line
 from aosa_fast.errors import InputError
 
 
@@ -42,16 +43,16 @@ def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, er
         with Failures(errors) as failed:
             result = audit(replace(request, command=command_line()), report, failed)
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count or status == "ok")
-    _say(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
+    write_fact(console, "clips", f"{result.clips}: {counts}; {result.new} of them now")
     rate = f", {result.new / max(result.busy, 1e-9):.1f} clips/s" if result.new else ""
-    _say(console, "time", f"{result.seconds:.1f} s{rate}")
-    _say(console, "rows", str(request.out / "clips"))
+    write_fact(console, "time", f"{result.seconds:.1f} s{rate}")
+    write_fact(console, "rows", str(request.out / "clips"))
     if given is not None:
         with working_folder(request.out) as (here, _):
-            _say(console, "verdicts", f"{keep_verdicts(here, given)} are kept; the next report leaves them out")
+            write_fact(console, "verdicts", f"{keep_verdicts(here, given)} are kept; the next report leaves them out")
     if any(count for status, count in result.counts.items() if status != "ok") and not request.retry:
-        _say(console, "failed", f"their rows say why; to try them again: {command_line()} --retry")
-    _say(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
+        write_fact(console, "failed", f"their rows say why; to try them again: {command_line()} --retry")
+    write_fact(console, "next", shlex.join(["aosa-fast", "audit-report", str(request.out)]))
 
 
 def run_report(
@@ -105,26 +106,26 @@ def run_report(
     files = {"suspects": write_suspects(suspects, page.parent)} | write_tables(summary, page.parent)
     for rank, finding in enumerate(summary.findings, 1):
         said = [finding.text, finding.confirmed.text if finding.confirmed else "", finding.pictures]
-        _say(
+        write_fact(
             console,
             f"{rank:>3} {finding.kind}",
             f"{finding.class_name or 'all classes'}: {' '.join(filter(None, said))}",
         )
     for text in summary.warnings:
-        _say(console, "model", text)
+        write_fact(console, "model", text)
     if summary.unconfirmed:
-        _say(console, "findings", summary.unconfirmed)
+        write_fact(console, "findings", summary.unconfirmed)
     if summary.sample:
-        _say(console, "sample", summary.sample)
+        write_fact(console, "sample", summary.sample)
     if summary.unknown:
-        _say(console, "labels", summary.unknown)
+        write_fact(console, "labels", summary.unknown)
     if summary.decided:
-        _say(console, "verdicts", decided(summary.decided))
+        write_fact(console, "verdicts", decided(summary.decided))
     if not summary.findings:
-        _say(console, "findings", "none")
-    _say(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
+        write_fact(console, "findings", "none")
+    write_fact(console, "page", f"{page} ({size.bytes / 1e6:.1f} MB, {size.strips} filmstrips)")
     for name, path in files.items():
-        _say(console, name, str(path))
+        write_fact(console, name, str(path))
 
 
 def run_clip(
@@ -143,10 +144,10 @@ def run_clip(
     found, frames = explain_again(folder, clip, device, model=model, trust=trust)
     files = write_explanation(found, where, frames)
     facts = found.metadata
-    _say(console, "prediction", f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})")
-    _say(console, "explained", f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {found.config.unit}")
+    write_fact(console, "prediction", f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})")
+    write_fact(console, "explained", f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {found.config.unit}")
     for name, path in files.items():
-        _say(console, name, str(path))
+        write_fact(console, name, str(path))
 
 
 def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
@@ -159,7 +160,7 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
         scores = run_demo(
             out, clips, progress=lambda model: lambda done, total, what="": show(done, total, f"{model} {what}")
         )
-    console.print(table(scores), highlight=False, markup=False, soft_wrap=True)
+    write_line(console, table(scores))
 
 
 def _kept(request: AuditRequest) -> str:
@@ -170,7 +171,3 @@ def _kept(request: AuditRequest) -> str:
     except InputError:
         done = 0
     return f"{done} clips have a row in {request.out}" if done else "no clip has a row yet"
-
-
-def _say(console: Console, name: str, text: str) -> None:
-    console.print(f"{name:<16} {text}", highlight=False, markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.run_explain import changed, read_views
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
@@ -134,7 +135,7 @@ def _working(errors: Console, out: Path, title: str) -> Iterator[Progress]:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    write_line(console, text)
 
 
 def _dataset(request: Evaluate | Reproduce) -> Dataset:

@@ -18,6 +18,7 @@ from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.segments import read_segments_file, seen_by
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
@@ -162,7 +163,7 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
             f", correlation {exact['correlation']:.2f}, on {len(exact['tubes'])} tubes" if known else ""
         )
     for name, text in lines.items():
-        console.print(f"{name:<17} {text}", highlight=False, markup=False, soft_wrap=True)
+        write_line(console, f"{name:<17} {text}")
 
 
 def _tube_lines(scores: Tensor, uncovered: float, segments: dict[str, Any] | None) -> dict[str, str]:

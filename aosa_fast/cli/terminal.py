@@ -34,6 +34,16 @@ def escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def write_line(console: Console, text: str) -> None:
+    """A line as it is: names of files and classes are no markup, and a terminal wraps them, not we."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def write_fact(console: Console, name: str, text: str) -> None:
+    """A line of a name and what is to be said of it."""
+    write_line(console, f"{name:<16} {text}")
+
+
 def say(text: str) -> None:
     """A line on stderr, whatever names of files and classes the text holds."""
     with suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -105,13 +106,9 @@ class _Witness:
     def ask(self, finding: Finding, choice: Choice, seed: int) -> Confirmation | None:
         """What hiding does to a finding; None where too few clips can be read."""
         parts: list[NDArray[np.float64]] = []
-        batch: list[tuple[NDArray[np.uint8], Mask, Mask]] = []
-        for clip in self._clips(finding, choice):
-            batch.append(clip)
-            if len(batch) == _BATCH:
-                parts.append(self._answers(batch))
-                batch = []
-        parts += [self._answers(batch)] if batch else []
+        clips = self._clips(finding, choice)
+        while batch := list(islice(clips, _BATCH)):
+            parts.append(self._answers(batch))
         if sum(map(len, parts)) < FEWEST:
             return None
         assert finding.class_index is not None

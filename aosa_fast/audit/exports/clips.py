@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from aosa_fast.audit.exports.geometry import Source, find_source
 from aosa_fast.audit.exports.tracks import Track, find_tracks
 from aosa_fast.audit.findings.types import TIME
+from aosa_fast.audit.report.rows import label_of, name_of
 from aosa_fast.audit.store.compact import load_map
 from aosa_fast.audit.store.parts import iter_rows
 from aosa_fast.audit.store.run_folder import RUN, read_run
@@ -64,12 +64,12 @@ class ExportedClip:
     @property
     def label(self) -> str | None:
         """The name of its class, or its number as text; None without a label."""
-        return _name(self.row["label_name"], self.row["data_label"])
+        return label_of(self.row)
 
     @property
     def prediction(self) -> str | None:
         """The name or number of the class that the model gives it; None of a clip that failed."""
-        return _name(self.row["prediction_name"], self.row["prediction"])
+        return name_of(self.row["prediction_name"], self.row["prediction"])
 
     @property
     def explained(self) -> str:
@@ -77,7 +77,7 @@ class ExportedClip:
         row = self.row
         names = dict(zip(row["top5"] or (), row["top5_names"] or (), strict=False))
         own = self.label if row["target"] == row["label"] else None
-        return _name(names.get(row["target"]) or own, row["target"]) or ""
+        return name_of(names.get(row["target"]) or own, row["target"]) or ""
 
     @property
     def tags(self) -> list[str]:
@@ -189,7 +189,3 @@ def _read_findings(path: Path) -> dict[str, tuple[Named, ...]]:
 
 def _by_time(grid: list[float]) -> NDArray[np.float64]:
     return np.asarray(grid, np.float64).reshape(GRID).sum((1, 2))
-
-
-def _name(name: Any, index: int | None) -> str | None:
-    return str(name) if name is not None else None if index is None else str(index)

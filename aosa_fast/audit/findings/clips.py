@@ -56,11 +56,6 @@ class PlainClips:
         return self["target"].astype(np.int64)
 
     @property
-    def source(self) -> NDArray[np.int64]:
-        """(n,) what each clip was cut from: those of one number are no independent evidence."""
-        return np.arange(len(self))
-
-    @property
     def has_map(self) -> NDArray[np.bool_]:
         """(n,) whether anything lowers the score; shares mean nothing otherwise."""
         return np.asarray(self["has_map"], bool)
@@ -100,9 +95,10 @@ class Clips(PlainClips):
         """(n,) the number of each clip's source, which statistics count once; see `number_sources`."""
         return self.columns["source"].astype(np.int64) if "source" in self.columns else np.arange(len(self))
 
-    @property
+    @cached_property
     def has_map(self) -> NDArray[np.bool_]:
         """(n,) as of `PlainClips`."""
+        # Kept: it is asked for with each class, and sums all grids.
         return np.asarray(self.grids["grid"].sum((1, 2, 3)) > 0)
 
 

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.audit.findings.clips import Clips, PlainClips
+from aosa_fast.audit.findings.clips import MOST_CLIPS, Clips, PlainClips
 from aosa_fast.audit.findings.shortcuts import profiles
 from aosa_fast.audit.findings.types import Finding
-
-_LISTED = 50
 
 
 class Recount:
@@ -28,6 +26,8 @@ class Recount:
 
     def add(self, clips: Clips) -> None:
         """Looks at more clips."""
+        if not self._shortcuts:
+            return
         shares = profiles(clips, less_motion=False)
         for number, finding in enumerate(self._shortcuts):
             region, own = finding.showing, clips.members.get(-1 if finding.class_index is None else finding.class_index)
@@ -39,7 +39,7 @@ class Recount:
             self._counts[number] += int(showing.sum())
             known, ids = self._clearest[number]
             known, ids = np.append(known, mine[showing]), np.append(ids, clips["id"][own[showing]])
-            order = np.argsort(-known, kind="stable")[:_LISTED]
+            order = np.argsort(-known, kind="stable")[:MOST_CLIPS]
             self._clearest[number] = known[order], ids[order]
 
     def findings(self, rows: PlainClips) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from aosa_fast.audit.store.schema import GRID, SCHEMA
 from aosa_fast.audit.store.strip import unpack_strip
 from aosa_fast.audit.tasks import OK, Row, sample_of
 from aosa_fast.data import Dataset
+from aosa_fast.data.content import content_id
 from aosa_fast.data.opening import open_recorded
 from aosa_fast.errors import InputError
 from aosa_fast.models.preprocess import Preprocessing
@@ -164,5 +164,4 @@ def _file_hash(path: str | None) -> str | None:
     """What a row's `content_hash` must be; None for what is rendered, a folder, or so large that reading it is slow."""
     if path is None or not os.path.isfile(path) or os.path.getsize(path) > _LARGE:
         return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return content_id(path)
