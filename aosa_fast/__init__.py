@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aosa_fast.methods.registry import list_methods
     from aosa_fast.models.registry import list_models
     from aosa_fast.pipeline import explain
+    from aosa_fast.streams.explainer import StreamingExplainer
     from aosa_fast.targets import Difference
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "InputError",
+    "StreamingExplainer",
     "VideoError",
     "__version__",
     "explain",
@@ -55,6 +57,7 @@ __getattr__ = lazy(
         "Difference": "targets",
         "Explainer": "explainer",
         "Explanation": "explanation",
+        "StreamingExplainer": "streams.explainer",
         "explain": "pipeline",
         "list_methods": "methods.registry",
         "list_models": "models.registry",

@@ -28,6 +28,7 @@ FLOORS = [
     {"pipeline", "output"},
     {"attribution", "warmup"},
     {"explainer"},
+    {"streams"},
     {"metrics"},
     {"evaluation"},
     {"audit"},

@@ -1,0 +1,1 @@
+"""Explanations beside a stream: of its newest frames, again and again, and never more than a window behind."""
