@@ -1,0 +1,159 @@
+"""Keeps a reader process at work: listens to it, kills it where it is silent, and starts it anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from aosa_fast.errors import InputError
+from aosa_fast.streams.buffer import Buffer, Frame
+from aosa_fast.streams.messages import SilenceError, receive
+from aosa_fast.streams.source import Source
+
+if sys.platform == "linux":
+    import fcntl
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between attempts: twice as long each time
+_REAP = 2.0  # seconds; a process that a camera's driver holds back cannot even be killed
+_PIPE = 1 << 20  # bytes; what Linux grants without privileges
+
+
+class Receiver:
+    """Fills a buffer with a source's frames, from a thread of its own.
+
+    Attributes:
+        frames: that came, so far.
+        damaged: packets and frames that could not be decoded.
+        connections: how often the source was opened, and frames came.
+        error: why there will be no more frames, where that is not because the source has ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        buffer: Buffer,
+        *,
+        stride: int = 1,
+        timeout: float = 10.0,
+        retries: int | None = None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Starts it.
+
+        Args:
+            source: see there.
+            buffer: for the frames; closed when the source has ended.
+            stride: every so manieth frame is wanted.
+            timeout: seconds after which a silent reader is killed.
+            retries: how many times in a row a live source is tried anew; None: again and again.
+            tell: called from the thread with what happens to the connection.
+
+        Raises:
+            InputError: an argument out of its range.
+        """
+        if stride < 1 or not timeout > 0 or (retries is not None and retries < 0):
+            raise InputError(
+                f"frame_stride must be at least 1, timeout above 0, and retries at least 0; "
+                f"got {stride}, {timeout:g} and {retries}"
+            )
+        self._source, self._buffer, self._tell = source, buffer, tell
+        self._stride, self._timeout, self._retries = stride, timeout, retries
+        self.frames = self.damaged = self.connections = 0
+        self.error: str | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aosa_fast-receiver", daemon=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the process and the thread; frames that have come can still be taken."""
+        self._stopped.set()
+        self._buffer.close()
+        if self._process is not None:
+            self._process.kill()
+        self._thread.join(2 * _REAP)
+
+    def _run(self) -> None:
+        failures = 0
+        try:
+            while not self._stopped.is_set():
+                before = self.frames
+                failed = self._receive()
+                failures = 1 if self.frames > before else failures + 1
+                if failed is None or self._stopped.is_set():
+                    return
+                if not self._again or (self._retries is not None and failures > self._retries):
+                    self.error = failed
+                    return
+                wait = min(_FIRST_WAIT * 2 ** (failures - 1), _LONGEST_WAIT)
+                self._tell(f"{self._source.name}: {failed}; again in {wait:g} s")
+                self._stopped.wait(wait)
+        finally:
+            self._buffer.close()
+
+    def _receive(self) -> str | None:
+        """One connection, from its beginning to its end: None where that is the source's own, or why it ceased."""
+        self._again = self._source.live
+        frames, damaged = self.frames, self.damaged
+        try:
+            process = self._start()
+        except OSError as error:
+            return f"the system must allow a process to read it; {error.strerror}"
+        assert process.stdout is not None
+        try:
+            while message := receive(process.stdout.fileno(), None if self._source.patient else self._timeout):
+                facts, content = message
+                if facts["kind"] == "failed":
+                    return str(facts["reason"])
+                if facts["kind"] == "end":
+                    return "the stream ended" if self._again else None
+                if facts["kind"] == "open":
+                    self._again = facts["endless"]
+                    continue
+                if self.frames == frames:
+                    self.connections += 1
+                    if self.connections > 1:
+                        self._tell(f"{self._source.name}: there again")
+                self.frames += 1
+                self.damaged = damaged + facts["damaged"]
+                image = content.reshape(facts["shape"])
+                number, time, stamp = facts["number"], facts["time"], facts["stamp"]
+                self._buffer.put(Frame(image, number, time, stamp, self.connections - 1))
+            return f"its reader ended with code {process.wait(_REAP)}"
+        except (SilenceError, subprocess.TimeoutExpired):
+            return f"silent for {self._timeout:g} s"
+        finally:
+            _end(process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        orders = json.dumps({**dataclasses.asdict(self._source), "stride": self._stride})
+        path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "aosa_fast.streams.reader", orders],
+            bufsize=0,
+            stdin=None if self._source.address == "pipe:0" else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            process_group=0,  # Ctrl-C is not for it
+        )
+        if sys.platform == "linux" and self._process.stdout is not None:
+            with suppress(OSError):
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+        if self._stopped.is_set():
+            self._process.kill()
+        return self._process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_REAP)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

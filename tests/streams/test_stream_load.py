@@ -1,0 +1,74 @@
+"""A source that brings twice what can be explained: what is shown stays young, or it is said how old it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_server import LiveServer
+from torch import Tensor, nn
+
+from aosa_fast import StreamingExplainer
+from aosa_fast.models import Classifier
+from aosa_fast.streams.buffer import Buffer
+from aosa_fast.streams.follow import follow
+from aosa_fast.streams.metrics import Metrics, Tally
+from aosa_fast.streams.receiver import Receiver
+from aosa_fast.streams.source import parse_source
+from small_nets import make_net, make_preprocessing
+
+FPS, FRAMES, HOP = 20.0, 16, 4
+SECONDS = 2 * HOP / FPS  # a map takes twice as long as its frames take to come
+
+
+class Slow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make_net()
+
+    def forward(self, video: Tensor) -> Tensor:
+        time.sleep(SECONDS)
+        return self.net(video)
+
+
+def run(policy: str, consumption: str, path: Path, maps: int) -> tuple[Tally, list[dict[str, Any]]]:
+    classifier = Classifier(Slow().eval(), make_preprocessing(FRAMES, crop=(32, 32)))
+    buffer, metrics = Buffer(policy, consumption, HOP), Metrics(path)
+    done: list[Tally] = []
+    with LiveServer(fps=FPS) as server, StreamingExplainer(classifier, hop=HOP, stride=16) as stream:
+        receiver = Receiver(parse_source(server.address), buffer)
+        try:
+            tally = follow(
+                receiver, buffer, stream, classifier, metrics=metrics, report=done.append,
+                stopped=lambda: bool(done) and done[-1].maps >= maps,
+            )  # fmt: skip
+        finally:
+            receiver.stop()
+            metrics.close()
+    return tally, [line for line in map(json.loads, path.read_text().splitlines()) if line["kind"] == "map"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "consumption"),
+    [("drop-oldest", "eager"), ("drop-oldest", "lazy"), ("drop-newest", "eager")],
+)
+def test_frames_are_dropped_and_the_delay_is_less_than_a_window(policy, consumption, tmp_path):
+    tally, maps = run(policy, consumption, tmp_path / "lines.jsonl", 6)
+    # Of the time of a map and of its frames, two thirds are the map's; what comes then is dropped, but for the buffer.
+    assert tally.dropped >= 6
+    # The first forwards are more than one, as the model is looked at.
+    ages = [line["age"] for line in maps[2:]]
+    assert max(ages) < FRAMES / FPS + (HOP / FPS if consumption == "lazy" else 0)
+    # It does not grow.
+    assert ages[-1] < ages[0] + HOP / FPS
+
+
+def test_where_all_frames_wait_the_delay_grows_and_is_said(tmp_path):
+    tally, maps = run("wait", "lazy", tmp_path / "lines.jsonl", 6)
+    assert tally.dropped == 0
+    ages = [line["age"] for line in maps[2:]]
+    assert ages[-1] > FRAMES / FPS
+    assert ages == sorted(ages)

@@ -1,0 +1,211 @@
+"""From a source to frames: what is opened, what is dropped, and what happens where a source is silent or goes away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_server import LiveServer, readers
+
+from aosa_fast import InputError
+from aosa_fast.demo import demo_clip_path
+from aosa_fast.streams.buffer import Buffer, Frame
+from aosa_fast.streams.receiver import Receiver
+from aosa_fast.streams.source import parse_source
+from aosa_fast.video import read_clip
+
+MAKERS = Path(__file__).parents[1] / "makers"
+
+
+def frames(count: int) -> list[Frame]:
+    return [Frame(np.zeros((2, 2, 3), np.uint8), number, number / 25, 0.0) for number in range(count)]
+
+
+def numbers(buffer: Buffer) -> list[int]:
+    buffer.close()
+    return [frame.number for frame in iter(buffer.take, None)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "consumption", "taken", "dropped"),
+    [
+        ("drop-oldest", "lazy", [3, 4, 5], 3),
+        ("drop-newest", "lazy", [0, 1, 2], 3),
+        ("drop-oldest", "eager", [5], 5),
+        ("drop-newest", "eager", [2], 5),
+    ],
+)
+def test_a_full_buffer_drops_what_its_policy_says_and_counts_it(policy, consumption, taken, dropped):
+    buffer = Buffer(policy, consumption, 3)
+    for frame in frames(6):
+        buffer.put(frame)
+    assert numbers(buffer) == taken
+    assert buffer.dropped == dropped
+
+
+@pytest.mark.parametrize(("consumption", "taken"), [("lazy", [0, 1, 2, 3, 4, 5]), ("eager", [2, 5])])
+def test_frames_wait_for_room_where_the_policy_is_wait(consumption, taken):
+    buffer, found = Buffer("wait", consumption, 3), []
+
+    def fill() -> None:
+        for frame in frames(6):
+            buffer.put(frame)
+        buffer.close()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    while thread.is_alive() and not buffer.is_full:
+        time.sleep(0.001)
+    while frame := buffer.take():
+        found.append(frame.number)
+        while consumption == "eager" and thread.is_alive() and not buffer.is_full:
+            time.sleep(0.001)
+    thread.join()
+    assert found == taken
+    assert buffer.dropped == 6 - len(taken)
+
+
+def test_a_file_is_read_to_its_end_and_nothing_is_dropped():
+    buffer = Buffer("wait", "lazy", 2)
+    with stopping(Receiver(parse_source(str(demo_clip_path())), buffer, stride=3)) as receiver:
+        found = list(iter(buffer.take, None))
+    clip = read_clip(demo_clip_path(), 6, stride=3, start=0)
+    assert [frame.number for frame in found] == list(clip.indices)
+    assert np.array_equal(np.stack([frame.image for frame in found]), clip.frames)
+    assert [frame.time for frame in found] == pytest.approx(clip.times)
+    assert receiver.error is None
+    assert (receiver.frames, buffer.dropped) == (6, 0)
+
+
+@contextmanager
+def stopping(receiver: Receiver) -> Iterator[Receiver]:
+    try:
+        yield receiver
+    finally:
+        receiver.stop()
+
+
+def test_a_silent_server_is_given_up_and_asked_again():
+    """It accepts a connection, and says nothing: FFmpeg would wait for ever."""
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        name = f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
+        buffer, start = Buffer("drop-oldest", "eager", 8), time.monotonic()
+        receiver = Receiver(parse_source(name), buffer, timeout=1.0, retries=1, tell=said.append)
+        with stopping(receiver):
+            assert buffer.take(30) is None
+    assert said == [f"{name}: silent for 1 s; again in 0.5 s"]
+    assert receiver.error == "silent for 1 s"
+    assert time.monotonic() - start < 15
+    assert readers(name) == []
+
+
+def test_a_live_source_that_ends_is_opened_again_with_another_size():
+    said: list[str] = []
+    with LiveServer() as server:
+        buffer = Buffer("drop-oldest", "lazy", 8)
+        with stopping(Receiver(parse_source(server.address), buffer, timeout=3.0, tell=said.append)):
+            assert buffer.take(30).connection == 0
+            assert len(readers(server.address)) == 1
+            server.size = 96, 64
+            server.cut()
+            seen = until(buffer, lambda frame: frame.connection == 1)
+    assert seen.image.shape == (64, 96, 3)
+    assert said == [f"{server.address}: the stream ended; again in 0.5 s", f"{server.address}: there again"]
+    assert readers(server.address) == []
+
+
+def until(buffer: Buffer, wanted: Callable[[Frame], bool], seconds: float = 60) -> Frame:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        frame = buffer.take(1)
+        if frame is not None and wanted(frame):
+            return frame
+    raise AssertionError(f"no such frame in {seconds} s")
+
+
+@pytest.fixture(params=["own", "gstreamer"])
+def rtsp_program(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "own":
+        return [sys.executable, "-P", str(MAKERS / "rtsp_server.py")]
+    python = "/usr/bin/python3"
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    if not shutil.which(python) or subprocess.run([python, "-c", probe], capture_output=True, check=False).returncode:
+        pytest.skip("needs GStreamer's RTSP server: apt-get install gstreamer1.0-rtsp gir1.2-gst-rtsp-server-1.0")
+    return [python, str(MAKERS / "gstreamer_server.py")]
+
+
+def test_an_rtsp_server_is_found_again_after_it_was_killed_and_stopped(rtsp_program: list[str]) -> None:
+    """Killed, and started again with frames of another size; then stopped, so that it is silent, and let go on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    said: list[str] = []
+    name, buffer = f"rtsp://127.0.0.1:{port}/live", Buffer("drop-oldest", "eager", 8)
+    with serving(rtsp_program, port, 64, 48) as server:
+        receiver = Receiver(parse_source(name), buffer, timeout=4.0, tell=said.append)
+        with stopping(receiver):
+            assert until(buffer, lambda frame: True).image.shape == (48, 64, 3)
+            server.kill()
+            server.wait()
+            with serving(rtsp_program, port, 96, 64) as other:
+                assert until(buffer, lambda frame: frame.connection == 1).image.shape == (64, 96, 3)
+                other.send_signal(signal.SIGSTOP)
+                while not any("silent for 4 s" in text for text in said):
+                    buffer.take(1)
+                other.send_signal(signal.SIGCONT)
+                until(buffer, lambda frame: frame.connection == 2)
+    assert [text for text in said if "there again" in text] == [f"{name}: there again"] * 2
+    assert receiver.error is None
+
+
+@contextmanager
+def serving(program: list[str], port: int, width: int, height: int) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "PYTHONPATH": str(MAKERS)}
+    process = subprocess.Popen([*program, str(port), str(width), str(height)], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("missing.mp4", {}, r"^missing.mp4: must exist; there is no such file or folder$"),
+        ("-", {}, r"^size must be given for raw frames on stdin, as 640x480; got none$"),
+        ("-", {"size": "640"}, r"^size must be WIDTHxHEIGHT in pixels, as 640x480; got 640$"),
+        ("rtsp://h/", {"size": "6x4"}, r"^size must be left out but for a camera, or raw frames on stdin; got 6x4 for"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(name, options, message):
+    with pytest.raises(InputError, match=message):
+        parse_source(name, **options)
+
+
+def test_what_a_name_means():
+    camera = parse_source("camera:2", size="640x480")
+    assert (camera.address, camera.format, camera.options) == ("/dev/video2", "v4l2", {"video_size": "640x480"})
+    assert parse_source("/dev/video2").address == "/dev/video2"
+    assert [parse_source(name).live for name in ("camera:0", "rtsp://h/", "udp://h:1")] == [True] * 3
+    assert not parse_source(str(demo_clip_path())).live
+
+
+def test_buffers_refuse_what_they_cannot_be():
+    with pytest.raises(InputError, match=r"^policy must be one of wait, drop-oldest, drop-newest; got drop$"):
+        Buffer("drop", "lazy", 1)
+    with pytest.raises(InputError, match=r"^consume must be one of lazy, eager; got slow$"):
+        Buffer("wait", "slow", 1)
+    with pytest.raises(InputError, match=r"^queue must be at least 1; got 0$"):
+        Buffer("wait", "lazy", 0)
