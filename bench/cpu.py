@@ -11,12 +11,16 @@ import flows
 import memory
 import network
 import operators
+import stream
 import torch
 import warm
 from harness import Report, quiet_openmp
 from verify import MismatchError, verify
 
-SECTIONS = ("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual", "warm")
+SECTIONS = (
+    *("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual", "warm"),
+    "stream",
+)
 
 
 def main() -> int:
@@ -56,6 +60,7 @@ def sections(report: Report, quick: bool) -> dict[str, Callable[[], None]]:
         "exact": lambda: network.exact(report, 1 if quick else 3, quick),
         "dual": lambda: network.dual(report, 1 if quick else 7),
         "warm": lambda: warm.warm(report, quick),
+        "stream": lambda: stream.stream(report, quick),
         "memory": lambda: memory.memory(report, 1 if quick else 3),
         "flow": lambda: flows.flows(report, 1 if quick else 7, quick),
     }

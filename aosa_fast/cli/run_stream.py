@@ -72,7 +72,7 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
         stack.enter_context(_telling_of_sizes())
         receiver = Receiver(source, buffer, stride=stride, timeout=request.timeout, retries=request.retries, tell=tell)
         stack.callback(receiver.stop)
-        with _Line(errors, request.source) as line:
+        with _Line(errors, source.name) as line:
             tally = follow(
                 receiver, buffer, stream, seen, sinks=sinks, metrics=metrics, stopped=lambda: bool(signals),
                 report=line.show,

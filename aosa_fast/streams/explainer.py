@@ -6,7 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.explainer import Explainer
 from aosa_fast.explanation import Explanation
@@ -132,7 +133,7 @@ class StreamingExplainer:
         # A frame of the model's size stays as it is, as in `explain`.
         fits = frame.shape[:2] == self._preprocessing.crop
         picture = frame.copy() if fits else self._preprocessing.cropped(frame[None])[0]
-        config = self.explainer.config
+        config = self._config
         if self._pictures and config.record.has_tubes:
             pair = np.stack([self._pictures[-1], picture])[None]
             with torch.inference_mode(False), _current(self._device):
@@ -147,11 +148,16 @@ class StreamingExplainer:
         self._pictures.append(picture)
         self._numbers.append(self.pushed - 1)
 
+    @cached_property
+    def _config(self) -> Config:
+        # Made once: the property checks all choices each time, and those of the flow do not change.
+        return self.explainer.config
+
     def _explain(self) -> Explanation:
         pictures = torch.from_numpy(np.stack(self._pictures)[None])
         flow = torch.cat(list(self._vectors), 1) if self._vectors else None
         explanation = self.explainer.explain(pictures, self._target, flow=flow)
-        name = None if flow is None or self._flow else self.explainer.config.flow
+        name = None if flow is None or self._flow else self._config.flow
         explanation.facts = partial(_facts, explanation.facts, [*self._numbers], name)
         return explanation
 

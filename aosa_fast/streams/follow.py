@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from aosa_fast.models.classifier import Classifier
-from aosa_fast.streams.buffer import Buffer, Frame
+from aosa_fast.streams.buffer import Buffer
 from aosa_fast.streams.explainer import StreamingExplainer
 from aosa_fast.streams.metrics import Metrics, Tally
 from aosa_fast.streams.overlay import Painted, Painter
@@ -54,7 +54,7 @@ def follow(
         InputError: as `StreamingExplainer.push`, or a sink cannot be written.
     """
     tally, painter = Tally(), Painter(classifier.preprocessing)
-    window: deque[Frame] = deque(maxlen=classifier.preprocessing.frames)
+    stamps: deque[float] = deque(maxlen=classifier.preprocessing.frames)
     connection = 0
     while not stopped():
         frame = buffer.take(_PATIENCE)
@@ -72,7 +72,7 @@ def follow(
             metrics.frame(frame, start - frame.stamp, tally.dropped)
         if sinks:
             painter.keep(stream.pushed, frame)
-        window.append(frame)
+        stamps.append(frame.stamp)
         explanation = stream.push(frame.image)
         tally.frames += 1
         if explanation is not None:
@@ -85,7 +85,7 @@ def follow(
             tally.oldest = max(tally.oldest, tally.age)
             tally.said = f"{explanation.metadata['target'][0]} ({explanation.metadata['probability'][0]:.2f})"
             if metrics is not None:
-                metrics.map(frame, explanation, tally.age, now - window[0].stamp, now - start)
+                metrics.map(frame, explanation, tally.age, now - stamps[0], now - start)
         report(tally)
     tally.dropped, tally.damaged, tally.connections = buffer.dropped, receiver.damaged, receiver.connections
     return tally

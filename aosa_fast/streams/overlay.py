@@ -54,7 +54,7 @@ class Painter:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
-        self._kept: dict[int, tuple[Frame, NDArray[np.uint8]]] = {}
+        self._kept: dict[int, tuple[NDArray[np.uint8], float, float | None]] = {}
         self._shown = -1
 
     def keep(self, number: int, frame: Frame) -> None:
@@ -63,7 +63,7 @@ class Painter:
         if max(picture.shape) > LONGEST:
             height, width = (max(1, round(side * LONGEST / max(picture.shape))) for side in picture.shape[:2])
             picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
-        self._kept[number] = frame, picture
+        self._kept[number] = picture, frame.stamp, frame.time
         self._kept.pop(number - self._preprocessing.frames, None)
 
     def paint(self, explanation: Explanation) -> list[Painted]:
@@ -74,7 +74,7 @@ class Painter:
         self._shown = numbers[-1]
         kept = [self._kept[number] for number in numbers[-fresh:]]
         saliency = explanation.saliency[0].cpu().numpy()
-        pictures = np.stack([picture for _, picture in kept])
+        pictures = np.stack([picture for picture, *_ in kept])
         painted = render_overlay(pictures, saliency[-fresh:], limit=color_limit(saliency))
         text = f"{facts['target'][0]}  p = {facts['probability'][0]:.2f}"
-        return [Painted(image, frame.stamp, frame.time, text) for image, (frame, _) in zip(painted, kept, strict=True)]
+        return [Painted(image, *when, text) for image, (_, *when) in zip(painted, kept, strict=True)]

@@ -32,9 +32,9 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     channel = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no message
-    if orders["address"] != "pipe:0":
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(orders["parent"],), daemon=True).start()
     with suppress(BrokenPipeError):
+        send(channel, {"kind": "ready"})
         try:
             _decode(channel, orders)
             send(channel, {"kind": "end"})
@@ -80,11 +80,10 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
                 send(channel, facts, image)
 
 
-def _end_with_parent() -> None:
-    """Ends this process as soon as its stdin closes: who started it may be killed while FFmpeg waits for a server."""
-    with suppress(OSError):
-        while os.read(0, 1):
-            pass
+def _end_with(parent: int) -> None:
+    """Ends this process where its parent was killed, though FFmpeg may be waiting for a server."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
     os._exit(0)
 
 

@@ -20,6 +20,7 @@ if sys.platform == "linux":
     import fcntl
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between attempts: twice as long each time
+_START = 120.0  # seconds for the process itself, on a busy machine
 _REAP = 2.0  # seconds; a process that a camera's driver holds back cannot even be killed
 _PIPE = 1 << 20  # bytes; what Linux grants without privileges
 
@@ -107,14 +108,17 @@ class Receiver:
             return f"the system must allow a process to read it; {error.strerror}"
         assert process.stdout is not None
         try:
-            while message := receive(process.stdout.fileno(), None if self._source.patient else self._timeout):
+            timeout: float | None = _START
+            while message := receive(process.stdout.fileno(), timeout):
                 facts, content = message
+                timeout = None if self._source.patient else self._timeout
                 if facts["kind"] == "failed":
                     return str(facts["reason"])
                 if facts["kind"] == "end":
                     return "the stream ended" if self._again else None
                 if facts["kind"] == "open":
                     self._again = facts["endless"]
+                if facts["kind"] != "frame":
                     continue
                 if self.frames == frames:
                     self.connections += 1
@@ -132,12 +136,12 @@ class Receiver:
             _end(process)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        orders = json.dumps({**dataclasses.asdict(self._source), "stride": self._stride})
+        orders = json.dumps({**dataclasses.asdict(self._source), "stride": self._stride, "parent": os.getpid()})
         path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "aosa_fast.streams.reader", orders],
             bufsize=0,
-            stdin=None if self._source.address == "pipe:0" else subprocess.PIPE,
+            stdin=None if self._source.address == "pipe:0" else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
             process_group=0,  # Ctrl-C is not for it
@@ -154,6 +158,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_REAP)
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -17,7 +17,7 @@ class Source:
     """A source of frames.
 
     Attributes:
-        name: as the user gave it, for messages.
+        name: as the user gave it, but for a password in it, for messages.
         address: what FFmpeg opens.
         format: of FFmpeg's, or None where it finds out.
         options: of FFmpeg's.
@@ -60,6 +60,8 @@ def parse_source(name: str, *, size: str | None = None, pixel: str = "rgb24", fp
         raise InputError(f"size must be left out but for a camera, or raw frames on stdin; got {size} for {name}")
     if "://" in name:
         # Over UDP, lost packets smear the pictures; over TCP, they come late instead.
-        return Source(name, name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True)
+        # Messages and files of metrics are for more eyes than a password is.
+        shown = re.sub(r"(://[^/@]*?):[^/@]*@", r"\1:***@", name)
+        return Source(shown, name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True)
     check_file(name)
     return Source(name, name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -137,15 +139,21 @@ def test_what_is_killed_leaves_a_video_and_no_process(tmp_path: Path) -> None:
     assert read_clip(out, 16, stride=1, start=0).total_frames >= 16
 
 
-def test_a_file_that_is_interrupted_is_not_done(tmp_path: Path) -> None:
+def test_a_file_that_is_interrupted_is_not_done(aosa: Run, tmp_path: Path) -> None:
     path, metrics = tmp_path / "waves.mp4", tmp_path / "lines.jsonl"
-    write_video(path, np.stack([picture(t, 64, 64) for t in range(400)]), fps=25)
-    with running("stream", path, "--hop", 1, "--metrics", metrics, "--method", "aosa", "--stride", 8) as process:
+    write_video(path, np.stack([picture(t, 64, 64) for t in range(200)]), fps=25)
+
+    def interrupt() -> None:
         wait_for(lambda: metrics.exists() and '"map"' in metrics.read_text())
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert output.startswith("interrupted: ")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = aosa("stream", path, "--hop", 1, "--metrics", metrics, "--method", "aosa", *FAST)
+    thread.join()
+    assert done.returncode == 143
+    assert done.stdout.startswith("interrupted: ")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize(

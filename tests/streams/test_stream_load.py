@@ -72,3 +72,29 @@ def test_where_all_frames_wait_the_delay_grows_and_is_said(tmp_path):
     ages = [line["age"] for line in maps[2:]]
     assert ages[-1] > FRAMES / FPS
     assert ages == sorted(ages)
+
+
+def test_a_window_has_frames_of_one_connection(tmp_path):
+    """The map that is due 4 frames after the last waits for 16 where the source was away."""
+    classifier = Classifier(make_net(), make_preprocessing(FRAMES, crop=(32, 32)))
+    buffer, metrics = Buffer("drop-oldest", "lazy", 64), Metrics(tmp_path / "lines.jsonl")
+    cut: list[int] = []
+
+    def report(tally: Tally) -> None:
+        if tally.maps == 2 and not cut:
+            cut.append(tally.frames)
+            server.cut()
+
+    with LiveServer(fps=FPS) as server, StreamingExplainer(classifier, hop=HOP, stride=16) as stream:
+        receiver = Receiver(parse_source(server.address), buffer, timeout=60)
+        try:
+            follow(
+                receiver, buffer, stream, classifier, metrics=metrics, report=report,
+                stopped=lambda: '"map", "connection": 1' in (tmp_path / "lines.jsonl").read_text(),
+            )  # fmt: skip
+        finally:
+            receiver.stop()
+            metrics.close()
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert buffer.dropped == 0
+    assert [line["number"] for line in lines if line["kind"] == "map"][-1] == FRAMES - 1
