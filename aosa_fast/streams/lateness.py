@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _DRIFT = 1e-3  # seconds per second that the two clocks may drift apart unseen; those of cameras do by up to 1e-4
-_LEAP = 10.0  # seconds; where times leap by more, the stream's clock was set
+_LEAP = 10.0  # seconds; where times go back, or leap ahead by more, the stream's clock was set
 
 
 class Lateness:
@@ -19,7 +19,7 @@ class Lateness:
             return 0.0
         passed, told = stamp - self._last[1], time - self._last[0]
         offset = stamp - time
-        if self._base is None or not -_DRIFT <= told < passed + _LEAP or passed > told + _LEAP:
+        if self._base is None or not 0 <= told < passed + _LEAP:
             self._base = offset
         self._base = min(self._base + _DRIFT * max(passed, 0.0), offset)
         self._last = time, stamp

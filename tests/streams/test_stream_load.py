@@ -15,6 +15,7 @@ from aosa_fast import StreamingExplainer
 from aosa_fast.models import Classifier
 from aosa_fast.streams.buffer import Buffer
 from aosa_fast.streams.follow import follow
+from aosa_fast.streams.lateness import Lateness
 from aosa_fast.streams.metrics import Metrics, Tally
 from aosa_fast.streams.receiver import Receiver
 from aosa_fast.streams.source import parse_source
@@ -72,6 +73,26 @@ def test_where_all_frames_wait_the_delay_grows_and_is_said(tmp_path):
     ages = [line["age"] for line in maps[2:]]
     assert ages[-1] > FRAMES / FPS
     assert ages == sorted(ages)
+
+
+def test_a_frame_is_as_late_as_the_stream_itself_says():
+    late = Lateness()
+    assert [late(t / 10, 100 + t / 10) for t in range(5)] == [0.0] * 5
+    # Half a second is lost on the way, and half of that made good again.
+    assert [late(0.5, 101.0), late(0.6, 101.1), late(0.7, 100.95)] == pytest.approx([0.5, 0.5, 0.25], abs=0.002)
+    # A frame that is more prompt than all before is what the others are held against.
+    assert [late(0.8, 100.7), late(0.9, 100.9)] == pytest.approx([0.0, 0.1], abs=0.002)
+    # It stood still for 20 seconds.
+    assert late(1.0, 120.9) == pytest.approx(20, abs=0.05)
+    # The stream's clock is set, forth and back.
+    assert [late(500.0, 121.0), late(500.1, 121.1), late(3.0, 121.2)] == pytest.approx([0.0] * 3, abs=0.002)
+    assert late(None, 200.0) == 0.0
+
+
+def test_clocks_may_drift_apart():
+    """By 50 in a million, as those of cameras do: four seconds a day."""
+    late = Lateness()
+    assert max(late(t, t * (1 + 5e-5)) for t in range(86400)) < 0.01
 
 
 def test_a_window_has_frames_of_one_connection(tmp_path):
