@@ -77,4 +77,4 @@ class Painter:
         pictures = np.stack([picture for picture, *_ in kept])
         painted = render_overlay(pictures, saliency[-fresh:], limit=color_limit(saliency))
         text = f"{facts['target'][0]}  p = {facts['probability'][0]:.2f}"
-        return [Painted(image, *when, text) for image, (_, *when) in zip(painted, kept, strict=True)]
+        return [Painted(image, stamp, time, text) for image, (_, stamp, time) in zip(painted, kept, strict=True)]
