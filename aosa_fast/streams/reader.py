@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 import av
+from av.video.reformatter import VideoReformatter
 
 from aosa_fast.boundary import reason
 from aosa_fast.errors import InputError
@@ -56,6 +57,7 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
         endless = container.duration is None and orders["live"]
         send(channel, {"kind": "open", "endless": endless})
         decoder, display, damaged, number, late = find_decoder(stream), None, 0, 0, Lateness()
+        reformatter = VideoReformatter()
         for packet in container.demux(stream):
             try:
                 frames = decoder.decode(packet)
@@ -72,7 +74,7 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
                     continue
                 check_pixels(orders["name"], frame.height, frame.width)
                 display = find_display(frame) if display is None else display
-                image = to_rgb(frame, display)
+                image = to_rgb(frame, display, display.shown(frame), reformatter)
                 facts = {
                     "kind": "frame", "number": number - 1, "time": frame.time, "stamp": stamp, "damaged": damaged,
                     "shape": image.shape,
