@@ -151,6 +151,32 @@ class Explanation:
         facts = {**self.metadata, **described, "self_check": check}
         return replace(self, saliency=saliency, scores=scores, coverage=coverage, target=resolved, facts=facts)
 
+    def clip(self, index: int) -> Explanation:
+        """The explanation of one clip of the batch, as a batch of one, in memory of its own.
+
+        Raises:
+            InputError: no such clip.
+        """
+        self._check_clip(index)
+        if len(self.saliency) == 1:
+            return self
+
+        def own(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[index : index + 1].clone()
+
+        parts: dict[str, Any] = {name: own(getattr(self, name)) for name in (*_TENSORS, *_OPTIONAL)}
+        return replace(
+            self,
+            **parts,
+            target=self.target.take([index]),
+            frames=self.frames[index : index + 1].copy(),
+            facts=_facts_of_clip(self.metadata, index),
+        )
+
+    def _check_clip(self, index: int) -> None:
+        if not 0 <= index < len(self.saliency):
+            raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {index}")
+
     def save(self, path: str | PathLike[str]) -> None:
         """Writes everything to one `.npz` file, under a temporary name first.
 
@@ -233,8 +259,7 @@ class Explanation:
         """
         from aosa_fast.video import contact_sheet, render_overlay, write_image, write_video
 
-        if not 0 <= clip < len(self.saliency):
-            raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {clip}")
+        self._check_clip(clip)
         pictures = self.frames[clip] if frames is None else frames
         saliency = self.saliency[clip].cpu().numpy()
         if not str(path).lower().endswith((".png", ".jpg", ".jpeg")):
@@ -243,6 +268,23 @@ class Explanation:
         probability = self.metadata["probability"][clip]
         title = f"{self.config.method}: why {self.metadata['target'][clip]}?  (p = {probability:.3f})"
         write_image(path, contact_sheet(pictures, saliency, title=title, units=self.config.unit, boxes=boxes))
+
+
+# What `metadata` has of each clip, in a list; None where there is nothing to say.
+_PER_CLIP = (
+    "target", "target_index", "minus_index", "probability", "prediction", "prediction_probability",
+)  # fmt: skip
+_CHECKS_PER_CLIP = ("uncovered_share", "saturated", "exact", "detail", "budget")
+
+
+def _facts_of_clip(facts: dict[str, Any], index: int) -> dict[str, Any]:
+    """The metadata of one clip, as if it had been alone; times are those of the batch."""
+
+    def cut(part: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+        return part | {name: part[name][index : index + 1] for name in names if part.get(name) is not None}
+
+    check = cut(facts.get("self_check", {}), _CHECKS_PER_CLIP)
+    return cut(facts, _PER_CLIP) | {"shape": facts["shape"] | {"B": 1}, "self_check": check}
 
 
 # Axes of the arrays, of one length where they have one letter, and the kind of their numbers.

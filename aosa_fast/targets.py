@@ -27,7 +27,18 @@ class Difference:
     second: int | str | Tensor
 
 
-Target = int | str | Tensor | Difference
+@dataclass(frozen=True)
+class PerClip:
+    """A target of its own for each clip of a batch.
+
+    Attributes:
+        targets: one per clip: index, name, or "pred".
+    """
+
+    targets: tuple[int | str, ...]
+
+
+Target = int | str | Tensor | Difference | PerClip
 
 
 @dataclass(frozen=True)
@@ -120,13 +131,13 @@ def resolve_target(target: Target, logits: Tensor, class_names: Sequence[str] | 
 
     Args:
         target: an index, a name (or an index as a string), "pred" for each clip's best class, a (B,) integer tensor
-            with one class per clip, or a `Difference` of two of these.
+            with one class per clip, a `Difference` of two of these, or `PerClip`.
         logits: (B, n_classes) of the clean clips.
         class_names: names by index, if known.
 
     Raises:
-        InputError: an index out of range, an unknown name, a tensor of another length, or names that are not one per
-            class.
+        InputError: an index out of range, an unknown name, a tensor or `PerClip` of another length, or names that are
+            not one per class.
     """
     if class_names and len(class_names) != logits.shape[1]:
         raise InputError(f"class_names must be one per class, {logits.shape[1]}; got {len(class_names)}")
@@ -140,8 +151,11 @@ def target_of_clips(target: Target, begin: int, end: int, clips: int) -> Target:
     """What is asked of the clips from `begin` to `end` of a batch of `clips`, for `resolve_target`.
 
     Raises:
-        InputError: a tensor that does not have one class per clip.
+        InputError: a tensor, or `PerClip`, that does not have one class per clip.
     """
+    if isinstance(target, PerClip):
+        _check_count(target, clips)
+        return PerClip(target.targets[begin:end])
     if isinstance(target, Difference):
         return Difference(
             *(target_of_clips(part, begin, end, clips) for part in (target.first, target.second))  # type: ignore[arg-type]
@@ -157,6 +171,10 @@ def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> 
     clips, classes = logits.shape
     if isinstance(target, Tensor):
         return _per_clip(target, clips, classes)
+    if isinstance(target, PerClip):
+        _check_count(target, clips)
+        own = zip(target.targets, logits.split(1), strict=True)
+        return torch.cat([_indices(one, row, class_names) for one, row in own])
     if target == "pred":
         return logits.argmax(-1).cpu()
     if isinstance(target, str):
@@ -164,6 +182,11 @@ def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> 
     elif isinstance(target, bool) or not isinstance(target, int | np.integer):
         raise InputError(f"target must be an index, a name, 'pred', a tensor or a Difference; got {target!r}")
     return torch.full((clips,), _in_range(int(target), classes), device="cpu")
+
+
+def _check_count(target: PerClip, clips: int) -> None:
+    if len(target.targets) != clips:
+        raise InputError(f"target must have one class per clip, B={clips}; got {len(target.targets)}")
 
 
 def _per_clip(target: Tensor, clips: int, classes: int) -> Tensor:

@@ -29,6 +29,7 @@ FLOORS = [
     {"attribution", "warmup"},
     {"explainer"},
     {"streams"},
+    {"service"},
     {"metrics"},
     {"evaluation"},
     {"audit"},

@@ -171,3 +171,31 @@ def test_a_constant_map_shows_the_plain_frames(tmp_path):
             first = np.asarray(image.convert("RGB").resize((41, 33), Image.Resampling.BOX))
         likeness.append(np.corrcoef(first.ravel(), result.frames[0, 0].ravel())[0, 1])
     assert likeness[0] > 0.9 > likeness[1]
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_one_clip_of_a_batch_is_a_batch_of_one(case):
+    both = make(target=Difference("pred", 1), **CHOICES[case])
+    one = both.clip(1)
+    for name in TENSORS:
+        whole, own = getattr(both, name), getattr(one, name)
+        assert (whole is None) == (own is None), name
+        assert own is None or torch.equal(own, whole[1:]), name
+    for tensor in (one.saliency, one.tracks, one.boxes):
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+    np.testing.assert_array_equal(one.frames, both.frames[1:])
+    facts = make(B=1, target=Difference("pred", 1), **CHOICES[case]).metadata
+    assert {name: _shape(value) for name, value in one.metadata.items()} == {
+        name: _shape(value) for name, value in facts.items()
+    }
+    assert one.metadata["probability"] == both.metadata["probability"][1:]
+    assert one.clip(0) is one
+    with pytest.raises(InputError, match="clip must be from 0 to 1; got 2"):
+        both.clip(2)
+
+
+def _shape(value: object) -> object:
+    """How many values are where."""
+    if isinstance(value, dict):
+        return {name: _shape(part) for name, part in value.items()}
+    return len(value) if isinstance(value, list) else None

@@ -14,6 +14,7 @@ import typer
 from aosa_fast.cli import audit, audit_export, evaluate, listing
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.options import command, option
+from aosa_fast.cli.serve import Serve
 from aosa_fast.cli.stream import Stream
 from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
 from aosa_fast.config import Config
@@ -56,6 +57,7 @@ def _root(
 
 app.command("explain", no_args_is_help=True)(command(Explain))
 app.command("stream", no_args_is_help=True)(command(Stream))
+app.command("serve")(command(Serve))
 
 
 @app.command()

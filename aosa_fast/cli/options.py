@@ -26,6 +26,8 @@ _PANEL = {
     "clip": "Which frames",
     "run": "Where and how it runs",
     "out": "Output",
+    "http": "Who may ask, and where",
+    "limits": "How much at once",
     "other": "Options of single methods",
 }
 MODELS, DATA = f"{model_help()}.", f"{data_help()}."

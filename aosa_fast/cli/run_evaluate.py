@@ -14,7 +14,7 @@ from rich.console import Console
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.progress import show_progress
-from aosa_fast.cli.run_explain import changed, read_views
+from aosa_fast.cli.run_explain import changed
 from aosa_fast.cli.terminal import write_line
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
@@ -27,6 +27,7 @@ from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled, scale
 from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
+from aosa_fast.models.views import read_views
 from aosa_fast.pipeline import explain
 from aosa_fast.video import atomic_path, write_image
 from aosa_fast.video.comparison import comparison_sheet

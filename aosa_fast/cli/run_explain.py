@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -25,14 +24,11 @@ from aosa_fast.demo.network import PREPROCESSING
 from aosa_fast.explanation import Explanation
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
-from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.models.views import read_views
 from aosa_fast.output import FILES, write_explanation
 from aosa_fast.pipeline import explain
 from aosa_fast.targets import Difference, Target
-from aosa_fast.video import VideoClip, read_clip
-
-DISPLAY_SIDE = 1280
-"""The longest side, in pixels, of the frames that overlays are painted on."""
+from aosa_fast.video import VideoClip
 
 
 def run_explain(
@@ -88,36 +84,6 @@ def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tup
     positive = np.maximum(saliency, 0).astype(np.float64)
     total = positive.sum()
     return (float(positive[inside].sum() / total) if total > 0 else 0.0), float(inside.mean())
-
-
-def read_views(
-    path: Path, preprocessing: Preprocessing, start: str
-) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reads what the model sees of a clip, as its input and as a picture for people, and nothing else.
-
-    Args:
-        path: of the clip.
-        preprocessing: of the model.
-        start: as for `read_clip`.
-
-    Returns:
-        clip: with both, for each frame.
-        cropped: (T, H, W, 3) uint8, the model's input.
-        display: (T, H', W', 3) uint8, the same part of the source in its own resolution, but no side longer than 1280.
-    """
-
-    def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
-        (cropped,), (display,) = preprocessing.cropped(frame[None]), preprocessing.display_frames(frame[None])
-        longest = max(display.shape)
-        if longest > DISPLAY_SIDE:
-            height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
-            display = np.asarray(Image.fromarray(display).resize((width, height), Image.Resampling.BOX))
-        kept = np.empty((), [("cropped", np.uint8, cropped.shape), ("display", np.uint8, display.shape)])
-        kept["cropped"], kept["display"] = cropped, display
-        return kept
-
-    clip = read_clip(path, preprocessing.frames, stride=preprocessing.stride, start=start, convert=views)
-    return clip, np.ascontiguousarray(clip.frames["cropped"]), np.ascontiguousarray(clip.frames["display"])
 
 
 def _classifier(request: Explain) -> Classifier:

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,15 @@ def send(descriptor: int, facts: dict[str, Any], frame: NDArray[np.uint8] | None
             view = view[os.write(descriptor, view) :]
 
 
-def receive(descriptor: int, timeout: float | None) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
+def receive(
+    descriptor: int, timeout: float | None, most: int = _LARGEST
+) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
     """Reads one message, as facts and bytes; None where the writer has gone.
 
     Args:
         descriptor: of the pipe.
         timeout: seconds in which there must be something new; None: however long it takes.
+        most: bytes of a message; the writer of a larger one is taken to have gone.
 
     Raises:
         SilenceError: there was not.
@@ -49,7 +53,7 @@ def receive(descriptor: int, timeout: float | None) -> tuple[dict[str, Any], NDA
     if header is None:
         return None
     length, size = _HEADER.unpack(header.data)
-    if length + size > _LARGEST:
+    if length + size > most:
         return None
     text, content = _read(descriptor, length, timeout), _read(descriptor, size, timeout)
     if text is None or content is None:
@@ -70,3 +74,10 @@ def _read(descriptor: int, count: int, timeout: float | None) -> NDArray[np.uint
             return None
         view = view[got:]
     return content
+
+
+def end_with(parent: int) -> None:
+    """For a thread: ends this process where its parent was killed, though a library may be waiting for somebody."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(0)

@@ -21,7 +21,7 @@ from av.video.reformatter import VideoReformatter
 from aosa_fast.boundary import reason
 from aosa_fast.errors import InputError
 from aosa_fast.streams.lateness import Lateness
-from aosa_fast.streams.messages import send
+from aosa_fast.streams.messages import end_with, send
 from aosa_fast.video.clip import check_pixels
 from aosa_fast.video.opening import find_decoder
 from aosa_fast.video.pixels import find_display, to_rgb
@@ -33,7 +33,7 @@ def main() -> None:
     orders = json.loads(sys.argv[1])
     channel = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no message
-    threading.Thread(target=_end_with, args=(orders["parent"],), daemon=True).start()
+    threading.Thread(target=end_with, args=(orders["parent"],), daemon=True).start()
     with suppress(BrokenPipeError):
         send(channel, {"kind": "ready"})
         try:
@@ -80,13 +80,6 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
                     "shape": image.shape,
                 }  # fmt: skip
                 send(channel, facts, image)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process where its parent was killed, though FFmpeg may be waiting for a server."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(0)
 
 
 if __name__ == "__main__":

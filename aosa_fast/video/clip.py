@@ -78,6 +78,37 @@ class VideoClip:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What a source that somebody else chose may be, before it is refused; None: whatever fits.
+
+    Attributes:
+        pixels: of a frame, at most.
+        frames: of the source, at most.
+        seconds: of the source, at most.
+        threads: that decode it; None: as many as FFmpeg likes.
+    """
+
+    pixels: int | None = None
+    frames: int | None = None
+    seconds: float | None = None
+    threads: int | None = None
+
+    def check_length(self, path: str, frames: int, seconds: float = 0.0) -> None:
+        """Refuse a source of so many frames, the last of which is shown at `seconds`.
+
+        Raises:
+            VideoError: it is too long.
+        """
+        if self.frames is not None and frames > self.frames:
+            raise VideoError(path, f"must have at most {self.frames} frames; got {frames}")
+        if self.seconds is not None and seconds > self.seconds:
+            raise VideoError(path, f"must last at most {self.seconds:g} s; got {seconds:.6g} s")
+
+
+ANY = Bounds()
+
+
+@dataclass(frozen=True)
 class Window:
     """Which frames of a source are wanted.
 
@@ -85,11 +116,13 @@ class Window:
         frames: how many, at least 1.
         stride: step between them in source frames, at least 1.
         start: the first: a frame number (int), seconds (float), or None for the centre of the source.
+        bounds: of the source.
     """
 
     frames: int
     stride: int
     start: int | float | None
+    bounds: Bounds = ANY
 
     @classmethod
     def parse(cls, frames: int, stride: int, start: int | float | str) -> Window:
@@ -109,9 +142,10 @@ class Window:
         """The wanted places in a source whose frames are shown at `times` (seconds, ascending).
 
         Raises:
-            VideoError: the source has too few frames from the start on.
+            VideoError: the source has too few frames from the start on, or is too long.
         """
         total = len(times)
+        self.bounds.check_length(path, total, times[-1] if times else 0.0)
         if self.start is None:
             first, where = max(0, (total - self.span) // 2), ""
         elif isinstance(self.start, float):
@@ -127,7 +161,7 @@ class Window:
         return list(range(first, first + self.span, self.stride))
 
 
-def check_pixels(path: object, height: int, width: int, frames: int = 1) -> None:
+def check_pixels(path: object, height: int, width: int, frames: int = 1, bounds: Bounds = ANY) -> None:
     """Refuse what would take more memory than a picture is worth.
 
     Args:
@@ -135,10 +169,13 @@ def check_pixels(path: object, height: int, width: int, frames: int = 1) -> None
         height: of a frame, pixels.
         width: likewise.
         frames: how many are kept as decoded, none of them converted.
+        bounds: of the source; of pixels, where they say so, instead of `MAX_FRAME_PIXELS`.
 
     Raises:
         VideoError: a frame has more than `MAX_FRAME_PIXELS`, or all frames more than `MAX_CLIP_PIXELS`.
     """
+    if bounds.pixels is not None and height * width > bounds.pixels:
+        raise VideoError(path, f"must have frames of at most {bounds.pixels / 1e6:g} megapixels; got {width}x{height}")
     if height * width > MAX_FRAME_PIXELS:
         raise VideoError(
             path, f"must have frames of at most {MAX_FRAME_PIXELS} pixels (8192x8192); got {width}x{height}"

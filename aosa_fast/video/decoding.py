@@ -100,6 +100,8 @@ def _decode_packet(decoder: av.VideoCodecContext, packet: Packet | None) -> list
     """What leaves the decoder at a packet, or None for the frames that it still holds back."""
     try:
         return [(frame.pts, frame) for frame in decoder.decode(packet)]
+    except MemoryError:
+        raise  # which says nothing about the packet
     except av.error.FFmpegError:
         return [(packet.pts if packet else None, None)]
 

@@ -17,7 +17,17 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aosa_fast.boundary import open_file, reading, unlogged
 from aosa_fast.errors import VideoError
-from aosa_fast.video.clip import DEFAULT_FPS, MAX_FRAME_PIXELS, Convert, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.clip import (
+    ANY,
+    DEFAULT_FPS,
+    MAX_FRAME_PIXELS,
+    Bounds,
+    Convert,
+    VideoClip,
+    Window,
+    check_pixels,
+    join_frames,
+)
 from aosa_fast.video.opening import check_file
 from aosa_fast.video.pixels import over_black
 from aosa_fast.video.series import SUFFIXES, find_series, warn_of_gaps
@@ -54,7 +64,7 @@ def read_folder(path: str, window: Window, convert: Convert | None = None) -> Vi
     places = window.choose(path, times, DEFAULT_FPS)
     warn_of_gaps(path, series, places[0], places[-1])
     files = [series.files[i] for i in places]
-    frames = _stack(((file, os.path.basename(file), load(file)) for file in files), len(places), convert)
+    frames = _stack(((file, os.path.basename(file), load(file, window.bounds)) for file in files), len(places), convert)
     return VideoClip.of(*frames, places, times, DEFAULT_FPS, path, "images")
 
 
@@ -72,25 +82,25 @@ def read_file(path: str, window: Window, convert: Convert | None = None) -> Vide
         UserWarning: the animation is damaged, and ends there.
     """
     check_file(path)
-    with _opened(path) as image:
-        order, seconds, lost = _schedule(path, image)
+    with _opened(path, window.bounds) as image:
+        order, seconds, lost = _schedule(path, image, window.bounds)
         times = [0.0, *accumulate(seconds)]
         fps = len(seconds) / times.pop()
         places = window.choose(path, times, fps)
-        shown = ((path, f"frame {i}", _at(path, image, order[i])) for i in places)
+        shown = ((path, f"frame {i}", _at(path, image, order[i], window.bounds)) for i in places)
         frames = _stack(shown, len(places), convert)
     if lost:
         warnings.warn(f"{path}: damaged from frame {len(times)} on, where it ends", UserWarning, stacklevel=5)
     return VideoClip.of(*frames, places, times, fps, path, "images", damaged=lost)
 
 
-def load(path: str) -> NDArray[np.uint8]:
+def load(path: str, bounds: Bounds = ANY) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: one image file, upright, in RGB, transparency over black, 16-bit grey scaled to 8.
 
     Raises:
         VideoError: missing, damaged, no regular file, or larger than `MAX_FRAME_PIXELS`.
     """
-    with _opened(path) as image:
+    with _opened(path, bounds) as image:
         return _to_rgb(path, image)
 
 
@@ -112,14 +122,14 @@ def _stack(
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _opened(path: str, bounds: Bounds) -> Iterator[Image.Image]:
     with warnings.catch_warnings(), unlogged("PIL"), reading(path, _RULE, VideoError):
         # Pillow warns of odd metadata, which do not matter, and of too many pixels, which are refused.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with open_file(path) as file, Image.open(file) as image:
-                check_pixels(path, image.height, image.width)
+                check_pixels(path, image.height, image.width, bounds=bounds)
                 yield image
         except UnidentifiedImageError:
             raise ValueError("data in no known format") from None  # Pillow's text names the open file
@@ -130,7 +140,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
             raise VideoError(path, f"{rule}; got {count[0] if count else 'more'}") from error
 
 
-def _schedule(path: str, image: Image.Image) -> tuple[Sequence[int], list[float], int]:
+def _schedule(path: str, image: Image.Image, bounds: Bounds) -> tuple[Sequence[int], list[float], int]:
     """The places of the frames in the file, the seconds that each is shown, and how many more it announces in vain."""
     cut = False
     try:
@@ -140,6 +150,8 @@ def _schedule(path: str, image: Image.Image) -> tuple[Sequence[int], list[float]
         if image.format != "GIF":
             raise
         total, cut = sys.maxsize, True  # only its end would tell how many there are
+    if not cut:
+        bounds.check_length(path, total)
     if image.format == "TIFF":
         pages = [i for i in range(total) if _is_page(image, i)] or [0]
         return pages, [1 / DEFAULT_FPS] * len(pages), 0
@@ -151,7 +163,7 @@ def _schedule(path: str, image: Image.Image) -> tuple[Sequence[int], list[float]
         try:
             with reading(path, _RULE, VideoError):
                 image.seek(i)
-                check_pixels(path, image.height, image.width)  # a GIF's frame may outgrow the first
+                check_pixels(path, image.height, image.width, bounds=bounds)  # a GIF's frame may outgrow the first
                 image.load()  # WebP knows the time only then
         except VideoError:
             if not seconds:
@@ -167,9 +179,9 @@ def _is_page(image: Image.Image, place: int) -> bool:
     return not (isinstance(kind, int) and kind & 5)
 
 
-def _at(path: str, image: Image.Image, place: int) -> NDArray[np.uint8]:
+def _at(path: str, image: Image.Image, place: int, bounds: Bounds) -> NDArray[np.uint8]:
     image.seek(place)
-    check_pixels(path, image.height, image.width)  # pages of a TIFF have sizes of their own
+    check_pixels(path, image.height, image.width, bounds=bounds)  # pages of a TIFF have sizes of their own
     return _to_rgb(path, image)
 
 

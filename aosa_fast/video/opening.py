@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ import av
 from aosa_fast.addresses import is_elsewhere
 from aosa_fast.boundary import open_file, reading, reason
 from aosa_fast.errors import VideoError
-from aosa_fast.video.clip import check_pixels
+from aosa_fast.video.clip import ANY, Bounds, check_pixels
 from aosa_fast.video.skimming import Skimmed, demuxer_options
 
 _EMPTY = "must be a video file; it is empty (0 bytes)"
@@ -19,13 +20,19 @@ _EMPTY = "must be a video file; it is empty (0 bytes)"
 # FFmpeg's own decoders of VP8 and VP9 leave out the transparency, which lies beside the picture in the packet.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+# Formats that name other files or addresses, which FFmpeg would open: whoever made the file chose them.
+_NAME_OTHERS = {
+    "concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest",
+}  # fmt: skip
+
 
 @contextmanager
-def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def open_video(path: str, bounds: Bounds = ANY) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The container and its best video stream, closed afterwards.
 
     Args:
         path: of a file, or what names one that lies elsewhere: see `addresses`.
+        bounds: of the file.
 
     Raises:
         VideoError: the file is missing, empty, unreadable, no video, has too large frames, or needs a decoder that is
@@ -34,10 +41,13 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
     source = _skimmed(path) if is_elsewhere(path) else _checked(path)
     try:
         # Titles may be in any encoding.
-        container = av.open(source, "r", metadata_errors="replace", options=demuxer_options(source))
+        container = av.open(source, "r", metadata_errors="replace", options=_options(source))
     except (av.error.FFmpegError, UnicodeError) as error:
-        cut = isinstance(error, av.error.InvalidDataError)
-        got = "data that is cut off or in no known format" if cut else reason(error)
+        got = reason(error)
+        if isinstance(error, av.error.InvalidDataError):
+            got = "data that is cut off or in no known format"
+        elif isinstance(error, av.error.ArgumentError):
+            got = "a list of other files, which are not opened, or values that are none"
         raise VideoError(path, f"must be a video file, complete from its start; got {got}") from error
     with nullcontext() if isinstance(source, str) else source, container:
         stream = container.streams.best("video")
@@ -46,10 +56,27 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             raise VideoError(path, "must have a video stream; it has no video stream")
         if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
             raise VideoError(path, "must have a video stream in a known format; no decoder knows it")
-        check_pixels(path, stream.codec_context.height, stream.codec_context.width)
+        check_pixels(path, stream.codec_context.height, stream.codec_context.width, bounds=bounds)
         # Frame threads would report a damaged packet some packets late; slices keep the two together.
         stream.thread_type = "SLICE"
+        if bounds.threads is not None:
+            stream.codec_context.thread_count = bounds.threads
         yield container, stream
+
+
+def _options(source: str | Skimmed) -> dict[str, str]:
+    """Of `av.open`: FFmpeg opens this file, and nothing that this file names."""
+    return {
+        "protocol_whitelist": "file" if isinstance(source, str) else "none",
+        "format_whitelist": _one_file_formats(),
+        **demuxer_options(source),
+    }
+
+
+@cache
+def _one_file_formats() -> str:
+    names = {name for name in av.formats_available if av.ContainerFormat(name).is_input}
+    return ",".join(sorted(names - _NAME_OTHERS))
 
 
 def _checked(path: str) -> str:
@@ -95,5 +122,9 @@ def find_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
 
 def packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets of the stream, up to where the file ends or breaks off."""
-    with suppress(av.error.FFmpegError):
+    try:
         yield from container.demux(stream)
+    except MemoryError:
+        raise
+    except av.error.FFmpegError:
+        return

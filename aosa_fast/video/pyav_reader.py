@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aosa_fast.errors import VideoError
 from aosa_fast.video import timeline as tl
-from aosa_fast.video.clip import Convert, Fit, VideoClip, Window, check_pixels, join_frames
+from aosa_fast.video.clip import ANY, Bounds, Convert, Fit, VideoClip, Window, check_pixels, join_frames
 from aosa_fast.video.decoding import Event, Source
 from aosa_fast.video.opening import open_video
 from aosa_fast.video.pixels import AS_STORED, Display, to_rgb
@@ -59,7 +59,7 @@ def read(path: str, window: Window, convert: Convert | None = None, fit: Fit | N
         VideoError: the file cannot be opened, is too short, has too large frames, changes their size, or none of the
             wanted frames can be decoded.
     """
-    return _Reader(path, convert, fit).read(window)
+    return _Reader(path, convert, fit, window.bounds).read(window)
 
 
 @dataclass
@@ -67,15 +67,17 @@ class _Reader:
     path: str
     convert: Convert | None
     fit: Fit | None
+    bounds: Bounds = ANY
     display: Display = AS_STORED
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
 
     def read(self, window: Window) -> VideoClip:
-        with open_video(self.path) as video:
+        with open_video(self.path, self.bounds) as video:
             if self.fit:  # for one of many clips, which are read side by side
                 video[1].codec_context.thread_count = 1
             source = Source(*video)
             timeline = tl.scan(source)
+            window.bounds.check_length(self.path, len(timeline.stamps), max(timeline.times, default=0.0))
             self.display = timeline.display
             take = None
             if not timeline.by_order:
@@ -122,7 +124,7 @@ class _Reader:
             places = window.choose(self.path, guess.times, guess.fps)
         except VideoError:
             places = []  # the decoder may bring more frames than the packets announce
-        with open_video(self.path) as video:
+        with open_video(self.path, self.bounds) as video:
             take = self._take(Source(*video).decode(), set(places), None, by_order=True)
             lost = {number for number in take.lost if number is not None}
             if tl.explains(guess, video[1], take.events, lost):
@@ -148,7 +150,7 @@ class _Reader:
 
     def _take_from_start(self, wanted: set[int], last: int, by_order: bool = False) -> _Take:
         # Opened anew: not every format can be wound back to its first frame.
-        with open_video(self.path) as video:
+        with open_video(self.path, self.bounds) as video:
             return self._take(Source(*video).decode(), wanted, last, by_order=by_order)
 
     def _take(
@@ -180,7 +182,7 @@ class _Reader:
         return take
 
     def _keep(self, take: _Take, stamp: int, frame: av.VideoFrame, count: int) -> None:
-        check_pixels(self.path, frame.height, frame.width, count if self.convert is None else 1)
+        check_pixels(self.path, frame.height, frame.width, count if self.convert is None else 1, self.bounds)
         size = self.display.shown(frame)
         if take.size and take.size != size:
             got = f"{take.size[1]}x{take.size[0]} and {size[1]}x{size[0]}"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aosa_fast.cli.run_explain import DISPLAY_SIDE, read_views
 from aosa_fast.data import Dataset, Sample
 from aosa_fast.errors import InputError, VideoError
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.models.views import DISPLAY_SIDE, read_views
 from aosa_fast.video import read_clip
 from numbered_clips import B_FRAMES, LOSSLESS, write_clip
 

@@ -1,0 +1,60 @@
+"""What a model sees of a clip, read in one pass: as its input, and as pictures for people. torch is not loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.video.clip import Convert, VideoClip
+from aosa_fast.video.read import read_clip
+
+DISPLAY_SIDE = 1280
+"""The longest side, in pixels, of the frames that overlays are painted on."""
+
+
+def read_views(
+    path: Path, preprocessing: Preprocessing, start: str
+) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Reads what the model sees of a clip, as its input and as a picture for people, and nothing else.
+
+    Args:
+        path: of the clip.
+        preprocessing: of the model.
+        start: as for `read_clip`.
+
+    Returns:
+        clip: with both, for each frame.
+        cropped: (T, H, W, 3) uint8, the model's input.
+        display: (T, H', W', 3) uint8, the same part of the source in its own resolution, but no side longer than 1280.
+    """
+    return views_of(
+        preprocessing,
+        lambda convert: read_clip(
+            path, preprocessing.frames, stride=preprocessing.stride, start=start, convert=convert
+        ),
+    )
+
+
+def views_of(
+    preprocessing: Preprocessing, read: Callable[[Convert], VideoClip]
+) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
+    """As `read_views`, of what `read` reads, which calls its argument with each frame."""
+
+    def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
+        (cropped,), (display,) = preprocessing.cropped(frame[None]), preprocessing.display_frames(frame[None])
+        longest = max(display.shape)
+        if longest > DISPLAY_SIDE:
+            height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
+            display = np.asarray(Image.fromarray(display).resize((width, height), Image.Resampling.BOX))
+        kept = np.empty((), [("cropped", np.uint8, cropped.shape), ("display", np.uint8, display.shape)])
+        kept["cropped"], kept["display"] = cropped, display
+        return kept
+
+    clip = read(views)
+    return clip, np.ascontiguousarray(clip.frames["cropped"]), np.ascontiguousarray(clip.frames["display"])
