@@ -35,6 +35,16 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+_BROKEN = ("CUDA error", "Triton Error [CUDA]")
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether the error leaves the accelerator unusable for this process."""
+    if type(error).__name__ == "AcceleratorError":  # by name: importing torch takes seconds, and older ones have none
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN)
+
+
 class VideoError(InputError):
     """A video file or frame folder cannot be read as asked.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aosa_fast import Difference, InputError
-from aosa_fast.targets import ResolvedTarget, class_scores, resolve_target
+from aosa_fast.targets import PerClip, ResolvedTarget, class_scores, resolve_target
 
 LOGITS = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, -1.0]])
 NAMES = ("Archery", "archery", "Bowling")
@@ -19,6 +19,8 @@ NAMES = ("Archery", "archery", "Bowling")
         ("2", [2, 2]),
         (torch.tensor([2, 1]), [2, 1]),
         (torch.tensor(1), [1, 1]),
+        (PerClip((2, "pred")), [2, 0]),
+        (PerClip(("Bowling", "1")), [2, 1]),
         (torch.tensor([0, 2], dtype=torch.uint8), [0, 2]),
         ("Bowling", [2, 2]),
         ("BOWLING", [2, 2]),
@@ -88,6 +90,8 @@ def test_margin_of_a_tie_is_zero_for_both():
         (torch.tensor([1j, 1]), None, "target must be integer class indices; got torch.complex64"),
         (torch.tensor([0, 1, 2]), None, "target must have one class per clip, B=2; got shape (3,)"),
         (torch.tensor([[0, 1]]), None, "target must have one class per clip, B=2; got shape (1, 2)"),
+        (PerClip((0,)), None, "target must have one class per clip, B=2; got 1"),
+        (PerClip((0, 7)), None, "target must be a class from 0 to 2; got 7"),
         (True, None, "target must be an index, a name, 'pred', a tensor or a Difference; got True"),
         (1.5, None, "target must be an index, a name, 'pred', a tensor or a Difference; got 1.5"),
         (None, None, "target must be an index, a name, 'pred', a tensor or a Difference; got None"),

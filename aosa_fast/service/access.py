@@ -58,7 +58,7 @@ class Access:
         """
         self._check_host(headers.get("host", ""))
         origin = headers.get("origin")
-        if method not in ("GET", "HEAD") and origin is not None and not self._is_known(origin, headers["host"]):
+        if method not in ("GET", "HEAD") and origin is not None and not self._is_known(origin, headers.get("host", "")):
             raise RequestError(403, "Origin must be this service's own page, or one of --allow-origin; got another one")
         preflight = method == "OPTIONS" and origin is not None  # browsers send it without the token
         if self.token is None or path in FREE or preflight:

@@ -95,8 +95,12 @@ class Batcher(Generic[Item, Result]):
         entry.future.add_done_callback(partial(self._forget, entry))
         return entry.future
 
-    def close(self, drain: bool = True) -> None:
-        """Takes nothing any more. With `drain`, returns when all that waits was run; else what waits fails at once."""
+    def close(self, drain: bool = True, timeout: float | None = None) -> bool:
+        """Takes nothing any more, and fails what waits; with `drain`, runs that first, for `timeout` seconds at most.
+
+        Returns:
+            Whether the thread has ended: what runs goes on.
+        """
         with self._changed:
             self._closed = True
             left = [] if drain else list(self._waiting)
@@ -107,7 +111,10 @@ class Batcher(Generic[Item, Result]):
             self._metrics.dropped("draining")
             _settle(entry, error=_refusal("draining"))
         if drain:
-            self._thread.join()
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self.close(drain=False)
+        return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
@@ -152,6 +159,8 @@ class Batcher(Generic[Item, Result]):
             results = self._run([entry.item for entry in batch])
         except BaseException as error:  # noqa: BLE001 - the thread must survive whatever somebody's model raises
             failure = error if isinstance(error, Exception) else RequestError(500, f"model: {describe_error(error)}")
+            if isinstance(failure, RequestError):
+                failure = failure.with_traceback(None)  # whose frames would keep the clips
         else:
             for entry, result in zip(batch, results, strict=True):
                 _settle(entry, result)

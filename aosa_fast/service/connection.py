@@ -34,7 +34,8 @@ class Connection(H11Protocol):
         scope: Any = self.scope
         super().handle_events()
         if self.scope is not None and self.scope is not scope:
-            self.scope.setdefault("extensions", {})[ABORT] = self.transport.abort  # type: ignore[typeddict-item]
+            extensions: dict[str, Any] = {ABORT: self.transport.abort}
+            self.scope["extensions"] = extensions
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's, which gives whoever sends a part of the headers all the time there is."""

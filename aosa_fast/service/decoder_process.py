@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from aosa_fast.boundary import open_file, reading
-from aosa_fast.errors import InputError, VideoError, describe_error
+from aosa_fast.errors import InputError, ModelError, VideoError, describe_error
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import views_of
 from aosa_fast.service.settings import Limits
@@ -93,7 +93,7 @@ def _answer(
     except (InputError, MemoryError, OSError) as error:
         last = _is_memory(error)
         text = f"{path}: must be decodable with {limits.decode_memory} MiB of memory" if last else str(error)
-        send(channel, {"kind": "failed", "reason": text, "last": last})
+        send(channel, {"kind": "failed", "reason": text, "last": last, "model": isinstance(error, ModelError)})
         return last
     finally:
         faulthandler.cancel_dump_traceback_later()

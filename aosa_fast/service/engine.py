@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from aosa_fast.config import Config
-from aosa_fast.errors import InputError, ModelError
+from aosa_fast.errors import InputError, ModelError, is_broken_device
 from aosa_fast.explainer import Explainer
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
@@ -57,6 +57,7 @@ class Engine:
         # Methods that call the model many times fill its batches with one clip.
         clips = 1 if config.record.many_passes else limits.batch
         self._explainer = Explainer(classifier, clips=clips, config=config)
+        self._is_broken = False
         self._classes = len(classifier.class_names) if classifier.class_names else None
         self._batcher: Batcher[_Clip, Explanation] = Batcher(
             self._explain, size=clips, queue=limits.queue, wait=limits.wait_ms / 1000,
@@ -124,10 +125,12 @@ class Engine:
         failure: RequestError
         try:
             found = self._explainer.explain(video, PerClip(tuple(clip.target for clip in clips)))
-        except ModelError as error:
-            failure = RequestError(500, str(error))
-        except InputError as error:
-            failure = RequestError(422, str(error))
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, ModelError) else error
+            self._is_broken = self._is_broken or (cause is not None and is_broken_device(cause))
+            if not isinstance(error, InputError):
+                raise
+            failure = RequestError(500 if isinstance(error, ModelError) else 422, str(error))
         else:
             took = time.monotonic() - start
             return [self._one(found, i, clip, start, took) for i, clip in enumerate(clips)]
@@ -159,11 +162,13 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works; not where one batch has run for ten times the time limit of a request."""
-        return self._batcher.is_alive
+        """Whether clips can be explained: not once the accelerator has failed, or if the model never answers.
 
-    def close(self, drain: bool = True) -> None:
-        """Takes no clip any more. With `drain`, returns when all that wait were explained; else they fail at once."""
-        self._batcher.close(drain)
-        if drain:
+        The latter is said of a batch that has run for ten times the time limit of a request.
+        """
+        return self._batcher.is_alive and not self._is_broken
+
+    def close(self, drain: bool = True, timeout: float | None = None) -> None:
+        """Takes no clip any more, and fails those that wait; with `drain`, explains them first, within `timeout` s."""
+        if self._batcher.close(drain, timeout):
             self._explainer.close()

@@ -8,13 +8,14 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.errors import InputError, brief
+from aosa_fast.errors import InputError, ModelError, brief
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import DISPLAY_SIDE
 from aosa_fast.service.settings import Limits
@@ -46,6 +47,7 @@ class Decoder:
             InputError: the system refuses.
         """
         self._frames, self._crop, self._last = preprocessing.frames, preprocessing.crop, False
+        self._lock = threading.Lock()
         self._patience = limits.decode_timeout + 1.0  # for what it may have started, which holds its pipe
         self._setup = pickle.dumps((preprocessing, window, limits))
         path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
@@ -95,15 +97,20 @@ class Decoder:
         """Its pictures, those to display, and the facts about them.
 
         Raises:
+            ModelError: the model's own preprocessing failed.
             InputError: it cannot be used, and why.
             GoneError: the process has ended.
         """
+        with self._lock:
+            return self._decode(path, media)
+
+    def _decode(self, path: str, media: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
         with suppress(BrokenPipeError):
             send(self._orders, {"path": path, "media": media})
         shape = (self._frames, *self._crop, 3)
         facts, content = self._receive("pictures", math.prod(shape))
         if facts["kind"] == "failed":
-            raise InputError(brief(facts["reason"], 1000))
+            raise (ModelError if facts.get("model") else InputError)(brief(facts["reason"], 1000))
         pictures = _shaped(content, shape)
         facts, content = self._receive("display", self._frames * DISPLAY_SIDE * DISPLAY_SIDE * 3)
         try:
@@ -124,9 +131,10 @@ class Decoder:
         self.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        with self._lock:  # who reads a pipe that is closed, may read what is opened next
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def _receive(self, kind: str, size: int, timeout: float = 0.0) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """The next message, which is of this kind or "failed"; no more than `size` bytes come with it."""
@@ -150,7 +158,9 @@ class Decoder:
 
 
 def _ending(code: int | None) -> str:
-    if code is None or code >= 0:
+    if code is None:
+        return "its decoder sent no message"
+    if code >= 0:
         return f"its decoder ended with code {code}"
     with suppress(ValueError):
         return f"its decoder was ended by {signal.Signals(-code).name}"
@@ -166,7 +176,7 @@ def _shaped(content: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.ui
 def _plain(given: Any, count: int) -> dict[str, Any]:
     """The facts, if they are what they must be: numbers, and lists of no more numbers than there are frames."""
     try:
-        facts = {name: _number(given[name]) for name in _NUMBERS}
+        facts: dict[str, Any] = {name: _number(given[name]) for name in _NUMBERS}
         for name in _LISTS:
             if not isinstance(given[name], list) or len(given[name]) > count:
                 raise GoneError("its decoder sent no facts")

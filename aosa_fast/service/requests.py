@@ -16,6 +16,7 @@ from aosa_fast.service.places import GoneError, Receive
 from aosa_fast.service.settings import Limits
 
 _PATIENCE = 10.0  # seconds without a byte
+_WRITE = 2**20  # bytes at a time
 _OTHERS = ("application/octet-stream", "application/mp4", "application/ogg", "application/x-npy")
 
 
@@ -54,7 +55,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], folder: Path, 
     media = kind.decode("latin-1")
     sink = Form(folder, options.get(b"boundary", b"")) if media == FORM else _Raw(folder, media)
     loop = asyncio.get_running_loop()
-    count = 0
+    count, held = 0, bytearray()
     try:
         more = True
         while more:
@@ -69,7 +70,10 @@ async def read_body(receive: Receive, headers: Mapping[str, str], folder: Path, 
             count += len(data)
             if count > _bytes(limits):
                 raise _too_long(limits)
-            await _finish(sink.write, data)
+            held += data
+            if len(held) >= _WRITE or not more:  # to change threads takes milliseconds where they are busy
+                await _finish(sink.write, bytes(held))
+                held.clear()
         return sink.end()
     finally:
         sink.close()

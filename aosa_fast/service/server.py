@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -73,6 +73,7 @@ class Server:
         """
         self._work, self._listener, self._say, self._warmup, self._ready = work, listener, say, warmup, ready
         self._server = _Server(app, work, grace)
+        self._starting = True
 
     def run(self) -> int:
         """Serves.
@@ -99,12 +100,16 @@ class Server:
             await serving
         finally:
             over.set()
-            await holding
+            if self._starting:  # there is nothing under way, and warming up may take minutes
+                holding.cancel()
+            with suppress(asyncio.CancelledError):
+                await holding
         return self._server.lost
 
     async def _hold(self, over: asyncio.Event) -> None:
         """Keeps the service running until the server has ended."""
         async with self._work.running(self._warmup, self._say):
+            self._starting = False
             if not self._server.should_exit:
                 self._ready()
             await over.wait()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, ModelError
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.service.errors import OverloadedError, RequestError
 from aosa_fast.service.guard import Decoder, GoneError
@@ -66,12 +66,12 @@ class Decoders:
         self._tasks: set[asyncio.Task[None]] = set()
         # Each process is waited for by one thread, and may be replaced while another one reads its end.
         self._threads = ThreadPoolExecutor(2 * limits.decoders, thread_name_prefix="aosa_fast-decoder")
-        self._closed = False
+        self._begun = self._closed = False
 
     @property
     def ready(self) -> bool:
         """Whether there is a process that decodes."""
-        return not self._closed and any(decoder.alive for decoder in self._all)
+        return self._begun and not self._closed and any(decoder.alive for decoder in self._all)
 
     @property
     def pids(self) -> list[int]:
@@ -89,6 +89,7 @@ class Decoders:
         except InputError:
             await self.close()
             raise
+        self._begun = True
 
     async def close(self) -> None:
         """Ends the processes; what is being decoded fails."""
@@ -111,8 +112,9 @@ class Decoders:
             media_type: "application/x-npy" for frames in an array; else the content says what it is.
 
         Raises:
-            RequestError: 422, the clip cannot be used; 504, no process was free in time.
-            OverloadedError: there are no processes.
+            RequestError: 422, the clip cannot be used; 500, the model's own preprocessing failed; 504, no process was
+                free in time.
+            OverloadedError: the processes are being ended.
         """
         decoder = await self._take()
         call = self._in_thread(decoder.decode, str(path), media_type)
@@ -126,8 +128,11 @@ class Decoders:
             raise RequestError(422, f"clip: must be decodable in {self._limits.decode_timeout:g} s") from None
         except InputError as error:
             sound = True
-            raise RequestError(422, str(error).replace(str(path), "clip")) from None
+            status = 500 if isinstance(error, ModelError) else 422
+            raise RequestError(status, str(error).replace(str(path), "clip")) from None
         except GoneError as error:
+            if self._closed:
+                raise OverloadedError("the service is being closed") from None
             raise RequestError(422, f"clip: must be decodable; {error}") from None
         finally:
             self._give_back(decoder, sound)

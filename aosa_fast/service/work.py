@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from aosa_fast.service.engine import Engine
 from aosa_fast.service.errors import RequestError
 from aosa_fast.service.forms import Body
 from aosa_fast.service.metrics import ServiceMetrics
-from aosa_fast.service.places import GoneError, Places, Receive, Send, unless_gone
+from aosa_fast.service.places import GoneError, Places, Receive, Result, Send, unless_gone
 from aosa_fast.service.requests import check_length, read_body
 from aosa_fast.service.settings import Limits
 from aosa_fast.service.uploads import Decoders
@@ -57,26 +57,21 @@ class Work:
         try:
             await self._decoders.start()
             if warmup:
-                found = await asyncio.to_thread(self.engine.warmup)
-                if found:
-                    say(found)
+                self.busy = True
+                say(await _aside(self.engine.warmup))
+                self.busy = False
             self._places.closed = _ENDING if self._ends else None
             yield
         finally:
             self.drain()
             await self._decoders.close()
-            await self._close_engine()
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await _aside(self.engine.close)
+            except TimeoutError:
+                self.busy = True
             self._pool.shutdown(wait=False, cancel_futures=True)
             self.clean()
-
-    async def _close_engine(self) -> None:
-        # In a thread that holds up nobody: the model may be busy, for nobody any more, or stuck.
-        closing = threading.Thread(target=self.engine.close, name="aosa_fast-close", daemon=True)
-        closing.start()
-        end = time.monotonic() + _PATIENCE
-        while closing.is_alive() and time.monotonic() < end:
-            await asyncio.sleep(0.02)
-        self.busy = closing.is_alive()
 
     @property
     def unready(self) -> str | None:
@@ -139,7 +134,7 @@ class Work:
         except TimeoutError:
             raise RequestError(504, f"the answer was not there in {self.limits.timeout:g} s") from None
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _explained(self, body: Body, arguments: Arguments, watch: _Watch) -> tuple[bytes, dict[str, str]]:
         upload = await self._decoders.decode(body.path, body.media)
@@ -184,6 +179,21 @@ class _Watch:
         total = self._last - self.started
         self.seconds |= {"queue": facts["queue"], "model": facts["model"], "total": total}
         self._metrics.age(total)
+
+
+async def _aside(function: Callable[[], Result]) -> Result:
+    """Runs it in a thread that nothing waits for, should it never end: the model may be stuck."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - for whoever awaits it
+            future.set_exception(error)
+
+    future.set_running_or_notify_cancel()  # it cannot be cancelled any more
+    threading.Thread(target=run, name="aosa_fast-aside", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 async def _send(send: Send, content: bytes, headers: dict[str, str]) -> None:

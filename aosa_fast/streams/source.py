@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aosa_fast.errors import InputError
-from aosa_fast.video.opening import check_file
+from aosa_fast.video.opening import alone, check_file
 
 STDIN = "-"
 
@@ -64,4 +64,5 @@ def parse_source(name: str, *, size: str | None = None, pixel: str = "rgb24", fp
         shown = re.sub(r"(://[^/@]*?):[^/@]*@", r"\1:***@", name)
         return Source(shown, name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True)
     check_file(name)
-    return Source(name, name)
+    # Whose name says that it is a playlist, may name other files.
+    return Source(name, name, None, {} if name.lower().endswith(".m3u8") else alone())

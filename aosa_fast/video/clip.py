@@ -7,7 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ class Window:
     frames: int
     stride: int
     start: int | float | None
-    bounds: Bounds = ANY
+    bounds: Bounds = field(default=ANY, kw_only=True)
 
     @classmethod
     def parse(cls, frames: int, stride: int, start: int | float | str) -> Window:

@@ -130,12 +130,14 @@ def _opened(path: str, bounds: Bounds) -> Iterator[Image.Image]:
         try:
             with open_file(path) as file, Image.open(file) as image:
                 check_pixels(path, image.height, image.width, bounds=bounds)
+                if image.format == "EPS":
+                    raise ValueError("PostScript, a program that would be run")
                 yield image
         except UnidentifiedImageError:
             raise ValueError("data in no known format") from None  # Pillow's text names the open file
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             count = re.search("[0-9]+", str(error))
-            most = min(Image.MAX_IMAGE_PIXELS or MAX_FRAME_PIXELS, MAX_FRAME_PIXELS)
+            most = min(Image.MAX_IMAGE_PIXELS or MAX_FRAME_PIXELS, bounds.pixels or MAX_FRAME_PIXELS)
             rule = f"must have frames of at most {most} pixels"
             raise VideoError(path, f"{rule}; got {count[0] if count else 'more'}") from error
 

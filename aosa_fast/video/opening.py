@@ -39,9 +39,10 @@ def open_video(path: str, bounds: Bounds = ANY) -> Iterator[tuple[av.container.I
             not there.
     """
     source = _skimmed(path) if is_elsewhere(path) else _checked(path)
+    options = alone("file" if isinstance(source, str) else "none") | demuxer_options(source)
     try:
         # Titles may be in any encoding.
-        container = av.open(source, "r", metadata_errors="replace", options=_options(source))
+        container = av.open(source, "r", metadata_errors="replace", options=options)
     except (av.error.FFmpegError, UnicodeError) as error:
         got = reason(error)
         if isinstance(error, av.error.InvalidDataError):
@@ -64,19 +65,11 @@ def open_video(path: str, bounds: Bounds = ANY) -> Iterator[tuple[av.container.I
         yield container, stream
 
 
-def _options(source: str | Skimmed) -> dict[str, str]:
-    """Of `av.open`: FFmpeg opens this file, and nothing that this file names."""
-    return {
-        "protocol_whitelist": "file" if isinstance(source, str) else "none",
-        "format_whitelist": _one_file_formats(),
-        **demuxer_options(source),
-    }
-
-
 @cache
-def _one_file_formats() -> str:
+def alone(protocol: str = "file") -> dict[str, str]:
+    """Options of `av.open` with which FFmpeg opens a file by this protocol, and nothing that the file names."""
     names = {name for name in av.formats_available if av.ContainerFormat(name).is_input}
-    return ",".join(sorted(names - _NAME_OTHERS))
+    return {"protocol_whitelist": protocol, "format_whitelist": ",".join(sorted(names - _NAME_OTHERS))}
 
 
 def _checked(path: str) -> str:

@@ -5,7 +5,6 @@ import http.server
 import io
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from open_page import ARGUMENTS, OpenPage, chromium
 from PIL import Image
 
 from aosa_fast.audit.measures import MEASURES
 from aosa_fast.audit.report.page import write_page
 from aosa_fast.audit.report.suspects import Suspect, write_suspects
 from aosa_fast.audit.verdicts import Verdict, read_verdicts
-from audit_browser import OpenPage
 from audit_pages import (
     HOSTILE,
     PWNED,
@@ -38,12 +37,7 @@ from audit_pages import (
     words,
 )
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--disable-dev-shm-usage", "--virtual-time-budget=1000", "--enable-logging=stderr",
-)  # fmt: skip
+ONCE = ("--virtual-time-budget=1000", "--enable-logging=stderr")
 
 
 @dataclass
@@ -55,7 +49,7 @@ class Browser:
         """Standard output and the messages of the console."""
         profile = self.folder / "profile"
         done = subprocess.run(
-            [self.program, *ARGUMENTS, f"--user-data-dir={profile}", *arguments],
+            [self.program, *ARGUMENTS, *ONCE, f"--user-data-dir={profile}", *arguments],
             capture_output=True, text=True, encoding="utf-8", timeout=100,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -82,10 +76,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip("needs Chromium")
-    return Browser(program, tmp_path_factory.mktemp("browser"))
+    return Browser(chromium(), tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +223,7 @@ def acted(browser: Browser, tmp_path: Path) -> Iterator[tuple[OpenPage, Path]]:
     ]
     write_page(full(), FakePictures(), path, suspects=suspects)
     write_suspects(suspects, path.parent)
-    with OpenPage(browser.program, ARGUMENTS[:-2], tmp_path, path.as_uri()) as page:
+    with OpenPage(browser.program, tmp_path, path.as_uri()) as page:
         yield page, path
 
 

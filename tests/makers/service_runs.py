@@ -94,13 +94,18 @@ def ask(
 
 @contextmanager
 def serving(
-    network: nn.Module | None = None, *, access: Access | None = None, config: Config = CONFIG, **limits: Any
+    network: nn.Module | None = None,
+    *,
+    access: Access | None = None,
+    config: Config = CONFIG,
+    names: tuple[str, ...] | None = None,
+    **limits: Any,
 ) -> Iterator[Served]:
-    """Serves the embedded model, or its preprocessing with another network."""
+    """Serves the embedded model, or its preprocessing with another network, or with other names of classes."""
     classifier = models.load("demo")
-    if network is not None:
-        classifier = replace(classifier, network=network)
-    bounds, metrics, lines, ready = Limits(**limits), ServiceMetrics(), [], threading.Event()
+    classifier = replace(classifier, network=network or classifier.network, class_names=names or classifier.class_names)
+    lines: list[str] = []
+    bounds, metrics, ready = Limits(**{"decoders": 1, **limits}), ServiceMetrics(), threading.Event()
     with listen("127.0.0.1", 0) as listener:
         work = Work(
             Engine(classifier, bounds, metrics, config=config),

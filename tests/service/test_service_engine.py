@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import random
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,6 +175,62 @@ def test_who_goes_away_while_the_model_runs_changes_nothing_for_others():
         assert len(own.submit(clip(5), deadline=later()).result(SECONDS).saliency) == 1
 
 
+def test_batches_are_taken_in_the_order_in_which_clips_came():
+    done: list[int] = []
+    with engine(batch=2) as (own, gate):
+        busy(own, gate)
+        for i in range(7):
+            future = own.submit(clip(i), NAMES[i % 3] if i % 2 else "pred", deadline=later())
+            future.add_done_callback(lambda _, i=i: done.append(i))
+        gate.seen.clear()
+        gate.open.set()
+        future.result(SECONDS)
+    assert done == [*range(7)]
+    assert gate.seen == [2, 2, 2, 1]
+
+
+def test_nothing_is_kept_of_what_was_answered():
+    with engine(batch=2) as (own, gate):
+        busy(own, gate)
+        futures = [own.submit(clip(i), deadline=later()) for i in range(2)]
+        gate.open.set()
+        kept = futures[0].result(SECONDS)
+        other = futures[1].result(SECONDS)
+        assert all(
+            part.untyped_storage().nbytes() == part.nbytes for part in (kept.saliency, kept.tracks, kept.relevance)
+        )
+        assert kept.frames.nbytes == WHITE.nbytes
+        gone = weakref.ref(other)
+        del futures, other
+        gc.collect()
+        assert gone() is None
+
+
+def test_many_who_come_and_go_at_once():
+    metrics = ServiceMetrics()
+
+    def visit(own: Engine, seed: int) -> str:
+        chance = random.Random(seed)
+        pictures = WHITE if chance.random() < 0.2 else clip(seed)
+        try:
+            future = own.submit(pictures, deadline=later(chance.choice([0.01, 0.05, SECONDS])))
+            if chance.random() < 0.3:
+                time.sleep(0.02 * chance.random())
+                future.cancel()
+            return str(len(future.result(SECONDS).saliency))
+        except (CancelledError, RequestError) as error:
+            return type(error).__name__ if isinstance(error, CancelledError) else str(error.status)
+
+    with engine(queue=6, wait_ms=2.0, metrics=metrics) as (own, _), ThreadPoolExecutor(12) as visitors:
+        said = list(visitors.map(lambda seed: visit(own, seed), range(150)))
+        assert len(own.submit(clip(0), deadline=later()).result(SECONDS).saliency) == 1
+        assert own.alive
+    assert set(said) <= {"1", "500", "503", "504", "CancelledError"}
+    assert said.count("1") > 5
+    assert value(metrics, "aosa_queue_clips") == 0
+    assert value(metrics, "aosa_dropped_total", reason="overload") == said.count("503")
+
+
 def test_what_waits_past_its_deadline_is_not_run():
     with engine(queue=2) as (own, gate):
         busy(own, gate)
@@ -231,6 +290,23 @@ def test_closing_at_once_refuses_what_waits():
             waiting.result(SECONDS)
         gate.open.set()
         assert len(first.result(SECONDS).saliency) == 1
+
+
+def test_closing_gives_up_on_a_model_that_does_not_answer_in_time():
+    with engine() as (own, gate):
+        busy(own, gate)
+        waiting = own.submit(clip(1), deadline=later())
+        own.close(timeout=0.05)
+        with pytest.raises(OverloadedError, match="shutting down"):
+            waiting.result(0)
+
+
+def test_a_broken_accelerator_is_not_alive():
+    with engine() as (own, gate):
+        gate.failure = RuntimeError("CUDA error: an illegal memory access was encountered")
+        with pytest.raises(RequestError, match="illegal memory"):
+            own.submit(WHITE, deadline=later()).result(SECONDS)
+        assert not own.alive
 
 
 def test_a_model_that_never_answers_is_not_alive():

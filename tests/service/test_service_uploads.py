@@ -8,6 +8,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aosa_fast.errors import InputError
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import read_views
-from aosa_fast.service.errors import RequestError
+from aosa_fast.service.errors import OverloadedError, RequestError
 from aosa_fast.service.settings import Limits
 from aosa_fast.service.uploads import Decoders, Upload
 from numbered_clips import write_clip, write_frames
@@ -30,9 +32,9 @@ LIMITS = Limits(decoders=1, frames=50, seconds=2.0, megapixels=1.0, decode_timeo
 class Uploads:
     """Decoders, in an event loop of their own."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, preprocessing: Preprocessing = PREPROCESSING) -> None:
         self.runner = asyncio.Runner()
-        self.decoders = Decoders(PREPROCESSING, limits)
+        self.decoders = Decoders(preprocessing, limits)
         self.run(self.decoders.start())
 
     def run(self, work: Any) -> Any:
@@ -123,10 +125,30 @@ def text_of(path: Path, text: bytes) -> Path:
     return path
 
 
+def neighbour(path: Path) -> Path:
+    """A list of files, with the one beside it on it."""
+    write_clip(path.with_name("other.mp4"), 8)
+    return text_of(path, b"ffconcat version 1.0\nfile other.mp4\n")
+
+
+def wide_animation(path: Path) -> Path:
+    """A GIF of small frames, as its header says on a canvas of 65535x65535."""
+    data = bytearray(animation(path).read_bytes())
+    data[6:10] = b"\xff" * 4
+    return text_of(path, bytes(data))
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "empty": (lambda path: text_of(path, b""), "", "clip: must be a video file; it is empty"),
     "text": (lambda path: text_of(path, b"hello world\n" * 100), "", "cut off or in no known format"),
     "frames of a gigapixel": (lambda path: claimed_png(path, 30000, 30000), "", "must have frames of at most"),
+    "frames on a vast canvas": (wide_animation, "", "must have frames of at most"),
+    "other files": (neighbour, "", "got a list of other files, which are not opened"),
+    "cut off": (
+        lambda path: text_of(path, write_clip(path.with_suffix(".mp4"), 20).read_bytes()[:700]),
+        "",
+        "cut off or in no known format",
+    ),
     "large frames": (
         lambda path: write_clip(path.with_suffix(".mp4"), 8, size=(1280, 1024)),
         "",
@@ -198,3 +220,97 @@ def test_who_goes_away_ends_what_is_decoded_for_nobody(uploads, clip):
         uploads.run(leave())
     assert uploads.decode(clip).pictures.shape == (4, 32, 32, 3)
     assert not is_running(pid)
+
+
+def test_what_takes_too_much_memory_costs_one_request(tmp_path, clip):
+    uploads = Uploads(replace(LIMITS, megapixels=9.0, decode_memory=32))
+    try:
+        large = write_clip(tmp_path / "large.mp4", 7, size=(2048, 1536))
+        assert uploads.refusal(large) == "clip: must be decodable with 32 MiB of memory"
+        assert uploads.decode(clip).pictures.shape == (4, 32, 32, 3)
+    finally:
+        uploads.close()
+
+
+class Possessed(Preprocessing):
+    """Of a process that a file has taken over: it says to the service what it wants."""
+
+    says: bytes
+
+    def crop_frames(self, frames: np.ndarray) -> np.ndarray:
+        if frames.shape[1:3] == (48, 64):
+            for descriptor in range(3, 10):
+                with suppress(OSError):
+                    os.write(descriptor, self.says)
+        return super().crop_frames(frames)
+
+
+def message(facts: str, size: int) -> bytes:
+    return struct.pack("<II", len(facts), size) + facts.encode()
+
+
+LIES = {
+    "more than there may be": message('{"kind": "pictures"}', 2_000_000_000),
+    "no facts": message("nothing", 0),
+    "facts without end": message("[" * 50_000, 0),
+    "other shapes": message('{"kind": "pictures"}', 4 * 32 * 32 * 3 - 1) + bytes(4 * 32 * 32 * 3 - 1),
+    "shapes that are none": message('{"kind": "pictures"}', 4 * 32 * 32 * 3)
+    + bytes(4 * 32 * 32 * 3)
+    + message('{"kind": "display", "shape": [4, -1, -1, 3]}', 12),
+    "an error in many lines": message('{"kind": "failed", "reason": "a\\nb"}', 0),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_nothing_that_a_process_says_is_taken_as_it_is(clip, lie):
+    possessed = Possessed(**PREPROCESSING.__dict__)
+    object.__setattr__(possessed, "says", LIES[lie])
+    uploads = Uploads(replace(LIMITS, decode_timeout=3.0), possessed)
+    try:
+        reason = uploads.refusal(clip)
+        assert reason in ("a b", "clip: must be decodable; its decoder sent no pictures") or "its decoder" in reason
+        assert "\n" not in reason
+    finally:
+        uploads.close()
+
+
+class Failing(Preprocessing):
+    def crop_frames(self, frames: np.ndarray) -> np.ndarray:
+        raise LookupError("mine")
+
+
+def test_a_model_whose_preprocessing_fails_is_to_blame_and_not_the_clip(clip):
+    uploads = Uploads(LIMITS, Failing(**PREPROCESSING.__dict__))
+    try:
+        with pytest.raises(
+            RequestError, match=r"Failing.crop_frames must work .*; it raised LookupError: mine"
+        ) as caught:
+            uploads.decode(clip)
+        assert caught.value.status == 500
+    finally:
+        uploads.close()
+
+
+def test_what_is_decoded_as_the_service_ends_is_refused(clip):
+    uploads = Uploads(LIMITS)
+
+    async def close() -> None:
+        hang(uploads)
+        asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, uploads.decoders.close())
+        await uploads.decoders.decode(clip, "video/mp4")
+
+    assert uploads.decoders.ready
+    with pytest.raises(OverloadedError):
+        uploads.run(close())
+    uploads.close()
+    assert not uploads.decoders.ready
+    assert uploads.decoders.pids == []
+
+
+def test_a_preprocessing_that_no_process_can_have_is_told_at_the_start():
+    class Local(Preprocessing): ...
+
+    decoders = Decoders(Local(**PREPROCESSING.__dict__), LIMITS)
+    with pytest.raises(InputError, match="a process that decodes must start; AttributeError"):
+        asyncio.run(decoders.start())
+    assert decoders.pids == []

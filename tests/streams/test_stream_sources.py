@@ -88,6 +88,16 @@ def test_a_file_is_read_to_its_end_and_nothing_is_dropped():
     assert (receiver.frames, buffer.dropped) == (6, 0)
 
 
+def test_the_files_that_a_file_names_are_left_alone(tmp_path):
+    shutil.copy(demo_clip_path(), tmp_path / "other.mp4")
+    path = tmp_path / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile other.mp4\n")
+    buffer = Buffer("wait", "lazy", 2)
+    with stopping(Receiver(parse_source(str(path)), buffer)) as receiver:
+        assert list(iter(buffer.take, None)) == []
+    assert receiver.error == "Invalid argument"
+
+
 @contextmanager
 def stopping(receiver: Receiver) -> Iterator[Receiver]:
     try:

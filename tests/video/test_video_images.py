@@ -300,6 +300,12 @@ def test_too_many_pixels_are_refused_in_one_line(tmp_path: Path, monkeypatch: py
             read_clip(tmp_path / "a.png", 1)
 
 
+def test_postscript_that_calls_itself_a_picture_is_not_run(tmp_path: Path) -> None:
+    grey(0).save(tmp_path / "1.png", "EPS")
+    with pytest.raises(VideoError, match=r"1\.png: must be an image in one piece; got PostScript, a program"):
+        read_clip(tmp_path, 1)
+
+
 def test_animated_gif_lays_transparency_over_black(tmp_path: Path) -> None:
     frames = []
     for i in range(5):

@@ -22,10 +22,9 @@ from aosa_fast.audit.store.compact import pack_map
 from aosa_fast.audit.store.dense import quantise
 from aosa_fast.audit.store.strip import pack_strip
 from aosa_fast.audit.tasks import OK, Prepared, Row, describe_sample, failed_row, plain_text
-from aosa_fast.audit.workers.worker import is_broken_device
 from aosa_fast.config import Config
 from aosa_fast.data import Sample
-from aosa_fast.errors import InputError, ModelError, ModelWarning
+from aosa_fast.errors import InputError, ModelError, ModelWarning, is_broken_device
 from aosa_fast.evaluation.identity import match_classes, weights_hash
 from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation

@@ -20,10 +20,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from aosa_fast.audit.workers.channel import Bytes, Inbox, Kind, Outbox, dump_arrays, load_arrays, unpack
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, is_broken_device
 
 BROKEN_DEVICE = 70  # exit code: no later computation on the device can succeed in this process
-_BROKEN = ("CUDA error", "Triton Error [CUDA]")
 _LONGEST = 1e6  # seconds; faulthandler takes no infinite time
 _GRACE = 5.0  # seconds beyond the time limit, within which the driver acts if it is there
 
@@ -85,13 +84,6 @@ def error_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
-
-
-def is_broken_device(error: BaseException) -> bool:
-    """Whether the error leaves the accelerator unusable for this process."""
-    if type(error).__name__ == "AcceleratorError":  # by name: importing torch takes seconds, and older ones have none
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN)
 
 
 def _do(work: Callable[[Any, memoryview], Answer], worker: Any, task: Task, limit: float) -> Answer:

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--disable-dev-shm-usage",
+)  # fmt: skip
 COMMAND = 'exec "$0" "$@" 3<&$TO 4>&$FROM'  # the browser reads commands at 3 and answers at 4
+
+
+def chromium() -> str:
+    """The program; a test that needs it skips where there is none."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("needs Chromium")
+    return program
 
 
 class OpenPage:
     """A page; what it downloads lies in `folder`."""
 
-    def __init__(self, program: str, arguments: tuple[str, ...], folder: Path, address: str) -> None:
+    def __init__(self, program: str, folder: Path, address: str) -> None:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         profile = f"--user-data-dir={folder}/profile"
         self._process = subprocess.Popen(
-            ["bash", "-c", COMMAND, program, *arguments, "--remote-debugging-pipe", profile],
+            ["bash", "-c", COMMAND, program, *ARGUMENTS, "--remote-debugging-pipe", profile],
             env={**os.environ, "TO": str(to_browser), "FROM": str(from_browser)},
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
