@@ -107,6 +107,8 @@ def serving(
     lines: list[str] = []
     bounds, metrics, ready = Limits(**{"decoders": 1, **limits}), ServiceMetrics(), threading.Event()
     with listen("127.0.0.1", 0) as listener:
+        # The system would take a whole answer for a client that takes none of it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
         work = Work(
             Engine(classifier, bounds, metrics, config=config),
             Decoders(classifier.preprocessing, bounds),
