@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class Batcher(Generic[Item, Result]):
         """
         self._run, self.size, self._queue, self._wait = run, size, queue, wait
         self._patience, self._metrics = patience, metrics
-        self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._waiting: dict[Future[Result], _Entry[Item, Result]] = {}  # in the order in which they came
         self._changed = threading.Condition()
         self._closed = False
         self._began: float | None = None
@@ -86,13 +85,14 @@ class Batcher(Generic[Item, Result]):
             late = self._remove_late()
             refused = "draining" if self._closed else "overload" if len(self._waiting) >= self._queue else None
             if refused is None:
-                self._waiting.append(entry)
+                self._waiting[entry.future] = entry
             self._note()
         self._fail_late(late)
         if refused is not None:
             self._metrics.dropped(refused)
             raise _refusal(refused)
-        entry.future.add_done_callback(partial(self._forget, entry))
+        # Without the entry: a future that leads to itself would keep its result until the garbage is collected.
+        entry.future.add_done_callback(partial(self._forget, deadline))
         return entry.future
 
     def close(self, drain: bool = True, timeout: float | None = None) -> bool:
@@ -103,9 +103,7 @@ class Batcher(Generic[Item, Result]):
         """
         with self._changed:
             self._closed = True
-            left = [] if drain else list(self._waiting)
-            for entry in left:
-                self._waiting.remove(entry)
+            left = [] if drain else self._remove(list(self._waiting))
             self._note()
         for entry in left:
             self._metrics.dropped("draining")
@@ -136,9 +134,9 @@ class Batcher(Generic[Item, Result]):
     def _take(self) -> list[_Entry[Item, Result]]:
         with self._changed:
             while (left := self._until_due()) > 0:
-                self._changed.wait(None if math.isinf(left) else left)
+                self._changed.wait(left if left < threading.TIMEOUT_MAX else None)
             late = self._remove_late()
-            batch = [self._waiting.popleft() for _ in range(min(self.size, len(self._waiting)))]
+            batch = self._remove(list(self._waiting)[: self.size])
             self._note()
         self._fail_late(late)
         return batch
@@ -149,27 +147,25 @@ class Batcher(Generic[Item, Result]):
             return 0.0
         if not self._waiting:
             return math.inf
-        due = self._waiting[0].arrived + self._wait
+        due = next(iter(self._waiting.values())).arrived + self._wait
         # Nobody waits for others until it is too late.
-        return 0.0 if any(entry.deadline <= due for entry in self._waiting) else due - time.monotonic()
+        return 0.0 if any(entry.deadline <= due for entry in self._waiting.values()) else due - time.monotonic()
 
     def _serve(self, batch: list[_Entry[Item, Result]]) -> None:
         self._began = time.monotonic()
         try:
             results = self._run([entry.item for entry in batch])
         except BaseException as error:  # noqa: BLE001 - the thread must survive whatever somebody's model raises
-            failure = error if isinstance(error, Exception) else RequestError(500, f"model: {describe_error(error)}")
-            if isinstance(failure, RequestError):
-                failure = failure.with_traceback(None)  # whose frames would keep the clips
+            if len(batch) == 1:
+                _settle(batch[0], error=_failure(error))
+                return
         else:
             for entry, result in zip(batch, results, strict=True):
                 _settle(entry, result)
             return
         finally:
             self._began = None
-        if len(batch) == 1:
-            _settle(batch[0], error=failure)
-            return
+        # Outside of the handler, whose traceback holds on to what may not have fitted into memory.
         for entry in batch:
             if entry.deadline <= time.monotonic():
                 self._fail_late([entry])
@@ -178,10 +174,10 @@ class Batcher(Generic[Item, Result]):
 
     def _remove_late(self) -> list[_Entry[Item, Result]]:
         now = time.monotonic()
-        late = [entry for entry in self._waiting if entry.deadline <= now]
-        for entry in late:
-            self._waiting.remove(entry)
-        return late
+        return self._remove([future for future, entry in self._waiting.items() if entry.deadline <= now])
+
+    def _remove(self, futures: Iterable[Future[Result]]) -> list[_Entry[Item, Result]]:
+        return [self._waiting.pop(future) for future in futures]
 
     def _fail_late(self, late: Iterable[_Entry[Item, Result]]) -> None:
         """Outside of the lock, since whoever waits for a future is called."""
@@ -190,14 +186,13 @@ class Batcher(Generic[Item, Result]):
                 self._metrics.dropped("deadline")
             _settle(entry, error=RequestError(504, "the time limit passed before the model was free"))
 
-    def _forget(self, entry: _Entry[Item, Result], future: Future[Result]) -> None:
+    def _forget(self, deadline: float, future: Future[Result]) -> None:
         """Called when a future is done, whatever that was: who cancelled it leaves no place taken."""
         if not future.cancelled():
             return
-        self._metrics.dropped("gone" if time.monotonic() < entry.deadline else "deadline")
+        self._metrics.dropped("gone" if time.monotonic() < deadline else "deadline")
         with self._changed:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+            if self._waiting.pop(future, None) is not None:
                 self._note()
 
     def _note(self) -> None:
@@ -213,6 +208,13 @@ def _settle(entry: _Entry[Item, Result], result: Result | None = None, *, error:
         entry.future.set_result(result)  # type: ignore[arg-type]
     else:
         entry.future.set_exception(error)
+
+
+def _failure(error: BaseException) -> Exception:
+    """What a future fails with; the frames of its error, which keep the clips, are for bugs only."""
+    if isinstance(error, RequestError):
+        return error.with_traceback(None)
+    return error if isinstance(error, Exception) else RequestError(500, f"model: {describe_error(error)}")
 
 
 def _refusal(reason: str) -> OverloadedError:

@@ -80,7 +80,7 @@ class Engine:
         self._batcher.size = min(self._batcher.size, max(found.batch_size, 1))
         shape = (self._batcher.size, preprocessing.frames, *preprocessing.crop, 3)
         noise = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        for clips in {1, len(noise)}:
+        for clips in range(1, len(noise) + 1):
             self._classes = self._explainer.explain(noise[:clips]).logits.shape[1]
         return str(found)
 
@@ -113,7 +113,7 @@ class Engine:
         if target == "pred" or self._classes is None:
             return target
         try:
-            found = resolve_target(target, torch.empty(1, self._classes), self.classifier.class_names)
+            found = resolve_target(target, torch.empty(1, self._classes, device="cpu"), self.classifier.class_names)
         except InputError as error:
             raise RequestError(422, str(error)) from None
         return int(found.index)

@@ -81,6 +81,14 @@ def engine(
         own.close()
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is let go must be freed at once: the garbage is collected too rarely for things of this size."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def later(seconds: float = SECONDS) -> float:
     return time.monotonic() + seconds
 
@@ -118,17 +126,17 @@ def test_each_clip_of_a_batch_is_explained_as_if_it_were_alone():
 
 
 def test_a_clip_waits_for_others_no_longer_than_it_is_told_to():
-    with engine(wait_ms=300.0) as (own, gate):
-        gate.seen.clear()
-        start = time.monotonic()
+    with engine(wait_ms=300.0) as (own, _):
         futures = [own.submit(clip(i), deadline=later()) for i in range(2)]
-        waited = [future.result(SECONDS).metadata["service"]["queue"] for future in futures]
-        assert waited[0] >= 0.3
-        assert {future.result().metadata["service"]["batch"] for future in futures} == {2}
-        start = time.monotonic()
-        full = [own.submit(clip(i), deadline=later()) for i in range(4)]
-        assert full[3].result(SECONDS).metadata["service"]["queue"] < 0.2
-        assert time.monotonic() - start < 10
+        facts = [future.result(SECONDS).metadata["service"] for future in futures]
+        assert facts[0]["queue"] >= 0.3
+        assert [fact["batch"] for fact in facts] == [2, 2]
+
+
+def test_a_full_batch_waits_for_nobody():
+    with engine(wait_ms=60_000.0) as (own, _):
+        futures = [own.submit(clip(i), deadline=later(1000)) for i in range(4)]
+        assert [future.result(SECONDS).metadata["service"]["batch"] for future in futures] == [4] * 4
 
 
 def test_time_to_wait_is_no_time_limit():
@@ -162,17 +170,25 @@ def test_who_goes_away_frees_the_place_at_once():
 def test_who_goes_away_while_the_model_runs_changes_nothing_for_others():
     with engine() as (own, gate):
         busy(own, gate)
-        futures = [own.submit(clip(i), deadline=later()) for i in range(3)]
+        futures = [own.submit(pictures, deadline=later()) for pictures in (clip(1), clip(2), WHITE)]
+        limit = later(2.0)
+        late = own.submit(clip(3), deadline=limit)
+        gate.seen.clear()
         gate.entered.clear()
         gate.open.set()
         gate.open.clear()
         assert gate.entered.wait(SECONDS)
         assert futures[1].cancel()
+        time.sleep(max(0.0, limit - time.monotonic()) + 0.01)
         gate.open.set()
-        assert len(futures[0].result(SECONDS).saliency) == len(futures[2].result(SECONDS).saliency) == 1
+        assert len(futures[0].result(SECONDS).saliency) == 1
+        for future, status in ((futures[2], 500), (late, 504)):
+            with pytest.raises(RequestError) as failed:
+                future.result(SECONDS)
+            assert failed.value.status == status
+        assert gate.seen == [4, 1, 1]  # nobody waits any more for the other two
         with pytest.raises(CancelledError):
-            futures[1].result(SECONDS)
-        assert len(own.submit(clip(5), deadline=later()).result(SECONDS).saliency) == 1
+            futures[1].result(0)
 
 
 def test_batches_are_taken_in_the_order_in_which_clips_came():
@@ -189,7 +205,7 @@ def test_batches_are_taken_in_the_order_in_which_clips_came():
     assert gate.seen == [2, 2, 2, 1]
 
 
-def test_nothing_is_kept_of_what_was_answered():
+def test_nothing_is_kept_of_what_was_answered(no_collection):
     with engine(batch=2) as (own, gate):
         busy(own, gate)
         futures = [own.submit(clip(i), deadline=later()) for i in range(2)]
@@ -202,7 +218,9 @@ def test_nothing_is_kept_of_what_was_answered():
         assert kept.frames.nbytes == WHITE.nbytes
         gone = weakref.ref(other)
         del futures, other
-        gc.collect()
+        until = later()
+        while gone() is not None and time.monotonic() < until:
+            time.sleep(0.01)
         assert gone() is None
 
 
@@ -226,7 +244,6 @@ def test_many_who_come_and_go_at_once():
         assert len(own.submit(clip(0), deadline=later()).result(SECONDS).saliency) == 1
         assert own.alive
     assert set(said) <= {"1", "500", "503", "504", "CancelledError"}
-    assert said.count("1") > 5
     assert value(metrics, "aosa_queue_clips") == 0
     assert value(metrics, "aosa_dropped_total", reason="overload") == said.count("503")
 
@@ -321,16 +338,18 @@ def test_metrics_say_what_became_of_each_clip():
     metrics = ServiceMetrics()
     with engine(queue=3, metrics=metrics) as (own, gate):
         busy(own, gate)
-        late = own.submit(clip(1), deadline=later(0.01))
+        served = own.submit(clip(1), deadline=later())
         gone = own.submit(clip(2), deadline=later())
         last = own.submit(clip(3), deadline=later())
         assert value(metrics, "aosa_queue_clips") == 3
         with pytest.raises(OverloadedError):
             own.submit(clip(4), deadline=later())
         gone.cancel()
+        late = own.submit(clip(5), deadline=later(0.01))
         time.sleep(0.02)
         gate.open.set()
-        last.result(SECONDS)
+        assert served.result(SECONDS).metadata["service"]["batch"] == 2
+        assert last.result(SECONDS).metadata["service"]["batch"] == 2
         with pytest.raises(RequestError):
             late.result(SECONDS)
         own.close()
@@ -339,9 +358,10 @@ def test_metrics_say_what_became_of_each_clip():
     for reason in ("gone", "deadline", "overload", "draining"):
         assert value(metrics, "aosa_dropped_total", reason=reason) == 1
     assert value(metrics, "aosa_queue_clips") == 0
-    assert value(metrics, "aosa_batch_clips_count") == value(metrics, "aosa_batch_clips_sum") == 2
-    assert value(metrics, "aosa_stage_seconds_count", stage="model") == 2
-    assert value(metrics, "aosa_stage_seconds_count", stage="queue") == 2
+    assert value(metrics, "aosa_batch_clips_count") == 2
+    assert value(metrics, "aosa_batch_clips_sum") == 3
+    assert value(metrics, "aosa_stage_seconds_count", stage="model") == 3
+    assert value(metrics, "aosa_stage_seconds_count", stage="queue") == 3
 
 
 def test_metrics_of_requests():

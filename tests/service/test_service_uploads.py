@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -68,7 +71,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()  # nobody may have asked for its end
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def animation(path: Path) -> Path:
@@ -314,3 +320,40 @@ def test_a_preprocessing_that_no_process_can_have_is_told_at_the_start():
     with pytest.raises(InputError, match="a process that decodes must start; AttributeError"):
         asyncio.run(decoders.start())
     assert decoders.pids == []
+
+
+def test_a_process_may_do_no_more_than_decoding_needs(uploads, clip):
+    uploads.decode(clip)
+    folder = Path(f"/proc/{uploads.decoders.pids[0]}")
+    lines = (folder / "limits").read_text().splitlines()
+    limits = {line[:26].strip(): line[26:].split()[1] for line in lines}
+    assert [limits[f"Max {name}"] for name in ("file size", "core file size", "open files")] == ["0", "0", "16"]
+    assert limits["Max address space"] != "unlimited"
+    assert "NoNewPrivs:\t1" in (folder / "status").read_text()
+    assert "torch" not in (folder / "maps").read_text()
+
+
+ORPHANS = """
+import asyncio, os, signal
+from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.service.settings import Limits
+from aosa_fast.service.uploads import Decoders
+
+async def main():
+    decoders = Decoders(Preprocessing(1, 1, 8, (8, 8), (0.5,) * 3, (0.2,) * 3), Limits())
+    await decoders.start()
+    print(*decoders.pids, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_the_processes_end_with_a_service_that_is_killed():
+    service = subprocess.run([sys.executable, "-P", "-c", ORPHANS], stdout=subprocess.PIPE, check=False)
+    pids = [int(pid) for pid in service.stdout.split()]
+    assert (service.returncode, len(pids)) == (-signal.SIGKILL, 2)
+    until = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(is_running(pid) for pid in pids)
