@@ -44,6 +44,8 @@ def test_data_files_come_along():
         assert (folder / "audit" / "report" / name).is_file(), name
     for name in ("macros.html.j2", "page.css", "page.js"):
         assert (folder / "audit" / "report" / name).is_file(), name
+    for name in ("page.html", "page.css", "page.js"):
+        assert (folder / "service" / name).is_file(), name
 
 
 def test_every_public_name_can_be_imported():

@@ -155,6 +155,9 @@
       const names = Number.isInteger(about.classes) ? [...Array(about.classes).keys()] : (about.classes ?? []);
       const options = names.map((text, value) => element("option", { value }, text));
       $("target").replaceChildren($("target").options[0], ...options);
+      $("program").hidden = false;
+      const sign = sessionStorage.getItem(TOKEN) ? ' -H "Authorization: Bearer $AOSA_TOKEN"' : "";
+      $("command").textContent = `curl -F clip=@clip.mp4${sign} "${location.origin}/explain?result=mp4" -o map.mp4`;
       if (!running) say("");
     } catch (error) {
       say(error.message, true);
@@ -313,6 +316,5 @@
     $(id).replaceChildren(...pairs.map(row));
   }
 
-  $("command").textContent = `curl -F clip=@clip.mp4 "${location.origin}/explain?result=mp4" -o map.mp4`;
   learn();
 })();

@@ -76,9 +76,9 @@ class Served:
     def explain(self, query: str = "", body: Any = CLIP, headers: Any = VIDEO) -> Answer:
         return self.ask("POST", f"/explain{query}", body, headers)
 
-    def metric(self, name: str) -> float:
+    def metric(self, name: str, headers: Any = None) -> float:
         """The value of a metric, by its name and labels; 0 where it is not there yet."""
-        for line in self.ask("GET", "/metrics").body.decode().splitlines():
+        for line in self.ask("GET", "/metrics", headers=headers).body.decode().splitlines():
             if line.rpartition(" ")[0] == name:
                 return float(line.rpartition(" ")[2])
         return 0.0
