@@ -42,7 +42,7 @@ def run_serve(request: Serve, console: Console, errors: Console) -> None:
     access = Access(
         host=request.host,
         token=_token(request.token_file),
-        hosts=tuple(request.allow_host),
+        hosts=tuple(name.lower() for name in request.allow_host),
         origins=tuple(origin.rstrip("/") for origin in request.allow_origin),
     )
     with listen(request.host, request.port) as listener:
