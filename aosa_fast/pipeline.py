@@ -68,9 +68,9 @@ def explain(
         video: (B, C, T, H, W) float32, normalised as the model expects; or pictures (B, T, H, W, 3) uint8, RGB, which
             go to the model's device as they are and are normalised there by `mean` and `std`. It is never written to.
             The work is done where the model is, on a CPU or a CUDA device; results come back to where `video` is.
-        target: a class index or name, "pred" for each clip's best class, a (B,) tensor with one class per clip, or a
-            `Difference` of two of these. A list of targets gives a list of explanations that share flow, tubes, and
-            one sweep (exact) or one forward (first order).
+        target: a class index or name, "pred" for each clip's best class, a (B,) tensor with one class per clip, a
+            `Difference` of two of these, or `aosa_fast.targets.PerClip`. A list of targets gives a list of explanations
+            that share flow, tubes, and one sweep (exact) or one forward (first order).
         config: all choices at once; or give single fields of `Config` as `options`, such as method="aosa", stride=4.
         flow: a method's name, the flow itself (B, T-1, H, W, 2) as (dx, dy) in pixels, or a function that makes
             (T-1, H, W, 2) of one clip's frames (T, H, W, 3) uint8.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import gc
 import os
 import pickle
 import resource
@@ -61,10 +62,14 @@ def main() -> None:
         with suppress(InputError):  # loads what it needs
             preprocessing.cropped(np.zeros((1, 2 * preprocessing.crop[0], 2 * preprocessing.crop[1], 3), np.uint8))
         largest = _confine(limits)
+        gc.freeze()
         send(channel, {"kind": "ready"})
         last = False
         while not last and (message := receive(orders, None)):
             last = _answer(channel, message[0], preprocessing, window, limits, largest)
+            # A frame of PyAV and its side data hold each other: 0.1 MB an upload, which a process that makes few other
+            # objects would hardly ever look for.
+            gc.collect()
 
 
 def _confine(limits: Limits) -> int:
