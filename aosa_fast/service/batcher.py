@@ -18,6 +18,8 @@ from aosa_fast.service.metrics import ServiceMetrics
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NEWER = 0.2  # share of the last batch in what a batch takes
+
 
 @dataclass(eq=False)
 class _Entry(Generic[Item, Result]):
@@ -36,6 +38,7 @@ class Batcher(Generic[Item, Result]):
 
     Attributes:
         size: items in a batch, at most; may be set while it works.
+        seconds: what a batch takes, the newer ones counting more; 0 before the first.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Batcher(Generic[Item, Result]):
             metrics: are told how many wait, and who was not served.
         """
         self._run, self.size, self._queue, self._wait = run, size, queue, wait
+        self.seconds = 0.0
         self._patience, self._metrics = patience, metrics
         self._waiting: dict[Future[Result], _Entry[Item, Result]] = {}  # in the order in which they came
         self._changed = threading.Condition()
@@ -160,6 +164,8 @@ class Batcher(Generic[Item, Result]):
                 _settle(batch[0], error=_failure(error))
                 return
         else:
+            took = time.monotonic() - self._began
+            self.seconds += (took - self.seconds) * (_NEWER if self.seconds else 1.0)
             for entry, result in zip(batch, results, strict=True):
                 _settle(entry, result)
             return

@@ -160,6 +160,10 @@ class Engine:
             "config": self._explainer.config.as_dict(),
         }
 
+    def seconds(self, ahead: int) -> float:
+        """How long a clip takes to be explained where so many were here before it, going by the last batches."""
+        return (ahead // self._batcher.size + 1) * self._batcher.seconds
+
     @property
     def alive(self) -> bool:
         """Whether clips can be explained: not once the accelerator has failed, or if the model never answers.

@@ -27,10 +27,11 @@ class Places:
         closed: why no more are given, where that is so.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, full: str, closed: str | None = None) -> None:
+        """`full`: what to say where all `count` are taken."""
+        self._count, self._full = count, full
         self.taken = 0
-        self.closed: str | None = "the model is being made ready"
+        self.closed = closed
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -42,7 +43,7 @@ class Places:
         if self.closed is not None:
             raise OverloadedError(self.closed)
         if self.taken >= self._count:
-            raise OverloadedError(f"{self._count} requests are under way, which is all that this service takes at once")
+            raise OverloadedError(f"{self._count} {self._full}")
         self.taken += 1
         try:
             yield

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from aosa_fast.service.answers import render
 from aosa_fast.service.arguments import Arguments
 from aosa_fast.service.engine import Engine
-from aosa_fast.service.errors import RequestError
+from aosa_fast.service.errors import OverloadedError, RequestError
 from aosa_fast.service.forms import Body
 from aosa_fast.service.metrics import ServiceMetrics
 from aosa_fast.service.places import GoneError, Places, Receive, Result, Send, unless_gone
@@ -29,7 +29,8 @@ from aosa_fast.service.uploads import Decoders
 _CHUNK = 2**16
 _RENDERERS = 2
 _PATIENCE = 5.0  # seconds for the model to end what nobody waits for
-_ENDING = "the service is about to end"
+_BEGINNING, _ENDING = "the model is being made ready", "the service is about to end"
+_SHARE = 0.8  # of the time limit that a clip may have to wait for the model, by what the last ones took
 
 
 class Work:
@@ -45,7 +46,11 @@ class Work:
     def __init__(self, engine: Engine, decoders: Decoders, limits: Limits, metrics: ServiceMetrics) -> None:
         self.engine, self.limits, self.metrics = engine, limits, metrics
         self._decoders = decoders
-        self._places = Places(limits.concurrency)
+        self._places = Places(
+            limits.concurrency, "requests are under way, which is all that this service takes at once", _BEGINNING
+        )
+        # Who would wait for the model behind too many, or for too long, is told so before anything is read or decoded.
+        self._clips = Places(limits.queue + 1, "clips wait for the model already: try again soon")
         self._pool = ThreadPoolExecutor(_RENDERERS, thread_name_prefix="aosa_fast-render")
         self._folder: Path | None = None
         self._ends = self.busy = False
@@ -106,7 +111,11 @@ class Work:
         check_length(headers, self.limits)
         watch = _Watch(self.metrics)
         try:
-            with self._places.take():
+            with self._places.take(), watch.waiting:
+                ahead = self._clips.taken
+                if ahead and self.engine.seconds(ahead) > _SHARE * self.limits.timeout:
+                    raise OverloadedError(f"{ahead} clips wait for the model, which is slow: try again later")
+                watch.waiting.enter_context(self._clips.take())
                 self.metrics.in_flight.inc()
                 try:
                     end = asyncio.get_running_loop().time() + self.limits.timeout
@@ -158,6 +167,7 @@ class _Watch:
         started: when the request was let in, on the monotonic clock.
         seconds: by stage.
         queued: whether the engine has the clip.
+        waiting: its place among those that wait for the model.
     """
 
     def __init__(self, metrics: ServiceMetrics) -> None:
@@ -165,6 +175,7 @@ class _Watch:
         self.started = self._last = time.monotonic()
         self.seconds: dict[str, float] = {}
         self.queued = False
+        self.waiting = ExitStack()
 
     def stage(self, name: str) -> None:
         """One has ended."""
@@ -175,6 +186,7 @@ class _Watch:
 
     def explained(self, facts: dict[str, Any]) -> None:
         """The map is there; the engine has counted its own stages."""
+        self.waiting.close()
         self._last = time.monotonic()
         total = self._last - self.started
         self.seconds |= {"queue": facts["queue"], "model": facts["model"], "total": total}

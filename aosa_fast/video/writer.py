@@ -54,7 +54,8 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     """
     suffix = _suffix(path, IMAGE_SUFFIXES)
     _check(image, "image", "(H, W, 3)", 3)
-    options: dict[str, Any] = {} if suffix == ".png" else {"quality": 92}
+    # Levels above 1 make a sheet's PNG by 6 % smaller, in four times the time, which is most of what a sheet takes.
+    options: dict[str, Any] = {"compress_level": 1} if suffix == ".png" else {"quality": 92}
     with atomic_path(path) as temporary:
         _save(path, temporary, Image.fromarray(image), options)
 

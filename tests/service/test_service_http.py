@@ -8,6 +8,7 @@ import io
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -241,6 +242,25 @@ def test_who_comes_too_many_is_refused_at_once_and_the_others_are_answered() -> 
         network.let.set()
         assert [answer.result().status for answer in waiting] == [200] * 3
         assert served.metric('aosa_dropped_total{reason="overload"}') == 2
+
+
+@pytest.mark.parametrize(("limits", "reason"), [({"queue": 1}, "2 clips wait"), ({"timeout": 4.0}, "1 clips wait")])
+def test_who_would_wait_too_long_for_the_model_is_refused_before_anything_is_read(limits: Any, reason: str) -> None:
+    network = HeldNetwork()
+    with ThreadPoolExecutor(2) as pool, serving(network, batch=1, **limits) as served:
+        if "timeout" in limits:  # one clip says how slow the model is
+            threading.Timer(1.8, network.let.set).start()
+            assert served.explain().status == 200
+            network.let.clear()
+        waiting = at_once(pool, served, int(reason[0]))
+        wait_for(lambda: served.work.under_way == len(waiting))
+        with served.connect() as raw:  # of the body, nothing comes
+            raw.sendall(b"POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+            answer = raw.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert reason.encode() in answer
+        network.let.set()
+        assert [answer.result().status for answer in waiting] == [200] * len(waiting)
 
 
 def post(served: Served, body: bytes = CLIP, length: int | None = None) -> socket.socket:
