@@ -87,7 +87,9 @@ class Batcher(Generic[Item, Result]):
         entry: _Entry[Item, Result] = _Entry(item, deadline)
         with self._changed:
             late = self._remove_late()
-            refused = "draining" if self._closed else "overload" if len(self._waiting) >= self._queue else None
+            # Where nothing runs, the next batch is about to: its items do not wait.
+            most = self._queue + (self.size if self._began is None else 0)
+            refused = "draining" if self._closed else "overload" if len(self._waiting) >= most else None
             if refused is None:
                 self._waiting[entry.future] = entry
             self._note()
@@ -141,6 +143,7 @@ class Batcher(Generic[Item, Result]):
                 self._changed.wait(left if left < threading.TIMEOUT_MAX else None)
             late = self._remove_late()
             batch = self._remove(list(self._waiting)[: self.size])
+            self._began = time.monotonic() if batch else None
             self._note()
         self._fail_late(late)
         return batch
