@@ -24,6 +24,7 @@ GONE = 499
 ABORT = "aosa_fast.abort"
 """Extension of ASGI: a function that ends the connection, whatever is still to be sent."""
 
+_PROBES = ("/health", "/ready", "/metrics")  # asked every few seconds: a line is worth it where something is wrong
 _LINGER = 2.0  # seconds in which a client that is refused may go on sending, so that it comes to read the answer
 _SHORT = 2**20  # bytes of a body that is not worth a new connection
 _ALWAYS = {"x-content-type-options": "nosniff", "cross-origin-resource-policy": "same-origin"}
@@ -56,7 +57,7 @@ class Gate:
         finally:
             seconds = time.monotonic() - started
             self._metrics.request(exchange.status, seconds)
-            if self._log:
+            if self._log and not (exchange.status == 200 and scope["path"] in _PROBES):
                 client = (scope.get("client") or ("-",))[0]
                 path = scope.get("raw_path", b"?").decode("ascii", "backslashreplace")[:200]
                 said = exchange.status if exchange.status != GONE else "gone"
