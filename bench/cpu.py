@@ -12,6 +12,7 @@ import memory
 import network
 import operators
 import stream
+import stream_soak
 import torch
 import warm
 from harness import Report, quiet_openmp
@@ -19,7 +20,7 @@ from verify import MismatchError, verify
 
 SECTIONS = (
     *("operators", "together", "partners", "yardstick", "approx", "memory", "flow", "exact", "dual", "warm"),
-    "stream",
+    *("stream", "soak"),
 )
 
 
@@ -61,6 +62,7 @@ def sections(report: Report, quick: bool) -> dict[str, Callable[[], None]]:
         "dual": lambda: network.dual(report, 1 if quick else 7),
         "warm": lambda: warm.warm(report, quick),
         "stream": lambda: stream.stream(report, quick),
+        "soak": lambda: stream_soak.soak(report, quick),
         "memory": lambda: memory.memory(report, 1 if quick else 3),
         "flow": lambda: flows.flows(report, 1 if quick else 7, quick),
     }

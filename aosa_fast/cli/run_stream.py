@@ -16,6 +16,7 @@ from rich.text import Text
 
 from aosa_fast.cli.run_explain import changed
 from aosa_fast.cli.stream import Stream
+from aosa_fast.cli.terminal import write_line
 from aosa_fast.errors import InputError
 from aosa_fast.models.loading import load_on
 from aosa_fast.streams.buffer import Buffer
@@ -60,12 +61,12 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
             if sink is not None:
                 stack.callback(sink.close)
         if page is not None:
-            _say(console, f"page: {page.address}")
+            write_line(console, f"page: {page.address}")
         if request.warmup:
-            _say(errors, str(stream.explainer.warmup()))
+            write_line(errors, str(stream.explainer.warmup()))
 
         def tell(text: str) -> None:
-            _say(errors, text)
+            write_line(errors, text)
             if metrics is not None:
                 metrics.event(text)
 
@@ -77,18 +78,19 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
                 receiver, buffer, stream, seen, sinks=sinks, metrics=metrics, stopped=lambda: bool(signals),
                 report=line.show,
             )  # fmt: skip
-    _end(request, source, tally, receiver.error, signals, console)
+    least = "" if tally.maps else f"; a map needs {seen.preprocessing.frames} in a row"
+    _end(request, source, tally, least, receiver.error, signals, console)
 
 
 def _end(
-    request: Stream, source: Source, tally: Tally, error: str | None, signals: list[int], console: Console
+    request: Stream, source: Source, tally: Tally, least: str, error: str | None, signals: list[int], console: Console
 ) -> None:
     if error is not None and not tally.frames:
         raise InputError(f"{source.name}: {error}")
     how = "interrupted" if signals else "ended"
     where = [str(path) for path in (request.out if tally.maps else None, request.metrics) if path is not None]
-    behind = f", at most {tally.oldest:.2f} s behind" if tally.maps else ""
-    _say(console, f"{how}: {tally}{behind}" + (f"; {' and '.join(where)}" if where else ""))
+    behind = f", at most {tally.oldest:.2f} s behind" if tally.maps else least
+    write_line(console, f"{how}: {tally}{behind}" + (f"; {' and '.join(where)}" if where else ""))
     if error is not None:
         raise InputError(f"{source.name}: {error}")
     if signals and not source.live:
@@ -145,7 +147,7 @@ class _Line:
         if self._status:
             self._status.update(Text(text))
         else:
-            _say(self._console, text)
+            write_line(self._console, text)
 
     def __enter__(self) -> _Line:
         if self._status:
@@ -155,7 +157,3 @@ class _Line:
     def __exit__(self, *_: object) -> None:
         if self._status:
             self._status.stop()
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -72,8 +72,8 @@ class StreamingExplainer:
                 "model must come with its preprocessing, as aosa_fast.models.Classifier(network, preprocessing); "
                 f"got {type(model).__name__}"
             )
-        if hop < 1:
-            raise InputError(f"hop must be at least 1; got {hop}")
+        if not isinstance(hop, int | np.integer) or hop < 1:
+            raise InputError(f"hop must be an integer, at least 1; got {hop!r}")
         if isinstance(flow, str):
             options["flow"] = flow
         self.explainer = Explainer(model, **options)
@@ -84,7 +84,7 @@ class StreamingExplainer:
         frames = model.preprocessing.frames
         self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=frames)
         self._numbers: deque[int] = deque(maxlen=frames)
-        self._vectors: deque[Tensor] = deque(maxlen=max(frames - 1, 1))
+        self._vectors: deque[Tensor] = deque(maxlen=frames - 1)
         self.restart()
 
     def restart(self) -> None:
@@ -122,7 +122,8 @@ class StreamingExplainer:
         self._phase += 1
         if not seen:
             return None
-        self._take(frame)
+        if self._wanted <= self._preprocessing.frames:  # else it is in no window
+            self._take(frame)
         self._wanted -= 1
         if self._wanted > 0:
             return None
@@ -134,7 +135,7 @@ class StreamingExplainer:
         fits = frame.shape[:2] == self._preprocessing.crop
         picture = frame.copy() if fits else self._preprocessing.cropped(frame[None])[0]
         config = self._config
-        if self._pictures and config.record.has_tubes:
+        if self._pictures and self._vectors.maxlen and config.record.has_tubes:
             pair = np.stack([self._pictures[-1], picture])[None]
             with torch.inference_mode(False), _current(self._device):
                 self._vectors.append(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 _HEADER = struct.Struct("<II")
 _LARGEST = 1 << 31  # bytes; a message that claims more is none
+_LONGEST = 1e9  # milliseconds; poll takes an int
 
 
 class SilenceError(Exception):
@@ -67,7 +68,7 @@ def _read(descriptor: int, count: int, timeout: float | None) -> NDArray[np.uint
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     while view:
-        if not poll.poll(None if timeout is None else 1000 * timeout):
+        if not poll.poll(None if timeout is None else min(1000 * timeout, _LONGEST)):
             raise SilenceError
         got = os.readv(descriptor, [view])
         if not got:

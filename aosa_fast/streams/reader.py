@@ -38,11 +38,11 @@ def main() -> None:
         send(channel, {"kind": "ready"})
         try:
             _decode(channel, orders)
-            send(channel, {"kind": "end"})
         except InputError as error:
             send(channel, {"kind": "failed", "reason": str(error)})
         except (av.error.FFmpegError, UnicodeError) as error:
-            send(channel, {"kind": "failed", "reason": reason(error)})
+            # Its whole text would name the address, with a password that is in it.
+            send(channel, {"kind": "failed", "reason": getattr(error, "strerror", None) or reason(error)})
 
 
 def _decode(channel: int, orders: dict[str, Any]) -> None:
@@ -59,6 +59,8 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
         decoder, display, damaged, number, late = find_decoder(stream), None, 0, 0, Lateness()
         reformatter = VideoReformatter()
         for packet in container.demux(stream):
+            # Also where no frame comes of it, as before a stream's first key frame: it is not silent.
+            send(channel, {"kind": "packet", "damaged": damaged})
             try:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError:
@@ -76,10 +78,10 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
                 display = find_display(frame) if display is None else display
                 image = to_rgb(frame, display, display.shown(frame), reformatter)
                 facts = {
-                    "kind": "frame", "number": number - 1, "time": frame.time, "stamp": stamp, "damaged": damaged,
-                    "shape": image.shape,
+                    "kind": "frame", "number": number - 1, "time": frame.time, "stamp": stamp, "shape": image.shape
                 }  # fmt: skip
                 send(channel, facts, image)
+        send(channel, {"kind": "end", "damaged": damaged})
 
 
 if __name__ == "__main__":

@@ -81,22 +81,30 @@ class Receiver:
         self._thread.join(2 * _REAP)
 
     def _run(self) -> None:
-        failures = 0
+        error: str | None = "what receives it broke down"
         try:
-            while not self._stopped.is_set():
-                before = self.frames
-                failed = self._receive()
-                failures = 1 if self.frames > before else failures + 1
-                if failed is None or self._stopped.is_set():
-                    return
-                if not self._again or (self._retries is not None and failures > self._retries):
-                    self.error = failed
-                    return
-                wait = min(_FIRST_WAIT * 2 ** (failures - 1), _LONGEST_WAIT)
-                self._tell(f"{self._source.name}: {failed}; again in {wait:g} s")
-                self._stopped.wait(wait)
+            error = self._connect()
+        except InputError as failed:  # whoever is told cannot write it down
+            error = str(failed)
         finally:
+            self.error = error
             self._buffer.close()
+
+    def _connect(self) -> str | None:
+        """Again and again, as long as the source is live: None where it has ended, or why there is no more of it."""
+        failures = 0
+        while not self._stopped.is_set():
+            before = self.frames
+            failed = self._receive()
+            failures = 1 if self.frames > before else failures + 1
+            if failed is None or self._stopped.is_set():
+                break
+            if not self._again or (self._retries is not None and failures > self._retries):
+                return failed
+            wait = find_wait(failures)
+            self._tell(f"{self._source.name}: {failed}; again in {wait:g} s")
+            self._stopped.wait(wait)
+        return None
 
     def _receive(self) -> str | None:
         """One connection, from its beginning to its end: None where that is the source's own, or why it ceased."""
@@ -112,10 +120,13 @@ class Receiver:
             while message := receive(process.stdout.fileno(), timeout):
                 facts, content = message
                 timeout = None if self._source.patient else self._timeout
+                self.damaged = damaged + facts["damaged"] if "damaged" in facts else self.damaged
                 if facts["kind"] == "failed":
                     return str(facts["reason"])
+                if facts["kind"] == "end" and not self._again:
+                    return None if self.frames else "must have frames that can be decoded; it has none"
                 if facts["kind"] == "end":
-                    return "the stream ended" if self._again else None
+                    return "the stream ended"
                 if facts["kind"] == "open":
                     self._again = facts["endless"]
                 if facts["kind"] != "frame":
@@ -125,7 +136,6 @@ class Receiver:
                     if self.connections > 1:
                         self._tell(f"{self._source.name}: there again")
                 self.frames += 1
-                self.damaged = damaged + facts["damaged"]
                 image = content.reshape(facts["shape"])
                 number, time, stamp = facts["number"], facts["time"], facts["stamp"]
                 self._buffer.put(Frame(image, number, time, stamp, self.connections - 1))
@@ -152,6 +162,11 @@ class Receiver:
         if self._stopped.is_set():
             self._process.kill()
         return self._process
+
+
+def find_wait(failures: int) -> float:
+    """Seconds until the next attempt, after so many in a row that failed."""
+    return min(_FIRST_WAIT * 2 ** min(failures - 1, 10), _LONGEST_WAIT)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

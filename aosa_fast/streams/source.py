@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aosa_fast.errors import InputError
 from aosa_fast.video.opening import alone, check_file
@@ -65,4 +66,6 @@ def parse_source(name: str, *, size: str | None = None, pixel: str = "rgb24", fp
         return Source(shown, name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True)
     check_file(name)
     # Whose name says that it is a playlist, may name other files.
-    return Source(name, name, None, {} if name.lower().endswith(".m3u8") else alone())
+    options = {} if name.lower().endswith(".m3u8") else alone()
+    # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol.
+    return Source(name, str(Path(name).absolute()), None, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ class _Sent:
     def write(self, content: bytes) -> int:
         self._client.sendall(content)
         return len(content)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
+    """Until it is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not in {seconds} s"
+        time.sleep(0.05)
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -16,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_server import LiveServer, readers
+from live_server import LiveServer, readers, wait_for
 
 from aosa_fast import InputError
 from aosa_fast.demo import demo_clip_path
 from aosa_fast.streams.buffer import Buffer, Frame
-from aosa_fast.streams.receiver import Receiver
+from aosa_fast.streams.receiver import Receiver, find_wait
 from aosa_fast.streams.source import parse_source
 from aosa_fast.video import read_clip
 
@@ -114,28 +115,71 @@ def test_a_silent_server_is_given_up_and_asked_again():
         buffer = Buffer("drop-oldest", "eager", 8)
         receiver = Receiver(parse_source(name), buffer, timeout=1.0, retries=1, tell=said.append)
         with stopping(receiver):
-            assert buffer.take(60) is None
+            assert buffer.take(120) is None
     assert said == [f"{name}: silent for 1 s; again in 0.5 s"]
     assert receiver.error == "silent for 1 s"
     assert readers(name) == []
 
 
-def test_a_live_source_that_ends_is_opened_again_with_another_size():
-    said: list[str] = []
+def test_what_keeps_coming_is_not_silent_though_no_frame_of_it_is_wanted():
+    """A frame of each third second is; after two seconds with nothing the source would be opened again."""
     with LiveServer() as server:
         buffer = Buffer("drop-oldest", "lazy", 8)
-        with stopping(Receiver(parse_source(server.address), buffer, timeout=30.0, tell=said.append)):
-            assert buffer.take(60).connection == 0
-            assert len(readers(server.address)) == 1
-            server.size = 96, 64
-            server.cut()
-            seen = until(buffer, lambda frame: frame.connection == 1)
-    assert seen.image.shape == (64, 96, 3)
-    assert said == [f"{server.address}: the stream ended; again in 0.5 s", f"{server.address}: there again"]
-    assert readers(server.address) == []
+        with stopping(Receiver(parse_source(server.address), buffer, stride=75, timeout=2.0)):
+            until(buffer, lambda frame: frame.number == 75)
 
 
-def until(buffer: Buffer, wanted: Callable[[Frame], bool], seconds: float = 60) -> Frame:
+def test_attempts_become_rarer_but_never_cease():
+    assert [find_wait(failures) for failures in (1, 2, 3, 4, 5, 6, 7, 8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert find_wait(100_000) == 30  # more than a month
+
+
+def test_where_nobody_can_be_told_the_stream_ends_and_says_why():
+    def tell(text: str) -> None:
+        raise InputError("ages.jsonl: must be writable; got No space left on device")
+
+    buffer = Buffer("drop-oldest", "eager", 8)
+    with stopping(Receiver(parse_source("tcp://127.0.0.1:1"), buffer, tell=tell)) as receiver:
+        assert buffer.take(120) is None
+    assert receiver.error == "ages.jsonl: must be writable; got No space left on device"
+
+
+def test_a_camera_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """There is none, or what has its name is none, or it is for others."""
+    camera = tmp_path / "video0"
+    assert asked_for_a_camera(camera) == "No such file or directory"
+    camera.touch()
+    assert asked_for_a_camera(camera) == "Inappropriate ioctl for device"
+    camera.chmod(0)
+    assert asked_for_a_camera(camera) == "Permission denied"
+
+
+def asked_for_a_camera(path: Path) -> str:
+    """Why a camera could not be read by somebody who may not read everybody's files."""
+    program = """
+import dataclasses, sys
+from aosa_fast.streams.buffer import Buffer
+from aosa_fast.streams.receiver import Receiver, find_wait
+from aosa_fast.streams.source import parse_source
+
+buffer = Buffer("drop-oldest", "eager", 8)
+receiver = Receiver(dataclasses.replace(parse_source("camera:0"), address=sys.argv[1]), buffer, retries=0)
+assert buffer.take() is None
+print(receiver.error)
+"""
+
+    def give_up_privileges() -> None:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability)  # PR_CAPBSET_DROP; fails where there are none to give up
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, path], capture_output=True, text=True, check=True,
+        preexec_fn=give_up_privileges,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def until(buffer: Buffer, wanted: Callable[[Frame], bool], seconds: float = 120) -> Frame:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         frame = buffer.take(1)
@@ -162,17 +206,16 @@ def test_an_rtsp_server_is_found_again_after_it_was_killed_and_stopped(rtsp_prog
     said: list[str] = []
     name, buffer = f"rtsp://127.0.0.1:{port}/live", Buffer("drop-oldest", "eager", 8)
     with serving(rtsp_program, port, 64, 48) as server:
-        receiver = Receiver(parse_source(name), buffer, timeout=8.0, tell=said.append)
+        receiver = Receiver(parse_source(name), buffer, timeout=4.0, tell=said.append)
         with stopping(receiver):
             assert until(buffer, lambda frame: True).image.shape == (48, 64, 3)
             server.kill()
             server.wait()
             with serving(rtsp_program, port, 96, 64) as other:
                 until(buffer, lambda frame: frame.image.shape == (64, 96, 3))
-                known = receiver.connections
+                known, before = receiver.connections, len(said)
                 other.send_signal(signal.SIGSTOP)
-                while not any("silent for 8 s" in text for text in said):
-                    buffer.take(1)
+                wait_for(lambda: any("silent for 4 s" in text for text in said[before:]))
                 other.send_signal(signal.SIGCONT)
                 until(buffer, lambda frame: frame.connection >= known)
     assert said.count(f"{name}: there again") >= 2

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from aosa_fast import Explanation, InputError, StreamingExplainer, explain, models
+from aosa_fast.methods.flow import optical_flow
 from aosa_fast.models import Classifier
 from aosa_fast.streams.explainer import StreamWarning
 from small_nets import make_net, make_preprocessing
@@ -76,6 +77,31 @@ def test_each_frame_costs_the_flow_of_one_pair():
         assert explanation.tracks[0, 0].tolist() == [[4.0 + t, 4.0 + t] for t in range(5)]
 
 
+def test_a_model_of_one_frame_needs_no_flow():
+    classifier, frames = small(frames=1), make_frames(4, 32, 32)
+    with StreamingExplainer(classifier, hop=2, stride=8) as stream:
+        maps = push_all(stream, frames)
+        plain = explain(classifier, torch.from_numpy(frames[None, 2:3]), config=stream.explainer.config)
+    assert list(maps) == [1, 3]
+    assert torch.equal(maps[3].saliency, plain.saliency)
+
+
+def test_frames_between_two_windows_cost_nothing():
+    asked: list[int] = []
+
+    def flow(pair: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.append(len(pair))
+        return optical_flow(pair[None]).numpy()[0]
+
+    classifier, frames = small(), make_frames(105, 32, 32)
+    with StreamingExplainer(classifier, hop=100, flow=flow, stride=8) as stream:
+        maps = push_all(stream, frames)
+        plain = explain(classifier, torch.from_numpy(frames[None, 100:]), config=stream.explainer.config)
+    assert list(maps) == [5, 105]
+    assert len(asked) <= 4 + 5
+    assert torch.equal(maps[105].saliency, plain.saliency)
+
+
 def test_frames_that_the_model_does_not_see_cost_nothing():
     asked: list[int] = []
 
@@ -119,8 +145,9 @@ def test_the_caller_may_write_over_a_frame():
 def test_what_cannot_be_explained_is_refused():
     with pytest.raises(InputError, match=r"^model must come with its preprocessing, .*; got Sequential$"):
         StreamingExplainer(make_net())
-    with pytest.raises(InputError, match=r"^hop must be at least 1; got 0$"):
-        StreamingExplainer(small(), hop=0)
+    for hop in (0, 2.5):
+        with pytest.raises(InputError, match=rf"^hop must be an integer, at least 1; got {hop}$"):
+            StreamingExplainer(small(), hop=hop)
     with StreamingExplainer(small()) as stream:
         with pytest.raises(InputError, match=r"^frame must be uint8 of shape \(H, W, 3\); got float32 \(8, 8, 3\)$"):
             stream.push(np.zeros((8, 8, 3), np.float32))
