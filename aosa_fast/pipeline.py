@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, overload
@@ -21,7 +21,7 @@ from aosa_fast.errors import InputError, ModelError
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import Model, evaluating
-from aosa_fast.inference.precision import check_device, model_device, precision
+from aosa_fast.inference.precision import check_device, current, model_device, precision
 from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.inference.timing import Progress, Timings
 from aosa_fast.methods.comparators import compared
@@ -151,7 +151,7 @@ def run(
     source = config.flow if given.flow is None else given.flow
     device = model_device(model, video.device)
     check_device(device, video.device, config.dtype, config.compat)
-    with torch.inference_mode(False), _current(device):
+    with torch.inference_mode(False), current(device):
         clips = bring_clips(video, given.frames, mean, std, config, device)
         own = None if given.segments is None else read_segments(given.segments, clips.frames.shape[:4], config)
         config = config if own is None else replace(config, partners=0)
@@ -267,10 +267,6 @@ def _worth_a_thread(source: str | Tensor | NDArray[np.float32] | FlowFunction, d
         return not (isinstance(source, str) and source == "farneback")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores > torch.get_num_threads()
-
-
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _in_stream(function: Callable[[], Tubes], device: torch.device) -> Callable[[], Tubes]:

@@ -51,16 +51,20 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
         stream = stack.enter_context(
             StreamingExplainer(seen, hop=request.hop, target=request.target, config=request.config)
         )
+        sinks: list[Sink] = []
+        # What may be refused comes before what takes the place of an earlier file.
+        if request.serve is not None:
+            page = Page(request.serve)
+            stack.callback(page.close)
+            sinks.append(page)
+        if request.out is not None:
+            recording = Recording(request.out, live=source.live)
+            stack.callback(recording.close)
+            sinks.append(recording)
         metrics = None if request.metrics is None else Metrics(request.metrics)
         if metrics is not None:
             stack.callback(metrics.close)
-        recording = None if request.out is None else Recording(request.out, live=source.live)
-        page = None if request.serve is None else Page(request.serve)
-        sinks: list[Sink] = [sink for sink in (recording, page) if sink is not None]
-        for sink in (recording, page):
-            if sink is not None:
-                stack.callback(sink.close)
-        if page is not None:
+        if request.serve is not None:
             write_line(console, f"page: {page.address}")
         if request.warmup:
             write_line(errors, str(stream.explainer.warmup()))

@@ -31,7 +31,7 @@ class Stream:
     Where a live source brings more than can be explained, frames are dropped, so that what is shown is never old. What
     is left out is counted, and how far behind it is stands on every picture.
 
-    Exit codes: 0 the source has ended, or a live one was interrupted; 2 bad argument or source; 130 interrupted.
+    Exit codes: 0 the source has ended, or a live one was interrupted; 2 bad argument or source; 130 or 143 interrupted.
     """
 
     source: Annotated[

@@ -6,7 +6,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -43,6 +43,11 @@ def resolve_device(name: str) -> torch.device:
         reason = "" if torch.version.cuda else ", and this torch is a build without CUDA"
         raise InputError(f"device={name} must be a GPU that torch can use; it finds {count}{reason}")
     return device
+
+
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """While a block runs, this is the GPU that Triton and CUDA's streams take; of a CPU, nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def check_device(model: torch.device, video: torch.device, dtype: str | None = None, compat: str | None = None) -> None:

@@ -41,6 +41,15 @@ def read_views(
     )
 
 
+def shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An (H, W, 3) uint8 picture, no side of which is longer than `DISPLAY_SIDE`."""
+    longest = max(picture.shape)
+    if longest <= DISPLAY_SIDE:
+        return picture
+    height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+
+
 def views_of(
     preprocessing: Preprocessing, read: Callable[[Convert], VideoClip]
 ) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
@@ -48,10 +57,7 @@ def views_of(
 
     def views(frame: NDArray[np.uint8]) -> NDArray[Any]:
         (cropped,), (display,) = preprocessing.cropped(frame[None]), preprocessing.display_frames(frame[None])
-        longest = max(display.shape)
-        if longest > DISPLAY_SIDE:
-            height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in display.shape[:2])
-            display = np.asarray(Image.fromarray(display).resize((width, height), Image.Resampling.BOX))
+        display = shrunk(display)
         kept = np.empty((), [("cropped", np.uint8, cropped.shape), ("display", np.uint8, display.shape)])
         kept["cropped"], kept["display"] = cropped, display
         return kept

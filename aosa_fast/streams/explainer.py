@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.explainer import Explainer
 from aosa_fast.explanation import Explanation
-from aosa_fast.inference.precision import model_device
+from aosa_fast.inference.precision import current, model_device
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
 from aosa_fast.methods.inputs import upload
 from aosa_fast.models.classifier import Classifier
@@ -137,7 +136,7 @@ class StreamingExplainer:
         config = self._config
         if self._pictures and self._vectors.maxlen and config.record.has_tubes:
             pair = np.stack([self._pictures[-1], picture])[None]
-            with torch.inference_mode(False), _current(self._device):
+            with torch.inference_mode(False), current(self._device):
                 self._vectors.append(
                     resolve_flow(
                         self._flow or config.flow,
@@ -188,7 +187,3 @@ def _check(frame: NDArray[np.uint8]) -> None:
         raise InputError(f"frame must be uint8 of shape (H, W, 3); got {got}")
     if 0 in frame.shape:
         raise InputError(f"frame must not be empty; got {frame.shape}")
-
-
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

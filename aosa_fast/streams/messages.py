@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ORDERS = "AOSA_FAST_ORDERS"
+"""Variable with a reader's orders. Addresses may have passwords, and other users see the arguments of processes."""
+
 _HEADER = struct.Struct("<II")
 _LARGEST = 1 << 31  # bytes; a message that claims more is none
 _LONGEST = 1e9  # milliseconds; poll takes an int

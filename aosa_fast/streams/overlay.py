@@ -10,12 +10,10 @@ from PIL import Image, ImageDraw
 
 from aosa_fast.explanation import Explanation
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.models.views import shrunk
 from aosa_fast.streams.buffer import Frame
 from aosa_fast.video.drawing import PAPER, font, write_line
 from aosa_fast.video.overlay import color_limit, render_overlay
-
-LONGEST = 1280
-"""The longest side, in pixels, of what is painted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +57,7 @@ class Painter:
 
     def keep(self, number: int, frame: Frame) -> None:
         """Keeps what the model sees of a frame, in its own resolution; `number` counts those that were pushed."""
-        picture = self._preprocessing.display_frames(frame.image[None])[0]
-        if max(picture.shape) > LONGEST:
-            height, width = (max(1, round(side * LONGEST / max(picture.shape))) for side in picture.shape[:2])
-            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+        picture = shrunk(self._preprocessing.display_frames(frame.image[None])[0])
         self._kept[number] = picture, frame.stamp, frame.time
         self._kept.pop(number - self._preprocessing.frames, None)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from PIL import Image
 
@@ -14,7 +16,8 @@ from aosa_fast.errors import InputError
 from aosa_fast.streams.overlay import Painted
 
 _HOST = "127.0.0.1"
-_CLIENTS = 8  # at most; each has a thread
+_CLIENTS = 8  # at most, that look at a time
+_CONNECTIONS = 32  # at most; each has a thread
 _PATIENCE = 5.0  # seconds until a client that takes nothing is given up
 _AGAIN = 1.0  # seconds
 _PAGE = b"""<!doctype html>
@@ -70,19 +73,24 @@ class Page:
         painted: Painted | None = None
         while True:
             with self._fresh:
+                left = self._until_due()
                 # The last picture is shown again each second, as it gets older.
-                self._fresh.wait_for(lambda: self._waiting or self._closed, _AGAIN)
+                shown = time.monotonic()
+                while left > 0 and time.monotonic() < shown + _AGAIN and not self._closed:
+                    self._fresh.wait(min(left, _AGAIN))
+                    left = self._until_due()
                 if self._closed:
                     return
-                painted = self._waiting.pop() if self._waiting else painted
-                due = self._start + self._waiting[-1].stamp if self._waiting else 0.0
+                painted = self._waiting.pop() if left <= 0 else painted
             if painted is not None and self._server.clients:
                 picture = io.BytesIO()
                 image = Image.fromarray(painted.labelled(time.monotonic() - painted.stamp))
                 image.save(picture, "JPEG", quality=85)
                 self._server.publish(picture.getvalue())
-            with self._fresh:
-                self._fresh.wait_for(lambda: self._closed, min(max(due - time.monotonic(), 0.0), _AGAIN))
+
+    def _until_due(self) -> float:
+        """Seconds until the next picture is to be shown; inf where none waits."""
+        return self._start + self._waiting[-1].stamp - time.monotonic() if self._waiting else math.inf
 
     def close(self) -> None:
         """Ends it, and all who look at it."""
@@ -101,6 +109,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.clients = 0
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
         self.news = threading.Condition()
         self._picture: bytes | None = b""
         self.count = 0
@@ -115,8 +124,22 @@ class _Server(ThreadingHTTPServer):
     def next_picture(self, after: int) -> tuple[bytes | None, int]:
         """The newest picture and its number, which is more than `after`."""
         with self.news:
-            self.news.wait_for(lambda: self.count > after)
+            self.news.wait_for(lambda: self.count > after or self._picture is None)
             return self._picture, self.count
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Takes a connection, unless there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Frees its place once it is over."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Says nothing: a browser that goes away is no error."""

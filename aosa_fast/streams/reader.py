@@ -1,4 +1,4 @@
-"""The process that decodes a stream: `python -m aosa_fast.streams.reader` with its orders as one argument in JSON.
+"""The process that decodes a stream: `python -m aosa_fast.streams.reader`, with its orders in JSON in a variable.
 
 FFmpeg waits for a silent server for ever, and a broken stream can take a process down; so it is one that may be killed.
 torch is not loaded here.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 from aosa_fast.boundary import reason
 from aosa_fast.errors import InputError
 from aosa_fast.streams.lateness import Lateness
-from aosa_fast.streams.messages import end_with, send
+from aosa_fast.streams.messages import ORDERS, end_with, send
 from aosa_fast.video.clip import check_pixels
 from aosa_fast.video.opening import find_decoder
 from aosa_fast.video.pixels import find_display, to_rgb
@@ -30,7 +29,7 @@ from aosa_fast.video.pixels import find_display, to_rgb
 def main() -> None:
     """Sends what it decodes to stdout, until the source ends or nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever reads this process
-    orders = json.loads(sys.argv[1])
+    orders = json.loads(os.environ.pop(ORDERS))
     channel = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is no message
     threading.Thread(target=end_with, args=(orders["parent"],), daemon=True).start()
@@ -56,6 +55,7 @@ def _decode(channel: int, orders: dict[str, Any]) -> None:
         # What has no end that is known is live, whatever its address looks like.
         endless = container.duration is None and orders["live"]
         send(channel, {"kind": "open", "endless": endless})
+        check_pixels(orders["name"], stream.codec_context.height, stream.codec_context.width)
         decoder, display, damaged, number, late = find_decoder(stream), None, 0, 0, Lateness()
         reformatter = VideoReformatter()
         for packet in container.demux(stream):

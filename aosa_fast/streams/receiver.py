@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from aosa_fast.errors import InputError
 from aosa_fast.streams.buffer import Buffer, Frame
-from aosa_fast.streams.messages import SilenceError, receive
+from aosa_fast.streams.messages import ORDERS, SilenceError, receive
 from aosa_fast.streams.source import Source
 
 if sys.platform == "linux":
@@ -115,8 +115,8 @@ class Receiver:
         except OSError as error:
             return f"the system must allow a process to read it; {error.strerror}"
         assert process.stdout is not None
+        timeout: float | None = _START
         try:
-            timeout: float | None = _START
             while message := receive(process.stdout.fileno(), timeout):
                 facts, content = message
                 timeout = None if self._source.patient else self._timeout
@@ -140,8 +140,10 @@ class Receiver:
                 number, time, stamp = facts["number"], facts["time"], facts["stamp"]
                 self._buffer.put(Frame(image, number, time, stamp, self.connections - 1))
             return f"its reader ended with code {process.wait(_REAP)}"
-        except (SilenceError, subprocess.TimeoutExpired):
-            return f"silent for {self._timeout:g} s"
+        except SilenceError:
+            return f"silent for {timeout:g} s"
+        except subprocess.TimeoutExpired:
+            return "its reader does not end"
         finally:
             _end(process)
 
@@ -149,11 +151,11 @@ class Receiver:
         orders = json.dumps({**dataclasses.asdict(self._source), "stride": self._stride, "parent": os.getpid()})
         path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "aosa_fast.streams.reader", orders],
+            [sys.executable, "-P", "-m", "aosa_fast.streams.reader"],
             bufsize=0,
             stdin=None if self._source.address == "pipe:0" else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, ORDERS: orders},
             process_group=0,  # Ctrl-C is not for it
         )
         if sys.platform == "linux" and self._process.stdout is not None:

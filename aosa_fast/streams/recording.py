@@ -17,6 +17,7 @@ from aosa_fast.boundary import reason
 from aosa_fast.errors import InputError
 from aosa_fast.files import refuse_special
 from aosa_fast.streams.overlay import Painted
+from aosa_fast.video.writer import add_h264, h264_frame
 
 _TICKS = 1000  # per second
 _FRAGMENT = 1_000_000  # microseconds
@@ -29,7 +30,7 @@ class Recording:
     """
 
     def __init__(self, path: Path, *, live: bool) -> None:
-        """Begins an empty file, in place of one of that name.
+        """Begins it; a file of that name stays what it is until there is a frame to be written.
 
         Args:
             path: the file; its folder is made.
@@ -44,7 +45,8 @@ class Recording:
         with writing(path):
             refuse_special(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
+            self._existed = path.exists()
+            path.open("ab").close()
         self._container: av.container.OutputContainer | None = None
         self._first, self._last = 0.0, -1
 
@@ -55,45 +57,43 @@ class Recording:
                 self._add(painted.labelled(time.monotonic() - painted.stamp), painted)
 
     def _add(self, image: NDArray[np.uint8], painted: Painted) -> None:
-        at = painted.stamp if self._live or painted.time is None else painted.time
         if self._container is None:
-            self._open(image, at)
+            self._live |= painted.time is None
+            self._open(image)
         assert self._container is not None
+        at = painted.stamp if self._live else painted.time
+        self._first = at if self._last < 0 and at is not None else self._first
         if image.shape[:2] != self._size:
             image = np.asarray(Image.fromarray(image).resize(self._size[::-1], Image.Resampling.BILINEAR))
-        # H.264 needs even sizes.
-        padding = ((0, self._size[0] % 2), (0, self._size[1] % 2), (0, 0))
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(image, padding, "edge")), "rgb24")
-        # Where a source's own times go back, as where it begins anew, the next tick has to do.
-        self._last = max(round((at - self._first) * _TICKS), self._last + 1)
-        frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
+        # Where a source's own times go back, as where it begins anew, or end, the next tick has to do.
+        self._last = max(0 if at is None else round((at - self._first) * _TICKS), self._last + 1)
+        frame = h264_frame(image, self._last)
+        frame.time_base = Fraction(1, _TICKS)
         self._container.mux(self._stream.encode(frame))
 
-    def _open(self, image: NDArray[np.uint8], at: float) -> None:
-        self._size = height, width = image.shape[:2]
+    def _open(self, image: NDArray[np.uint8]) -> None:
+        self._size = image.shape[:2]
         options = {
             "movflags": "+frag_keyframe+empty_moov+default_base_moof",
             "frag_duration": str(_FRAGMENT),
             "flush_packets": "1",
         }
-        self._container, self._first = av.open(str(self.path.absolute()), "w", options=options), at
-        self._stream = self._container.add_stream("libx264", rate=25)
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, _TICKS)
-        self._stream.codec_context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
-        self._stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
+        self._container = av.open(str(self.path.absolute()), "w", options=options)
         # Without frames that wait in the encoder for those to come.
-        self._stream.options = {"crf": "20", "preset": "veryfast", "tune": "zerolatency"}
+        self._stream = add_h264(self._container, self._size, 25, crf="20", preset="veryfast", tune="zerolatency")
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
 
     def close(self) -> None:
-        """Ends the file; one in which there is nothing is removed."""
+        """Ends the file; where there was no frame, none is left."""
         if self._container is None:
-            self.path.unlink(missing_ok=True)
+            if not self._existed:
+                self.path.unlink(missing_ok=True)
             return
         with writing(self.path):
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
+            try:
+                self._container.mux(self._stream.encode(None))
+            finally:
+                self._container.close()
 
 
 @contextmanager

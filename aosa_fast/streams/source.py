@@ -62,10 +62,17 @@ def parse_source(name: str, *, size: str | None = None, pixel: str = "rgb24", fp
     if "://" in name:
         # Over UDP, lost packets smear the pictures; over TCP, they come late instead.
         # Messages and files of metrics are for more eyes than a password is.
-        shown = re.sub(r"(://[^/@]*?):[^/@]*@", r"\1:***@", name)
-        return Source(shown, name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True)
+        return Source(
+            _masked(name), name, None, {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}, live=True
+        )
     check_file(name)
     # Whose name says that it is a playlist, may name other files.
     options = {} if name.lower().endswith(".m3u8") else alone()
     # Absolute, because FFmpeg reads a name like "take:1.mp4" as a protocol.
     return Source(name, str(Path(name).absolute()), None, options)
+
+
+def _masked(address: str) -> str:
+    """An address without its password, which may have an @ or, against the rules, a / in it."""
+    shown, found = re.subn(r"(://[^:/@]*):[^/?#]*@", r"\1:***@", address)
+    return shown if found else re.sub(r"(://[^:/@]*):(?!\d*(?:[/?#]|$)).*@", r"\1:***@", address)

@@ -75,23 +75,37 @@ def _check(array: NDArray[np.uint8], name: str, shape: str, ndim: int) -> None:
         raise InputError(f"{name} must have shape {shape}, none of it empty; got {array.shape}")
 
 
+def add_h264(
+    container: av.container.OutputContainer, size: tuple[int, ...], rate: int | Fraction, **options: str
+) -> av.VideoStream:
+    """A stream of H.264 for pictures of `size` (H, W), which become even; for `h264_frame`."""
+    stream = container.add_stream("libx264", rate=rate)
+    stream.height, stream.width = (side + side % 2 for side in size)
+    stream.pix_fmt, stream.options = "yuv420p", options
+    # Says which of the two common conversions from RGB was used; players guess otherwise, by size.
+    stream.codec_context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
+    stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
+    return stream
+
+
+def h264_frame(image: NDArray[np.uint8], pts: int) -> av.VideoFrame:
+    """An (H, W, 3) uint8 picture, its sides made even."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), "rgb24")
+    frame.pts = pts
+    return frame
+
+
 def _write_h264(path: object, temporary: Path, frames: NDArray[np.uint8], fps: float) -> None:
     H, W = frames.shape[1:3]
-    padding = ((0, H % 2), (0, W % 2), (0, 0))
     # faststart puts the index first, so that a browser can play before it has the whole file.
     options = {} if temporary.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
     try:
         with av.open(str(temporary), "w", options=options) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height, stream.pix_fmt = W + W % 2, H + H % 2, "yuv420p"
-            stream.options = {"crf": "18"}
-            # Says which of the two common conversions from RGB was used; players guess otherwise, by size.
-            stream.codec_context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
-            stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
+            stream = add_h264(container, (H, W), Fraction(fps).limit_denominator(1001), crf="18")
             for i, image in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(image, padding, "edge")), "rgb24")
-                frame.pts = i
-                container.mux(stream.encode(frame))
+                container.mux(stream.encode(h264_frame(image, i)))
             container.mux(stream.encode(None))
     except OSError:
         raise

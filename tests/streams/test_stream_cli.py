@@ -239,6 +239,18 @@ def noise(seed: int) -> Painted:
     return Painted(image, time.monotonic(), None, "noise")
 
 
+@pytest.mark.parametrize(("source", "page"), [("tcp://127.0.0.1:1", "0"), (str(demo_clip_path()), "taken")])
+def test_what_was_recorded_before_stays_where_there_is_nothing_to_take_its_place(
+    aosa: Run, tmp_path: Path, source: str, page: str
+) -> None:
+    out = tmp_path / "maps.mp4"
+    out.write_bytes(b"of yesterday")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1]) if page == "taken" else page
+        one_line_error(aosa("stream", source, "--out", out, "--serve", port, "--retries", "0"))
+    assert out.read_bytes() == b"of yesterday"
+
+
 def test_a_client_that_takes_nothing_keeps_nobody_waiting() -> None:
     page = Page(0)
     host, port = page.address.removeprefix("http://").strip("/").split(":")

@@ -253,8 +253,11 @@ def test_what_a_name_means():
     assert parse_source("/dev/video2").address == "/dev/video2"
     assert [parse_source(name).live for name in ("camera:0", "rtsp://h/", "udp://h:1")] == [True] * 3
     assert not parse_source(str(demo_clip_path())).live
-    secret = parse_source("rtsp://me:pa55@camera:554/live")
-    assert (secret.name, secret.address) == ("rtsp://me:***@camera:554/live", "rtsp://me:pa55@camera:554/live")
+    for password in ("pa55", "p@55", "p/55"):
+        secret = parse_source(f"rtsp://me:{password}@camera:554/l@ve")
+        assert secret.address == f"rtsp://me:{password}@camera:554/l@ve"
+        assert (secret.name.startswith("rtsp://me:***@"), password in secret.name) == (True, False)
+    assert secret.name != parse_source("rtsp://camera:554/l@ve").name == "rtsp://camera:554/l@ve"
 
 
 def test_buffers_refuse_what_they_cannot_be():
