@@ -81,7 +81,7 @@ def add_h264(
     """A stream of H.264 for pictures of `size` (H, W), which become even; for `h264_frame`."""
     stream = container.add_stream("libx264", rate=rate)
     stream.height, stream.width = (side + side % 2 for side in size)
-    stream.pix_fmt, stream.options = "yuv420p", options
+    stream.pix_fmt, stream.options = "yuv420p", {**options}
     # Says which of the two common conversions from RGB was used; players guess otherwise, by size.
     stream.codec_context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
     stream.codec_context.color_range = av.video.reformatter.ColorRange.MPEG
