@@ -148,11 +148,5 @@ def _source(clip: VideoClip, request: Explain) -> dict[str, Any]:
         "path": str(request.clip),
         "model": request.model,
         **({} if request.segments is None else {"segments": str(request.segments)}),
-        "reader": clip.reader,
-        "frame_indices": list(clip.indices),
-        "frame_times": list(clip.times),
-        "total_frames": clip.total_frames,
-        "fps": clip.fps,
-        "damaged_packets": clip.damaged,
-        "replaced_frames": list(clip.replaced),
+        **clip.facts,
     }

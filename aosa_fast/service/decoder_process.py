@@ -103,8 +103,9 @@ def _answer(
     finally:
         faulthandler.cancel_dump_traceback_later()
     last = _size() > largest
+    source = {**clip.facts, "height": clip.size[0], "width": clip.size[1]}
     send(channel, {"kind": "pictures", "shape": cropped.shape}, cropped)
-    send(channel, {"kind": "display", "shape": display.shape, "facts": _facts(clip), "last": last}, display)
+    send(channel, {"kind": "display", "shape": display.shape, "facts": source, "last": last}, display)
     return last
 
 
@@ -134,20 +135,6 @@ def _read_array(path: str, window: Window, convert: Convert) -> VideoClip:
     places = window.choose(path, times, DEFAULT_FPS)
     kept = [convert(np.ascontiguousarray(frames[place])) for place in places]
     return VideoClip.of(join_frames(kept), (height, width), places, times, DEFAULT_FPS, path, "npy")
-
-
-def _facts(clip: VideoClip) -> dict[str, Any]:
-    return {
-        "reader": clip.reader,
-        "height": clip.size[0],
-        "width": clip.size[1],
-        "frame_indices": list(clip.indices),
-        "frame_times": list(clip.times),
-        "total_frames": clip.total_frames,
-        "fps": clip.fps,
-        "damaged_packets": clip.damaged,
-        "replaced_frames": list(clip.replaced),
-    }
 
 
 def _size() -> int:

@@ -76,6 +76,19 @@ class VideoClip:
         shown = tuple(times[i] for i in places)
         return cls(frames, size, tuple(places), shown, fps, len(times), damaged, tuple(replaced), path, reader)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which frames these are, and how they were read, in plain types, for metadata."""
+        return {
+            "reader": self.reader,
+            "frame_indices": list(self.indices),
+            "frame_times": list(self.times),
+            "total_frames": self.total_frames,
+            "fps": self.fps,
+            "damaged_packets": self.damaged,
+            "replaced_frames": list(self.replaced),
+        }
+
 
 @dataclass(frozen=True)
 class Bounds:
