@@ -53,7 +53,7 @@ class Metrics:
     """A file of JSON lines: one for each frame that was taken, each map, and whatever happens to the connection."""
 
     def __init__(self, path: Path) -> None:
-        """Begins it, in place of one of that name.
+        """Begins it; a file of that name stays what it is until there is a frame.
 
         Raises:
             InputError: it cannot be written.
@@ -62,7 +62,9 @@ class Metrics:
         with writing(path):
             refuse_special(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8", buffering=1)
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+        # What happens before the first frame waits for it where there is something to lose.
+        self._held: list[str] | None = [] if self._file.tell() else None
 
     def frame(self, frame: Frame, age: float, dropped: int) -> None:
         """A frame was taken from the buffer; `age` in seconds, `dropped` frames so far."""
@@ -85,9 +87,17 @@ class Metrics:
 
     def _write(self, kind: str, **facts: Any) -> None:
         rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in facts.items()}
+        line = json.dumps({"kind": kind, **rounded}) + "\n"
         with self._lock, writing(self._path):
-            if not self._file.closed:
-                self._file.write(json.dumps({"kind": kind, **rounded}) + "\n")
+            if self._file.closed:
+                return
+            if self._held is not None and kind == "event":
+                self._held.append(line)
+                return
+            if self._held is not None:
+                self._file.truncate(0)
+                line, self._held = "".join([*self._held, line]), None
+            self._file.write(line)
 
     def close(self) -> None:
         """Ends the file."""

@@ -243,12 +243,13 @@ def noise(seed: int) -> Painted:
 def test_what_was_recorded_before_stays_where_there_is_nothing_to_take_its_place(
     aosa: Run, tmp_path: Path, source: str, page: str
 ) -> None:
-    out = tmp_path / "maps.mp4"
-    out.write_bytes(b"of yesterday")
+    out, metrics = tmp_path / "maps.mp4", tmp_path / "ages.jsonl"
+    for path in (out, metrics):
+        path.write_bytes(b"of yesterday")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1]) if page == "taken" else page
-        one_line_error(aosa("stream", source, "--out", out, "--serve", port, "--retries", "0"))
-    assert out.read_bytes() == b"of yesterday"
+        one_line_error(aosa("stream", source, "--out", out, "--metrics", metrics, "--serve", port, "--retries", "0"))
+    assert [path.read_bytes() for path in (out, metrics)] == [b"of yesterday"] * 2
 
 
 def test_a_client_that_takes_nothing_keeps_nobody_waiting() -> None:
