@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,9 @@ class Visit:
         """As a mouse does, in the middle of it."""
         self.run(f"document.querySelector({place!r}).scrollIntoView({{ block: 'center' }})")
         box = "(({ x, y, width, height }) => ({ x: x + width / 2, y: y + height / 2 }))"
-        at = self.run(f"{box}(document.querySelector({place!r}).getBoundingClientRect())")
+        at: Any = None
+        while at != (at := self.run(f"{box}(document.querySelector({place!r}).getBoundingClientRect())")):
+            time.sleep(0.1)  # what comes above it may still move it
         for kind in ("mousePressed", "mouseReleased"):
             self.page.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
 
@@ -247,7 +250,8 @@ def test_a_token_is_asked_for_and_kept_in_this_tab_alone(visit: Visit, served: S
     assert visit.text("error").startswith("Authorization must be")
     assert visit.run("document.activeElement.id") == "token"
     visit.drop(demo_clip_path())  # is explained as soon as there is a token
-    visit.until("document.querySelector('#preview video').videoWidth && !document.querySelector('#access').hidden")
+    wait_for(lambda: any("POST /explain 401" in line for line in served.lines))
+    visit.until("document.querySelector('#running').hidden && document.activeElement.id === 'token'")
     visit.page.call("Input.insertText", text=TOKEN)
     visit.page.call("Input.dispatchKeyEvent", type="char", text="\r")
     visit.explained()

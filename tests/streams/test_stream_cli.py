@@ -163,13 +163,13 @@ def test_a_file_that_is_interrupted_is_not_done(aosa: Run, tmp_path: Path) -> No
         wait_for(lambda: metrics.exists() and '"map"' in metrics.read_text())
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=interrupt)
+    thread, before = threading.Thread(target=interrupt), signal.getsignal(signal.SIGTERM)
     thread.start()
     done = aosa("stream", path, "--hop", 1, "--metrics", metrics, "--method", "aosa", *FAST)
     thread.join()
     assert done.returncode == 143
     assert done.stdout.startswith("interrupted: ")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(("option", "name", "length"), [("--out", "maps.mp4", 40_000), ("--metrics", "m.jsonl", 2000)])
