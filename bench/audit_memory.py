@@ -43,3 +43,13 @@ def workers(pid: int) -> dict[str, int]:
                     number = 1 + sum(name.startswith(role) for name in found)
                     found[f"{role} {number}"] = child
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, by whichever of its threads, and those that these started."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found += [child, *descendants(child)]
+    return found

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from serve_answers import Answers, read_answers, start_client
 
-from audit_memory import memory
+from audit_memory import descendants, memory
 
 STAGES = ("body", "decode", "queue", "model", "render")
 READY = 300.0  # seconds until it must be, of which a busy machine may take many
@@ -137,13 +137,3 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that a process started, by whichever of its threads, and those that these started."""
-    found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, children.read_text().split()):
-                found += [child, *descendants(child)]
-    return found

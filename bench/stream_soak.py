@@ -12,16 +12,14 @@ import time
 import urllib.request
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import numpy as np
 from harness import Report, Target
 
 from aosa_fast import StreamingExplainer, models
 from aosa_fast.data import open_dataset
-from audit_memory import memory
+from audit_memory import descendants, memory
 from audit_soak import describe
 
 FLAT = 0.5  # MB per 1000 frames; a frame of 160x120 that is kept has 58 kB
@@ -76,7 +74,8 @@ def live(report: Report, seconds: float) -> None:
         start = time.monotonic()
         while time.monotonic() < start + seconds:
             time.sleep(0.25)
-            for role, pid in {"command": process.pid, **_reader(process.pid)}.items():
+            # The one process that it starts, if that is there, decodes.
+            for role, pid in zip(samples, [process.pid, *descendants(process.pid)], strict=False):
                 samples[role].append((sent[0], memory(pid, "RssAnon")))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[0]
@@ -136,12 +135,3 @@ def _hang(address: str) -> socket.socket:
     client = socket.create_connection((host, int(port)))
     client.sendall(f"GET /stream HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
     return client
-
-
-def _reader(pid: int) -> dict[str, int]:
-    """The process that decodes for `pid`; a thread started it."""
-    children: list[Any] = []
-    with suppress(OSError):
-        for path in Path(f"/proc/{pid}/task").glob("*/children"):
-            children += path.read_text().split()
-    return {"reader": int(children[0])} if children else {}

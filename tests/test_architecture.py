@@ -10,7 +10,7 @@ import aosa_fast
 
 ROOT = Path(aosa_fast.__file__).parent
 FLOORS = [
-    {"version", "errors", "lazy", "_C"},
+    {"version", "errors", "lazy", "processes", "_C"},
     {"addresses"},
     {"boundary", "registry"},
     {"files", "libraries"},

@@ -29,12 +29,13 @@ from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import InputError, ModelError, VideoError, describe_error
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import views_of
+from aosa_fast.processes import end_with
 from aosa_fast.service.settings import Limits
-from aosa_fast.streams.messages import end_with, receive, send
+from aosa_fast.streams.messages import receive, send
 from aosa_fast.video import images, pyav_reader
 from aosa_fast.video.clip import DEFAULT_FPS, Convert, VideoClip, Window, check_pixels, join_frames
 
-ARRAY, PICTURES = "application/x-npy", "multipart/form-data"
+ARRAY = "application/x-npy"
 _FILES = 16  # that may be open at once
 _PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 _NO_NEW_PRIVS = 38  # of prctl

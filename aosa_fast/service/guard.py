@@ -18,17 +18,14 @@ from numpy.typing import NDArray
 from aosa_fast.errors import InputError, ModelError, brief
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import DISPLAY_SIDE
+from aosa_fast.processes import search_path, widen
 from aosa_fast.service.settings import Limits
 from aosa_fast.streams.messages import SilenceError, receive, send
 from aosa_fast.video.clip import Window
 
-if sys.platform == "linux":
-    import fcntl
-
 _START = 120.0  # seconds for the process itself, on a busy machine
 _TEXT = 1 << 16  # bytes of what is said beside pictures
 _REAP = 2.0  # seconds
-_PIPE = 1 << 20  # bytes; what Linux grants without privileges
 _NUMBERS = ("height", "width", "total_frames", "fps", "damaged_packets")
 _LISTS = ("frame_indices", "frame_times", "replaced_frames")
 
@@ -50,10 +47,9 @@ class Decoder:
         self._lock = threading.Lock()
         self._patience = limits.decode_timeout + 1.0  # for what it may have started, which holds its pipe
         self._setup = pickle.dumps((preprocessing, window, limits))
-        path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
         command = [sys.executable, "-P", "-m", "aosa_fast.service.decoder_process", str(os.getpid())]
         # Arenas of malloc take address space, of which there is little.
-        environment = {**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": search_path(), "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
                 command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
@@ -64,9 +60,7 @@ class Decoder:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._orders, self._channel = self._process.stdin.fileno(), self._process.stdout.fileno()
-        if sys.platform == "linux":
-            with suppress(OSError):
-                fcntl.fcntl(self._channel, fcntl.F_SETPIPE_SZ, _PIPE)
+        widen(self._channel)
 
     def begin(self) -> None:
         """Waits until it is ready.

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import struct
-import time
 from typing import Any
 
 import numpy as np
@@ -78,10 +77,3 @@ def _read(descriptor: int, count: int, timeout: float | None) -> NDArray[np.uint
             return None
         view = view[got:]
     return content
-
-
-def end_with(parent: int) -> None:
-    """For a thread: ends this process where its parent was killed, though a library may be waiting for somebody."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(0)

@@ -19,8 +19,9 @@ from av.video.reformatter import VideoReformatter
 
 from aosa_fast.boundary import reason
 from aosa_fast.errors import InputError
+from aosa_fast.processes import end_with
 from aosa_fast.streams.lateness import Lateness
-from aosa_fast.streams.messages import ORDERS, end_with, send
+from aosa_fast.streams.messages import ORDERS, send
 from aosa_fast.video.clip import check_pixels
 from aosa_fast.video.opening import find_decoder
 from aosa_fast.video.pixels import find_display, to_rgb

@@ -12,17 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aosa_fast.errors import InputError
+from aosa_fast.processes import search_path, widen
 from aosa_fast.streams.buffer import Buffer, Frame
 from aosa_fast.streams.messages import ORDERS, SilenceError, receive
 from aosa_fast.streams.source import Source
 
-if sys.platform == "linux":
-    import fcntl
-
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between attempts: twice as long each time
 _START = 120.0  # seconds for the process itself, on a busy machine
 _REAP = 2.0  # seconds; a process that a camera's driver holds back cannot even be killed
-_PIPE = 1 << 20  # bytes; what Linux grants without privileges
 
 
 class Receiver:
@@ -149,18 +146,16 @@ class Receiver:
 
     def _start(self) -> subprocess.Popen[bytes]:
         orders = json.dumps({**dataclasses.asdict(self._source), "stride": self._stride, "parent": os.getpid()})
-        path = os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "aosa_fast.streams.reader"],
             bufsize=0,
             stdin=None if self._source.address == "pipe:0" else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, ORDERS: orders},
+            env={**os.environ, "PYTHONPATH": search_path(), ORDERS: orders},
             process_group=0,  # Ctrl-C is not for it
         )
-        if sys.platform == "linux" and self._process.stdout is not None:
-            with suppress(OSError):
-                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+        assert self._process.stdout is not None
+        widen(self._process.stdout.fileno())
         if self._stopped.is_set():
             self._process.kill()
         return self._process

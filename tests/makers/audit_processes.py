@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 
 from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import Sample
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    return waiting.wait_for(condition, seconds)
 
 
 def samples(*ids: str, folder: Path | None = None) -> list[Sample]:
@@ -23,14 +27,6 @@ def by_id(groups: Iterable[Iterable[dict[str, Any]]]) -> dict[str, dict[str, Any
     rows = [row for group in groups for row in group]
     assert max(Counter(row["id"] for row in rows).values(), default=1) == 1
     return {row["id"]: row for row in rows}
-
-
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture

@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import waiting
+
+wait_for = partial(waiting.wait_for, seconds=120)  # what is waited for starts processes
 
 
 class LiveServer:
@@ -82,14 +85,6 @@ class _Sent:
     def write(self, content: bytes) -> int:
         self._client.sendall(content)
         return len(content)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
-    """Until it is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not in {seconds} s"
-        time.sleep(0.05)
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:

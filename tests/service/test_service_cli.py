@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_runs import CLIP, VIDEO, Answer, ask, wait_for
+from service_runs import CLIP, VIDEO, Answer, ask
+from waiting import wait_for
 
 from cli_runs import Run, one_line_error
 

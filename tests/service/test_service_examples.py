@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import torch
 import triton_server
 import triton_stand_in
 from numpy.typing import NDArray
+from waiting import free_port
 
 from aosa_fast import explain, models
 from aosa_fast.video import read_clip
@@ -49,11 +49,6 @@ finally:
     serve.shutdown()
     ray.shutdown()
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from service_runs import CLIP, CONFIG, VIDEO, Answer, HeldNetwork, Served, ask, serving, wait_for
+from service_runs import CLIP, CONFIG, VIDEO, Answer, HeldNetwork, Served, ask, serving
+from waiting import wait_for
 
 from aosa_fast import Explanation, explain, models
 from aosa_fast.demo import demo_clip_path

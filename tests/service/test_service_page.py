@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from open_page import OpenPage, chromium
 from PIL import Image
-from service_runs import CLIP, VIDEO, HeldNetwork, Served, serving, wait_for
+from service_runs import CLIP, VIDEO, HeldNetwork, Served, serving
+from waiting import wait_for
 
 from aosa_fast import Explanation
 from aosa_fast.demo import CLASS_NAMES, demo_clip_path

@@ -11,7 +11,6 @@ import pickle
 import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from enum import IntEnum
 from itertools import islice
 from typing import Any
@@ -23,7 +22,6 @@ _COUNT = struct.Struct("<I")
 _ALIGN = 16  # bytes; what memory begins at anyway, and arrays of any type may begin at
 _PIECES = 64  # buffers per write; systems take 1024 or more
 _LARGEST = 1 << 34  # bytes; a message that claims more is none: something else came down the pipe
-_PIPE = 1 << 20  # bytes; what Linux grants without privileges
 
 Bytes = bytes | memoryview
 
@@ -83,14 +81,6 @@ def load_arrays(body: memoryview) -> Any:
     """What `dump_arrays` pickled; its arrays lie in `body`, which they keep, and may be written to."""
     head, *arrays = unpack(body)
     return pickle.loads(head, buffers=arrays)
-
-
-def widen(pipe: int) -> None:
-    """Gives a pipe room for a megabyte, where the system has it: a sixteenth of the switches between processes."""
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class Outbox:

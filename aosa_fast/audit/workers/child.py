@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from aosa_fast.audit.workers.channel import Bytes, Inbox, Kind, Outbox, widen
+from aosa_fast.audit.workers.channel import Bytes, Inbox, Kind, Outbox
 from aosa_fast.errors import InputError
+from aosa_fast.processes import search_path, widen
 
 if sys.platform != "win32":
     import fcntl
@@ -82,7 +83,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**os.environ, **environment, "PYTHONPATH": _search_path()},
+                env={**os.environ, **environment, "PYTHONPATH": search_path()},
                 start_new_session=True,  # Ctrl-C is not for it, and what a decoder starts ends with it
             )
         except OSError as error:
@@ -220,8 +221,3 @@ def _cause(code: int | None) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _search_path() -> str:
-    """Where this process finds its modules: those that made its classes and its model must be found again."""
-    return os.pathsep.join(path or os.getcwd() for path in sys.path if os.pathsep not in path)
