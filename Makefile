@@ -78,9 +78,9 @@ format: $(TOOLS)
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/clang-format -i csrc/*.cpp csrc/*.h
 
-# Times every operator and the pipeline, and checks the answers first; --record writes bench/results.csv.
+# Times everything, and checks the answers first: an hour. SUITES="--suite stages:operators --quick" for less of it.
 bench: setup
-	@$(VENV)/bin/python bench/cpu.py
+	@$(VENV)/bin/aosa-fast bench $(SUITES)
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist out *.egg-info aosa_fast/_C*.so

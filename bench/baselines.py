@@ -69,3 +69,18 @@ def dense_whole(field: Tensor, boxes: Tensor, members: Tensor) -> tuple[Tensor, 
     masks = dense_masks(boxes, members, *field.shape[1:])
     scores = torch.tensordot(masks, field, dims=3)
     return scores, torch.tensordot(scores, masks, dims=1)
+
+
+def dense_channels(drops: Tensor, boxes: Tensor, members: Tensor) -> Tensor:
+    """The map by masks that have channels, all of them at once: N x C x T x H x W floats, and as many once weighted.
+
+    Args:
+        drops: (C, T, H, W) float32, by how much each element lowers the score.
+        boxes: (N, T, 4) int32.
+        members: (N, K1) int32.
+    """
+    masks = torch.empty(len(members), *drops.shape)
+    for start in range(0, len(members), CHUNK):
+        masks[start : start + CHUNK] = dense_masks(boxes, members[start : start + CHUNK], *drops.shape[2:])[:, None]
+    scores = torch.stack([(drops * mask).sum() for mask in masks])
+    return (masks * scores.reshape(-1, 1, 1, 1, 1)).sum(0).mean(0)

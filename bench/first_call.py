@@ -1,21 +1,15 @@
-"""What the first explanation of a process costs beyond torch, the model, and a later explanation.
-
-    python bench/first_call.py             # fresh processes: 196, 784 and 4096 anchors, with and without kept code
-    python bench/first_call.py --record    # write the rows to bench/results.csv
-
-`--child` is such a process: it prints its seconds.
-"""
+"""What the first explanation of a process costs beyond torch, the model, and a later explanation."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aosa_fast.bench.fresh import fresh
+
+if TYPE_CHECKING:  # the process that is measured imports torch when it is told to
+    from aosa_fast.bench.report import Report
 
 SIZES = {196: (112, 8), 784: (112, 4), 4096: (128, 2)}  # anchors: side of the frame, stride; pixels
 # Where Numba's compiled code is, and whether Numba is loaded beside torch and the model.
@@ -65,29 +59,17 @@ def measure(anchors: int, cache: str, way: str) -> dict[str, float]:
         own = {"NUMBA_CACHE_DIR": folder} if cache == "empty" else {}
         if cache == "nowhere":
             own["NUMBA_CACHE_LOCATOR_CLASSES"] = "IPythonCacheLocator"
-        command = [sys.executable, "-P", str(Path(__file__)), "--child", str(anchors), way]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **own})
-    found: dict[str, float] = json.loads(done.stdout)
+        found: dict[str, float] = fresh("aosa_fast.bench.first_call:child", own, anchors=anchors, way=way)
     return found
 
 
-def main() -> None:
+def first_call(report: Report, quick: bool) -> None:
     """Measures in rounds, so that drift hits all alike."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--record", action="store_true", help="write the rows to bench/results.csv")
-    parser.add_argument("--overwrite", action="store_true", help="with --record, replace rows that exist")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(child(int(options.child[0]), options.child[1])))
-        return
-    from harness import Report, Target
+    from aosa_fast.bench.report import Target
 
-    report = Report("first_call")
     report.section("the first explanation of a process, embedded model, 16 frames")
-    cases = [(anchors, *way) for anchors in SIZES for way in WAYS]
-    rounds = [{case: measure(*case) for case in cases} for _ in range(options.repeats)]
+    cases = [(anchors, *way) for anchors in list(SIZES)[: 1 if quick else None] for way in WAYS]
+    rounds = [{case: measure(*case) for case in cases} for _ in range(1 if quick else 7)]
     for anchors, cache, way in cases:
         found = [own[anchors, cache, way] for own in rounds]
         # What is loaded beside torch and the model makes these slower: held against a process that loads nothing else.
@@ -98,14 +80,3 @@ def main() -> None:
         report.add(name, "first less a later one", "s", extra, None if way == "preloaded" else Target("<=", 0.3))
         for metric in ("torch and model", "second", "later"):
             report.add(name, metric, "s", [own[metric] for own in found])
-    if options.record:
-        report.record(overwrite=options.overwrite)
-    report.summary()
-
-
-if __name__ == "__main__":
-    if "--child" not in sys.argv:
-        from harness import quiet_openmp
-
-        quiet_openmp()
-    main()

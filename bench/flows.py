@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from harness import Cases, Report, Target, interleave, ratios, threads
-from inputs import FRAMES, moving_frames
 from numpy.typing import NDArray
 
 from aosa_fast import _C
+from aosa_fast.bench.harness import Cases, interleave, ratios, threads
+from aosa_fast.bench.inputs import FRAMES, moving_frames
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.errors import InputError
 from aosa_fast.methods.flow import optical_flow
 
@@ -17,9 +18,10 @@ FAST = ("farneback", "farneback-opencv", "dis-ultrafast", "dis-fast", "dis-mediu
 SLOW = ("tvl1", "pcaflow", "deepflow", "simpleflow", "rlof")
 
 
-def flows(report: Report, repeats: int, quick: bool = False) -> None:
+def flows(report: Report, quick: bool) -> None:
     """The fast methods on a whole clip, the slow ones on one pair; our Farnebäck over OpenCV's."""
     report.section("Optical flow")
+    repeats = 1 if quick else 7
     for side in (112,) if quick else (112, 256):
         clip = moving_frames(FRAMES, side)
         for count in (1, 2):
@@ -27,7 +29,7 @@ def flows(report: Report, repeats: int, quick: bool = False) -> None:
                 cases: Cases = {f"{method}, {side} px": partial(optical_flow, clip, method) for method in FAST}
                 timed = interleave(cases, repeats, warmup=1)
                 for name, seconds in timed.items():
-                    report.add(name, "time per pair", "ms", [1e3 * s / (FRAMES - 1) for s in seconds])
+                    report.time(name, seconds, metric="time per pair", per=FRAMES - 1)
                 ratio = ratios(timed[f"farneback-opencv, {side} px"], timed[f"farneback, {side} px"])
                 target = Target(">=", 3.0) if count == 1 else None
                 report.add(f"farneback, {side} px", "OpenCV's time / ours", "ratio", ratio, target)
@@ -40,7 +42,7 @@ def flows(report: Report, repeats: int, quick: bool = False) -> None:
         except InputError as error:
             print(f"  {error}")
             continue
-        report.add(f"{method}, 112 px, one pair", "time per pair", "ms", [1e3 * s for s in seconds])
+        report.time(f"{method}, 112 px, one pair", seconds, metric="time per pair")
 
 
 def _older_processors(report: Report, clip: NDArray[np.uint8], repeats: int) -> None:

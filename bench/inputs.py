@@ -46,7 +46,7 @@ def moving_frames(frames: int = FRAMES, side: int = SIDE, seed: int = 0) -> NDAr
         left, part = int(whole), whole - int(whole)
         view = ground[:, left // 2 : left // 2 + side]
         clip[:, t] = (1 - part) * view[:, :, left : left + side] + part * view[:, :, left + 1 : left + 1 + side]
-        top, start = side // 6 + t, max(side // 2 - 2 * t, 0)
+        top, start = min(side // 6 + t, side - side // 3), max(side // 2 - 2 * t, 0)
         clip[:, t, top : top + side // 3, start : start + side // 3] = thing
     return (clip * 255).to(torch.uint8).permute(1, 2, 3, 0)[None].contiguous().numpy()
 
@@ -64,12 +64,20 @@ def smooth_flow(frames: int = FRAMES, side: int = SIDE, seed: int = 0) -> Tensor
     return fine.permute(0, 2, 3, 4, 1).contiguous()
 
 
-def operands(stride: int, box: int = 16, partners: int = 3, flow: Tensor | None = None, seed: int = 0) -> Operands:
-    """Operands of all operators at 16x112x112 for one stride."""
+def operands(
+    stride: int,
+    box: int = 16,
+    partners: int = 3,
+    flow: Tensor | None = None,
+    seed: int = 0,
+    frames: int = FRAMES,
+    side: int = SIDE,
+) -> Operands:
+    """Operands of all operators for one stride."""
     draw = torch.Generator().manual_seed(seed)
-    video = normalised(moving_frames(seed=seed))
+    video = normalised(moving_frames(frames, side, seed))
     grad = torch.randn(video.shape, generator=draw) * 1e-3
-    flow = smooth_flow(seed=seed) if flow is None else flow
+    flow = smooth_flow(frames, side, seed) if flow is None else flow
     tracks, alive = track_anchors(flow, stride)
     boxes = rasterize_boxes(tracks, alive, (box, box), *flow.shape[2:4])
     members = select_partners(tracks, partners)

@@ -8,12 +8,13 @@ from functools import partial
 
 import numpy as np
 import torch
-from harness import Cases, Report, Target, interleave, ratios
-from inputs import MEAN, STD, moving_frames, normalised
-from r3d50 import r3d50
 from torch import Tensor, nn
 
 import aosa_fast
+from aosa_fast.bench.harness import Cases, interleave, ratios
+from aosa_fast.bench.inputs import MEAN, STD, moving_frames, normalised
+from aosa_fast.bench.r3d50 import r3d50
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.config import Config
 from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.timing import Timings
@@ -40,7 +41,7 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         return model(batch)
 
 
-def approx(report: Report, repeats: int) -> None:
+def approx(report: Report, quick: bool) -> None:
     """AOSA-approx end to end ÷ (one forward + one input-backward)."""
     report.section("AOSA-approx on R3D-50, 16x112x112, flow included")
     model = r3d50()
@@ -67,11 +68,13 @@ def approx(report: Report, repeats: int) -> None:
         run()
         cpu[name].append(time.process_time() - start)
 
-    timed = interleave({name: partial(counted, name, run) for name, run in cases.items()}, repeats, 1, settle=True)
+    timed = interleave(
+        {name: partial(counted, name, run) for name, run in cases.items()}, 2 if quick else 41, 1, settle=True
+    )
     for name, seconds in timed.items():
-        report.add(name, "time", "ms", [1e3 * s for s in seconds])
+        report.time(name, seconds)
         # What both cores did; unlike the time of day, it hardly feels what else the machine does.
-        report.add(name, "processor time", "ms", [1e3 * s for s in cpu[name]])
+        report.time(name, cpu[name], metric="processor time")
     base = timed["forward + input-backward"]
     again = ratios(timed["forward + input-backward, again"], base)
     report.add("forward + input-backward, again", "total / (fwd + bwd)", "ratio", again)
@@ -80,11 +83,11 @@ def approx(report: Report, repeats: int) -> None:
         report.add(f"AOSA-approx, s={stride}", "total / (fwd + bwd)", "ratio", values, Target("<=", 1.05))
         busy = ratios(cpu[f"AOSA-approx, s={stride}"], cpu["forward + input-backward"])
         report.add(f"AOSA-approx, s={stride}", "processor time / (fwd + bwd)", "ratio", busy)
-    for stage, seconds in stages.items():
-        report.add(f"stage, {stage}", "time", "ms", [1e3 * s for s in seconds])
+    for stage, taken in stages.items():
+        report.time(f"stage, {stage}", taken)
 
 
-def dual(report: Report, repeats: int) -> None:
+def dual(report: Report, quick: bool) -> None:
     """AOSA-dual end to end ÷ its passes of the bare model, in batches as large."""
     report.section("AOSA-dual on R3D-50, 16x112x112, s=8, flow included")
     model = r3d50()
@@ -101,14 +104,14 @@ def dual(report: Report, repeats: int) -> None:
         "9 gradients, 7 forwards": passes,
         "AOSA-dual": lambda: aosa_fast.explain(model, video, method="aosa-dual", mean=MEAN, std=STD),
     }
-    timed = interleave(cases, repeats, 1, settle=True)
+    timed = interleave(cases, 1 if quick else 7, 1, settle=True)
     for name, seconds in timed.items():
-        report.add(name, "time", "s", seconds)
+        report.time(name, seconds, "s")
     values = ratios(timed["AOSA-dual"], timed["9 gradients, 7 forwards"])
     report.add("AOSA-dual", "total / its passes", "ratio", values, Target("<=", 1.05))
 
 
-def exact(report: Report, repeats: int, quick: bool = False) -> None:
+def exact(report: Report, quick: bool) -> None:
     """Exact AOSA's sweep against the bare model's best batched throughput."""
     report.section(f"exact AOSA on R3D-50, s=8: {ANCHORS} of 196 tubes a round, then one whole explanation")
     model = r3d50()
@@ -136,7 +139,7 @@ def exact(report: Report, repeats: int, quick: bool = False) -> None:
     many = video.repeat(clips, 1, 1, 1, 1)
     cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}
     cases["sweep"] = sweep
-    timed = interleave(cases, repeats, warmup=0, settle=not quick)  # each call is many forwards
+    timed = interleave(cases, 1 if quick else 3, warmup=0, settle=not quick)  # each call is many forwards
     rates = {
         name: [(forwards if name.startswith("sweep") else clips) / s for s in seconds]
         for name, seconds in timed.items()
@@ -155,7 +158,7 @@ def exact(report: Report, repeats: int, quick: bool = False) -> None:
     total = time.perf_counter() - start
     after = interleave({"bare": partial(bare, int(best.split()[-1]))}, 2, warmup=0)["bare"]
     rate = clips / float(np.median(before + after))
-    report.add("explain, exact, all 196 tubes", "time", "s", [total])
+    report.time("explain, exact, all 196 tubes", [total], "s")
     report.add("explain's sweep / best bare model", "throughput ratio", "ratio",
                [distinct / found.metadata["seconds"]["sweep"] / rate])  # fmt: skip
     report.add("explain, all of it / best bare model", "throughput ratio", "ratio", [distinct / total / rate])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from baselines import dense_scores_and_map, dense_whole, numpy_partners
-from harness import Cases, Report, Target, interleave, ratios, threads
-from inputs import Operands, cell_weights, moving_frames, operands, random_tracks
 
+from aosa_fast.bench.baselines import dense_scores_and_map, dense_whole, numpy_partners
+from aosa_fast.bench.harness import Cases, interleave, ratios, threads
+from aosa_fast.bench.inputs import Operands, cell_weights, moving_frames, operands, random_tracks
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.kernels.field import conditional_mean, field
 from aosa_fast.kernels.occlude import occlude
 from aosa_fast.kernels.partners import select_partners
@@ -22,9 +23,8 @@ BOXES = (4, 8, 16, 32, 56)
 THREADS = (1, 2)
 
 
-def milliseconds(seconds: list[float]) -> list[float]:
-    """Of every repeat."""
-    return [1e3 * s for s in seconds]
+def _many(quick: bool) -> int:
+    return 5 if quick else 100
 
 
 def explain_part(o: Operands) -> None:
@@ -34,7 +34,7 @@ def explain_part(o: Operands) -> None:
     saliency_map(scores, o.boxes, o.members, *relevance.shape[2:])
 
 
-def single_operators(report: Report, repeats: int) -> None:
+def single_operators(report: Report, quick: bool) -> None:
     """Each operator alone, at 1 and 2 threads."""
     report.section("Operators, 16x112x112, C=3, K=3, box 16, smooth random flow")
     limits = {("track_anchors", 4): Target("<=", 1)}
@@ -64,12 +64,12 @@ def single_operators(report: Report, repeats: int) -> None:
             cases = shared | cases
         for count in THREADS:
             with threads(count):
-                for name, seconds in interleave(cases, repeats).items():
+                for name, seconds in interleave(cases, _many(quick)).items():
                     case = name if name in shared else f"{name}, s={stride}"
-                    report.add(case, "time", "ms", milliseconds(seconds), limits.get((name, stride)))
+                    report.time(case, seconds, target=limits.get((name, stride)))
 
 
-def together(report: Report, repeats: int) -> None:
+def together(report: Report, quick: bool) -> None:
     """Field, scores and map, and how far the box size matters."""
     report.section("field + tube_scores + saliency_map together")
     found = optical_flow(moving_frames())
@@ -79,38 +79,38 @@ def together(report: Report, repeats: int) -> None:
             for stride in (8, 4):
                 cases[f"smooth flow, s={stride}, box 16"] = partial(explain_part, operands(stride))
                 cases[f"moving clip, s={stride}, box 16"] = partial(explain_part, operands(stride, flow=found))
-            for name, seconds in interleave(cases, repeats).items():
-                report.add(name, "time", "ms", milliseconds(seconds), Target("<=", 3) if "s=4" in name else None)
+            for name, seconds in interleave(cases, _many(quick)).items():
+                report.time(name, seconds, target=Target("<=", 3) if "s=4" in name else None)
     for stride in (8, 4):
         boxes: Cases = {f"s={stride}, box {box}": partial(explain_part, operands(stride, box)) for box in BOXES}
-        timed = interleave(boxes, repeats)
+        timed = interleave(boxes, _many(quick))
         for name, seconds in timed.items():
-            report.add(f"flatness, {name}", "time", "ms", milliseconds(seconds))
+            report.time(f"flatness, {name}", seconds)
         spread = [max(times) / min(times) for times in zip(*timed.values(), strict=True)]
         report.add(f"flatness, s={stride}, box 4 to 56", "slowest / fastest box", "ratio", spread)
 
 
-def partners(report: Report, repeats: int) -> None:
+def partners(report: Report, quick: bool) -> None:
     """Co-occurrence and top-K against NumPy, which uses all cores whatever the number of threads here."""
     report.section("select_partners, K=3, against normalise, U @ U.T, argpartition in NumPy")
     for count, frames, limit in ((784, 16, None), (784, 32, Target("<=", 3)), (4096, 32, Target("<=", 100))):
         tracks = random_tracks(count, frames)
         array = tracks[0].numpy()
         cases: Cases = {"ours": partial(select_partners, tracks, 3), "NumPy": partial(numpy_partners, array, 3)}
-        rounds = repeats if count < 1000 else max(5, repeats // 5)
+        rounds = 3 if quick else 50 if count < 1000 else 10
         for number in THREADS:
             with threads(number):
                 timed = interleave(cases, rounds)
                 case = f"N={count}, T={frames}"
-                report.add(f"select_partners, {case}", "time", "ms", milliseconds(timed["ours"]), limit)
-                report.add(f"NumPy, {case}", "time", "ms", milliseconds(timed["NumPy"]))
+                report.time(f"select_partners, {case}", timed["ours"], target=limit)
+                report.time(f"NumPy, {case}", timed["NumPy"])
                 report.add(f"NumPy / ours, {case}", "speedup", "ratio", ratios(timed["NumPy"], timed["ours"]))
 
 
-def yardstick(report: Report, repeats: int, strides: tuple[int, ...]) -> None:
+def yardstick(report: Report, quick: bool) -> None:
     """Scores and map by dense float masks, all at once as the authors do, and in chunks."""
     report.section("tube_scores + saliency_map against dense masks")
-    for stride in strides:
+    for stride in (8,) if quick else (8, 4):
         o = operands(stride)
         relevance = field(o.video, o.grad)
 
@@ -124,11 +124,11 @@ def yardstick(report: Report, repeats: int, strides: tuple[int, ...]) -> None:
                 "dense, chunked": partial(dense_scores_and_map, relevance[0], o.boxes[0], o.members[0]),
                 "dense, whole": partial(dense_whole, relevance[0], o.boxes[0], o.members[0]),
             },
-            repeats,
+            1 if quick else 5,
             warmup=1,
         )
         for name, seconds in timed.items():
-            report.add(f"{name}, s={stride}", "time", "ms", milliseconds(seconds))
+            report.time(f"{name}, s={stride}", seconds)
             if name != "ours":
                 report.add(f"{name} / ours, s={stride}", "time ratio", "ratio", ratios(seconds, timed["ours"]))
         # By count: what has to exist at once. Ours: two summed tables or difference arrays a thread, scores per frame.

@@ -1,16 +1,11 @@
 """The service under load: how long an answer takes, how many it can give, and what is left of that at twice the load.
 
-    python bench/serve.py             # some ten minutes, five of them at twice what it can carry
-    python bench/serve.py --quick     # every row in half a minute; no figure means anything
-    python bench/serve.py --record    # write the rows to bench/results.csv; --overwrite replaces rows that exist
-
 The service is a process of `aosa-fast serve` with its defaults, the clients are another one (`serve_client.py`), and
 every request is one H.264 file of 48 frames of 340x256, to be answered with JSON that holds the map.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Report
-from serve_answers import CLIENT, Answers, read_answers, start_client
-from serve_process import Service, free_port
-from serve_rows import GRACE, LEAVING, Measured, peak, tell, timed
+
+from aosa_fast.bench.audit.files import write_clips
+from aosa_fast.bench.report import Report
+from aosa_fast.bench.serve_answers import CLIENT, Answers, read_answers, start_client
+from aosa_fast.bench.serve_process import Service, free_port
+from aosa_fast.bench.serve_rows import GRACE, LEAVING, Measured, peak, tell, timed
 
 PATH = "/explain?result=json&include=npz"
 WHOLE = '"files"'  # which an answer to it must hold
@@ -47,12 +44,30 @@ class Plan:
     leaving: float
 
 
-def plans(minutes: float, quick: bool) -> list[Plan]:
+def serve(report: Report, quick: bool) -> None:
+    """Ten minutes, five of them at twice what it can carry; quick: every row in half a minute, of too few requests."""
+    faults = ""
+    with tempfile.TemporaryDirectory() as folder:
+        write_clips(Path(folder), 1)
+        (clip,) = Path(folder).rglob("*.mp4")
+        client(report, clip, 1.0 if quick else 4.0)
+        for plan in plans(quick):
+            report.section(f"the service, {plan.name}, default limits")
+            with Service(plan.spec, plan.options) as service:
+                found = measure(service, clip, plan)
+            # Not before it has ended: whose work the cores did is known of ended processes only.
+            tell(report, found)
+            faults += found.fault
+    if faults:
+        raise SystemExit(f"a service had a fault of its own:\n{faults[-4000:]}")
+
+
+def plans(quick: bool) -> list[Plan]:
     """All of it on a network that hardly costs anything, and the main rows on one that does."""
     if quick:
         return [Plan("demo", "demo", (), 2.0, 0.5, 2.0, (2, 8), 2.0, 4.0, 2.0)]
     return [
-        Plan("demo", "demo", (), 10.0, 3.0, 8.0, (2, 4, 8), 10.0, 60 * minutes, 12.0),
+        Plan("demo", "demo", (), 10.0, 3.0, 8.0, (2, 4, 8), 10.0, 300.0, 12.0),
         # What its warmup tries takes a minute, and would be refused: random weights do not bear another arithmetic.
         Plan("torchvision:r3d_18:random", "r3d_18", ("--no-warmup",), 15.0, 0.0, 20.0, (4, 8), 0.0, 60.0, 0.0),
     ]
@@ -144,45 +159,3 @@ def drain(service: Service, clip: Path, clients: int = 8) -> tuple[float, float,
         taken = time.monotonic() - start
         answered = read_answers(process, out, 60.0).share(200) if seen >= clients else float("nan")
         return answered, taken, float(abs(code))
-
-
-def main() -> int:
-    """0: measured; 1: a service had a fault of its own, which is printed."""
-    from audit_files import write_clips
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5.0, help="at twice the load (5)")
-    parser.add_argument("--only", choices=("demo", "r3d_18"), help="this model alone, without the clients' own cost")
-    parser.add_argument("--quick", action="store_true", help="every row of demo, in half a minute")
-    parser.add_argument("--record", action="store_true", help="write the rows to bench/results.csv")
-    parser.add_argument("--overwrite", action="store_true", help="with --record, replace rows that exist")
-    options = parser.parse_args()
-    if options.quick and options.record:
-        parser.error("--quick must not be recorded: its figures rest on too few requests")
-    report = Report("serve")
-    print(report.machine)
-    faults = ""
-    with tempfile.TemporaryDirectory() as folder:
-        write_clips(Path(folder), 1)
-        (clip,) = Path(folder).rglob("*.mp4")
-        if not options.only:
-            client(report, clip, 1.0 if options.quick else 4.0)
-        for plan in plans(options.minutes, options.quick):
-            if options.only not in (None, plan.name):
-                continue
-            report.section(f"the service, {plan.name}, default limits")
-            with Service(plan.spec, plan.options) as service:
-                found = measure(service, clip, plan)
-            # Not before it has ended: whose work the cores did is known of ended processes only.
-            tell(report, found)
-            faults += found.fault
-            if options.record:
-                report.record(overwrite=options.overwrite)
-    report.summary()
-    if faults:
-        print(f"a service had a fault of its own:\n{faults[-4000:]}", file=sys.stderr)
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Requests to a service, on raw sockets, from a process of its own; and a server that does nothing, to know its cost.
 
-    python bench/serve_client.py WHAT JSON OUT    # a function below, its arguments, and the file for what it gives
+    python -I serve_client.py WHAT JSON OUT    # a function below, its arguments, and the file for what it gives
 
 It needs the standard library alone, and gives way to what it measures.
 """
@@ -14,9 +14,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,7 @@ def load(**arguments: Any) -> dict[str, Any]:
     return Load(**arguments).run()
 
 
-def null(port: int) -> Coroutine[Any, Any, None]:
+def null(port: int) -> None:
     """Answers every request at once when its body is there, without looking at it."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,7 +185,7 @@ def null(port: int) -> Coroutine[Any, Any, None]:
         async with await asyncio.start_server(answer, "127.0.0.1", port, limit=2**20) as server:
             await server.serve_forever()
 
-    return serve()
+    asyncio.run(serve())
 
 
 def busy() -> None:
@@ -198,7 +197,5 @@ def busy() -> None:
 
 if __name__ == "__main__":
     what, arguments, out = sys.argv[1:]
-    found = partial({"load": load, "null": null, "busy": busy}[what], **json.loads(arguments))()
-    if asyncio.iscoroutine(found):
-        asyncio.run(found)
-    Path(out).write_text(json.dumps(found))
+    functions: dict[str, Callable[..., object]] = {"load": load, "null": null, "busy": busy}
+    Path(out).write_text(json.dumps(functions[what](**json.loads(arguments))))

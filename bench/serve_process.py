@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serve_answers import Answers, read_answers, start_client
 
-from audit_memory import descendants, memory
+from aosa_fast.bench.processes import descendants, memory
+from aosa_fast.bench.serve_answers import Answers, read_answers, start_client
 
 STAGES = ("body", "decode", "queue", "model", "render")
 READY = 300.0  # seconds until it must be, of which a busy machine may take many

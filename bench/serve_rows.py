@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from harness import Report, Target
-from serve_answers import Answers
-from serve_process import STAGES
+
+from aosa_fast.bench.report import Report, Target
+from aosa_fast.bench.serve_answers import Answers
+from aosa_fast.bench.serve_process import STAGES
 
 FLAT = 1.0  # MB per 1000 answers, as of an audit's clips
 GRACE = 30.0  # seconds until it must have ended: the service's default

@@ -1,4 +1,4 @@
-"""A stream against `Explainer`, and at twice the load: `python bench/cpu.py --only stream`."""
+"""A stream against `Explainer`, and at twice the load."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Cases, Report, Target, interleave, ratios
-from inputs import MEAN, STD, moving_frames
-from r3d50 import r3d50
 
 from aosa_fast import Explainer, StreamingExplainer, models
+from aosa_fast.bench.harness import Cases, interleave, ratios
+from aosa_fast.bench.inputs import MEAN, STD, moving_frames
+from aosa_fast.bench.r3d50 import r3d50
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.data import open_dataset
 from aosa_fast.methods.flow import optical_flow
 from aosa_fast.models import Classifier, Preprocessing

@@ -1,4 +1,4 @@
-"""A stream for a long time: whether memory stays flat; `python bench/cpu.py --only soak`."""
+"""A stream for a long time: whether memory stays flat."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from itertools import count
 from threading import Thread
 
 import numpy as np
-from harness import Report, Target
 
 from aosa_fast import StreamingExplainer, models
+from aosa_fast.bench.audit.soak import describe
+from aosa_fast.bench.processes import descendants, memory
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.data import open_dataset
-from audit_memory import descendants, memory
-from audit_soak import describe
 
 FLAT = 0.5  # MB per 1000 frames; a frame of 160x120 that is kept has 58 kB
 WIDTH, HEIGHT = 160, 120
@@ -28,7 +28,7 @@ TIMES = 10  # as fast as the model
 _RUN = [sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()"]
 
 
-def soak(report: Report, quick: bool) -> None:
+def stream_soak(report: Report, quick: bool) -> None:
     """Frames that are pushed, and a live source that brings ten times what can be explained, with all outputs."""
     pushed(report, 2000 if quick else 20_000)
     live(report, 8 if quick else 60)

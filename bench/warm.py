@@ -1,31 +1,36 @@
-"""A warm explainer against the plain model: `python bench/cpu.py --only warm`."""
+"""A warm explainer against the plain model."""
 
 from __future__ import annotations
 
 import gc
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients
-from harness import Cases, Report, Target, interleave, ratios
-from inputs import MEAN, STD, moving_frames, normalised
-from network import forward, forward_and_backward
-from r3d50 import r3d50
 from torch import nn
 
-from aosa_fast import Explainer, models
+from aosa_fast import Explainer, explain, models
+from aosa_fast.bench.harness import Cases, interleave, ratios
+from aosa_fast.bench.inputs import MEAN, STD, moving_frames, normalised
+from aosa_fast.bench.network import forward, forward_and_backward
+from aosa_fast.bench.processes import memory
+from aosa_fast.bench.r3d50 import r3d50
+from aosa_fast.bench.report import Report, Target
 from aosa_fast.data import open_dataset
 
 BATCHES = (1, 2, 4, 8)
+TOGETHER = (1, 2, 4)  # clips that are explained at once
 STEPS = 8
 
 
 def warm(report: Report, quick: bool) -> None:
-    """Everything of issue 14's first table."""
+    """AOSA-approx, AOSA-path and exact AOSA on R3D-50; then call after call on the demo network."""
     model = r3d50()
     video = normalised(moving_frames())
     approx(report, model, video, 2 if quick else 31)
@@ -34,7 +39,7 @@ def warm(report: Report, quick: bool) -> None:
     calls(report, 20 if quick else 1000)
 
 
-def explainer(model: nn.Module, video: torch.Tensor, **options: object) -> Explainer:
+def explainer(model: nn.Module, video: torch.Tensor, **options: Any) -> Explainer:
     """A warm one; what it tried is printed."""
     made = Explainer(model, mean=MEAN, std=STD, **options)
     print("  " + str(made.warmup(video)).replace("\n", "\n  "))
@@ -53,7 +58,7 @@ def approx(report: Report, model: nn.Module, video: torch.Tensor, repeats: int) 
     }
     timed = interleave(cases, repeats, 1, settle=True)
     for name, seconds in timed.items():
-        report.add(name, "time", "ms", [1e3 * s for s in seconds])
+        report.time(name, seconds)
     base = timed.pop("forward + input-backward")
     for name, seconds in timed.items():
         report.add(name, "total / (fwd + bwd)", "ratio", ratios(seconds, base), Target("<=", 0.8))
@@ -75,7 +80,7 @@ def path(report: Report, model: nn.Module, video: torch.Tensor, repeats: int) ->
         )
     timed = interleave(cases, repeats, 1)
     for name, seconds in timed.items():
-        report.add(name, "time", "s", seconds)
+        report.time(name, seconds, "s")
     own = timed.pop("AOSA-path, warm")
     report.add("AOSA-path, warm", "total / Captum's", "ratio", ratios(own, timed["Captum's integrated gradients"]),
                Target("<=", 0.9))  # fmt: skip
@@ -106,6 +111,48 @@ def exact(report: Report, model: nn.Module, video: torch.Tensor, repeats: int) -
                Target(">=", 1.25))  # fmt: skip
 
 
+def batches(report: Report, quick: bool) -> None:
+    """Clips explained together ÷ the bare model's best batch of forward and backward."""
+    for name, model in {"R3D-50": r3d50(), "r2plus1d_18": _r2plus1d_18()}.items():
+        report.section(f"AOSA-approx of several clips at once, {name}, 16x112x112, s=8, flow included")
+        many = normalised(moving_frames()).repeat(max(TOGETHER), 1, 1, 1, 1)
+        warmed = Explainer(model, mean=MEAN, std=STD, stride=8, clips=max(TOGETHER))
+        print("  " + str(warmed.warmup(many[:1])).replace("\n", "\n  "))
+        best = f"{name}, AOSA-approx, warm, {len(many)} clips"
+        cases: Cases = {best: partial(warmed, many)}
+        for size in TOGETHER:
+            parts = many.split(size)
+            cases[f"{name}, forward + input-backward, batch {size}"] = partial(
+                _each, parts, forward_and_backward, model
+            )
+            options = {"stride": 8, "mean": MEAN, "std": STD, "batch_size": size}
+            cases[f"{name}, AOSA-approx, batch {size}"] = partial(_each, parts, explain, model, **options)
+        timed = interleave(cases, 1 if quick else 9, 1)
+        rates = {case: [len(many) / s for s in seconds] for case, seconds in timed.items()}
+        for case, values in rates.items():
+            report.add(case, "throughput", "clips/s", values, peak=timed[case].peak)
+        bare = max((rates[case] for case in rates if "backward" in case), key=np.median)
+        ours = {size: rates[f"{name}, AOSA-approx, batch {size}"] for size in TOGETHER}
+        known = "explained / best (fwd + bwd)"
+        report.add(best, known, "ratio", ratios(rates[best], bare), Target(">=", 0.97))
+        together = max(ours.values(), key=np.median)
+        report.add(f"{name}, AOSA-approx, best batch", known, "ratio", ratios(together, bare), Target(">=", 0.97))
+        for size in TOGETHER[1:]:
+            case = f"{name}, AOSA-approx, batch {size}"
+            report.add(case, "throughput / batch 1", "ratio", ratios(ours[size], ours[TOGETHER[0]]))
+
+
+def _each(parts: tuple[torch.Tensor, ...], run: Callable[..., object], model: nn.Module, **options: Any) -> None:
+    for batch in parts:
+        run(model, batch, **options)
+
+
+def _r2plus1d_18() -> nn.Module:
+    network = models.load("torchvision:r2plus1d_18:random").network
+    assert isinstance(network, nn.Module)
+    return network
+
+
 def calls(report: Report, count: int) -> None:
     """Call after call on the demo network: how even they are, what piles up, what they cost beyond the model."""
     report.section(f"{count} calls of a warm AOSA-approx on the demo network, 16x64x64")
@@ -116,10 +163,12 @@ def calls(report: Report, count: int) -> None:
     print("  " + str(ours.warmup(clips[0])).replace("\n", "\n  "))
     video = classifier.preprocessing.to_input(clips[0][0].numpy())
     route = ours._ready()
+    assert isinstance(route.network, nn.Module)
+    network = route.network
 
     def bare() -> None:
         with route.mode():
-            forward_and_backward(route.network, video)
+            forward_and_backward(network, video)
 
     for clip in clips * 3:
         ours(clip)
@@ -136,7 +185,7 @@ def calls(report: Report, count: int) -> None:
         model.append(time.perf_counter() - start)
     gc.collect()
     after = held()
-    report.add("warm calls", "time", "ms", [1e3 * s for s in seconds])
+    report.time("warm calls", seconds)
     report.add("warm calls", "overhead beyond the model", "ms",
                [1e3 * (a - b) for a, b in zip(seconds, model, strict=True)], Target("<=", 4))  # fmt: skip
     tail = float(np.percentile(seconds, 99) / np.percentile(seconds, 50))
@@ -148,6 +197,4 @@ def calls(report: Report, count: int) -> None:
 
 def held() -> tuple[float, int]:
     """Resident memory of this process, MB of 1e6 bytes, and its open files."""
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd"))
+    return memory(), len(os.listdir("/proc/self/fd"))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors
+from aosa_fast.kernels.checks import check_dtype, check_numbers, check_shapes, check_tensors, threads
 from aosa_fast.kernels.jit import compiled, working
 from aosa_fast.kernels.registry import operator
 
@@ -73,7 +73,11 @@ def _select_partners(tracks: Tensor, partners: int, min_motion: float) -> Tensor
     numba = compiled("aosa_fast.kernels.partners_numba") if partners else None
     with nullcontext() if numba else working():
         for b in range(clips):
-            (numba.select if numba else _select)(*_displacements(arrays[b], min_motion), members[b].numpy())
+            given = *_displacements(arrays[b], min_motion), members[b].numpy()
+            if numba:
+                numba.select(*given, threads())
+            else:
+                _select(*given)
     return members
 
 

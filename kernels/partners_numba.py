@@ -7,7 +7,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.kernels.checks import threads
 from aosa_fast.kernels.jit import jit
 
 # Rows that share each load of the other anchors' displacements, and columns whose sums stay in the first-level cache
@@ -24,10 +23,11 @@ def select(
     still: NDArray[np.bool_],  # (N,)
     starts: NDArray[np.float64],  # (N, 2)
     members: NDArray[np.int32],  # (N, K1)
+    threads: int,
 ) -> None:
     """Fills `members`, of which K1 is at least 2."""
     count = len(starts)
-    workers = max(1, min(threads(), count * directions.size // WORK_PER_THREAD))
+    workers = max(1, min(threads, count * directions.size // WORK_PER_THREAD))
     if workers == 1:
         _select_rows(directions, still, starts, members, 0, count)
         return

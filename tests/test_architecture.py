@@ -7,8 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import aosa_fast
+from aosa_fast import bench, kernels
 
 ROOT = Path(aosa_fast.__file__).parent
+# In a checkout, these two lie beside the package.
+BESIDE = {"bench": Path(bench.__file__).parent, "kernels": Path(kernels.__file__).parent}
 FLOORS = [
     {"version", "errors", "lazy", "processes", "_C"},
     {"addresses"},
@@ -33,6 +36,7 @@ FLOORS = [
     {"metrics"},
     {"evaluation"},
     {"audit"},
+    {"bench"},
     {"cli"},
 ]
 HEIGHTS = {name: height for height, floor in enumerate(FLOORS) for name in floor}
@@ -53,7 +57,8 @@ def imports(path: Path) -> set[str]:
 
 
 def is_module(name: str) -> bool:
-    place = ROOT.parent / name.replace(".", "/")
+    first, *rest = name.split(".")[1:]
+    place = BESIDE.get(first, ROOT / first).joinpath(*rest)
     return place.is_dir() or place.with_name(f"{place.name}.py").is_file()
 
 
@@ -63,7 +68,12 @@ def height(module: str) -> int:
 
 @cache
 def modules() -> dict[str, set[str]]:
-    paths = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.rglob("*.py")}
+    folders = {"": ROOT, **BESIDE}
+    paths = {
+        path: ".".join((*([name] if name else []), *path.relative_to(folder).with_suffix("").parts))
+        for name, folder in folders.items()
+        for path in folder.rglob("*.py")
+    }
     return {name.removesuffix(".__init__"): imports(path) for path, name in paths.items() if name != "__init__"}
 
 

@@ -69,12 +69,15 @@ def test_without_extras_and_opencv_clips_are_explained_and_compared(tmp_path: Pa
 OPENCV = r"OpenCV must be importable for this; got {}: pip install opencv-contrib-python-headless, or apt-get install "
 NEEDS = {
     "audit": (("audit", "x.csv"), "pyarrow", "audit must have pyarrow; it is missing: pip install aosa-fast[audit]"),
+    "bench verify": (("bench", "verify", "warm approx s=8"), "captum", "the part warm must have captum; it is missing"),
     "audit --demo": (("audit", "--demo"), "sklearn", "audit must have sklearn; it is missing"),
     "audit --dense": (("audit", "x.csv", "--dense"), "zarr", "dense must have zarr; it is missing: pip install aosa-f"),
     "audit --engine ray": (("audit", "x.csv", "--engine", "ray"), "ray", "ray must have ray; it is missing"),
     "audit of rendered clips": (("audit", "rendered"), "skimage", "audit must have skimage; it is missing"),
     "audit without OpenCV": (("audit", "x.csv"), "cv2", "OpenCV must be importable for this; got"),
     "audit-report": (("audit-report", "x"), "jinja2", "audit must have jinja2; it is missing"),
+    "bench": (("bench", "--suite", "peers"), "captum", "the part peers must have captum; it is missing: pip install"),
+    "bench plot": (("bench", "plot"), "matplotlib", "bench plot must have matplotlib; it is missing"),
     "audit-clip": (("audit-clip", "x", "y"), "pyarrow", "audit must have pyarrow; it is missing"),
     "audit-diff": (("audit-diff", "x", "y"), "pyarrow", "audit must have pyarrow; it is missing"),
     "audit-export": (("audit-export", "x", "--to", "csv"), "pyarrow", "audit must have pyarrow; it is missing"),

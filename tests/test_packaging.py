@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import aosa_fast
+from aosa_fast.bench.rows import RESULTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,10 +26,11 @@ def test_kernels_are_ours_and_no_top_level_package_is_taken():
             assert not [file for file in distribution.files or [] if file.parts[0] in ("kernels", "tests", "bench")]
 
 
-def test_the_folder_kernels_refuses_to_be_a_top_level_package():
-    done = run("-c", "import kernels", cwd=ROOT)
+@pytest.mark.parametrize("name", ["bench", "kernels"])
+def test_a_folder_of_the_checkout_refuses_to_be_a_top_level_package(name: str):
+    done = run("-c", f"import {name}", cwd=ROOT)
     assert done.returncode != 0
-    assert "import aosa_fast.kernels" in done.stderr.splitlines()[-1]
+    assert f"import aosa_fast.{name}" in done.stderr.splitlines()[-1]
 
 
 def test_version_is_the_distribution_s():
@@ -46,6 +48,7 @@ def test_data_files_come_along():
         assert (folder / "audit" / "report" / name).is_file(), name
     for name in ("page.html", "page.css", "page.js"):
         assert (folder / "service" / name).is_file(), name
+    assert RESULTS.is_file()
 
 
 def test_every_public_name_can_be_imported():

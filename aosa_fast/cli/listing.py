@@ -19,6 +19,7 @@ REGISTRIES = {
     "data": "aosa_fast.data.registry:KINDS",
     "metrics": "aosa_fast.evaluation.metrics:METRICS",
     "exports": "aosa_fast.audit.exports.registry:EXPORTS",
+    "suites": "aosa_fast.bench.registry:SUITES",
 }
 
 
@@ -30,10 +31,10 @@ def register(app: typer.Typer) -> None:
 def show(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[methods|models|data|metrics|exports]...", help="What to list; all of it."),
+        typer.Argument(metavar="[methods|models|data|metrics|exports|suites]...", help="What to list; all of it."),
     ] = None,
 ) -> None:
-    """List the methods, models, data sets, metrics and formats that there are, those of other packages among them."""
+    """List the methods, models, data sets, metrics, formats and suites that there are, other packages' among them."""
     for kind in what or REGISTRIES:
         if kind not in REGISTRIES:
             raise InputError(f"list must name {', '.join(REGISTRIES)}; got {kind}{nearest(kind, REGISTRIES)}")

@@ -22,6 +22,7 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _PANEL = {
     "what": "What is explained",
     "data": "Which clips",
+    "figures": "What is measured",
     "how": "How it is explained",
     "clip": "Which frames",
     "run": "Where and how it runs",

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from aosa_fast.video.writer import write_video
 
-PROGRAM = Path(__file__).parents[2] / "bench" / "actions.py"
+PROGRAM = ("-P", "-m", "aosa_fast.bench.studies.actions")
 
 
 def test_a_network_of_ones_own_clips_is_trained_and_explained(tmp_path):
@@ -22,7 +21,7 @@ def test_a_network_of_ones_own_clips_is_trained_and_explained(tmp_path):
 
     def run(*words: object) -> str:
         done = subprocess.run(
-            [sys.executable, PROGRAM, *map(str, words)], capture_output=True, text=True, check=False, cwd=tmp_path
+            [sys.executable, *PROGRAM, *map(str, words)], capture_output=True, text=True, check=False, cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

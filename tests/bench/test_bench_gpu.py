@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from aosa_fast.bench.registry import chosen_parts
+from aosa_fast.bench.rows import read_rows
+from aosa_fast.bench.run import run_on, run_parts
+from aosa_fast.errors import InputError
+
 pytest.importorskip("triton")
 
-BENCH = Path(__file__).parents[2] / "bench"
 TARGETS = (
     "together, 1 clip, s=4, kernels",
     "together, 2 clips, s=4, of copy bandwidth",
@@ -31,32 +34,31 @@ TARGETS = (
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def bench() -> SimpleNamespace:
     """The benchmark's modules."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    names = ("gpu", "gpu_cases", "gpu_check", "gpu_clock", "gpu_functions", "gpu_operators", "gpu_plan", "timesformer")
-    return SimpleNamespace(**{name.removeprefix("gpu_"): import_module(name) for name in names})
+    names = ("bench", "cases", "check", "clock", "functions", "operators", "plan", "timesformer")
+    return SimpleNamespace(**{name: import_module(f"aosa_fast.bench.gpu.{name}") for name in names})
 
 
-def test_a_rehearsal_runs_every_section_and_judges_every_target() -> None:
-    before = (BENCH / "results.csv").read_bytes()
-    command = [sys.executable, str(BENCH / "gpu.py"), "--rehearse"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    headings = ("Checks against", "Device-to-device copy", "Operators, ", "Optical flow")
-    headings += ("AOSA-approx, R3D-50 (tiny), from", "AOSA-approx, TimeSformer (tiny), from", "Stages of AOSA-approx")
-    headings += ("Peak memory of", "Exact AOSA, ", "Targets")
-    places = [done.stdout.index(f"\n{heading}") for heading in headings]
+def test_a_rehearsal_runs_every_part_and_judges_every_target(
+    bench: SimpleNamespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    suites = ["table5", "stages"]
+    assert run_on(bench.bench.rehearsal(), chosen_parts(suites, cuda=True), json=tmp_path / "run.json") == 0
+    said = capsys.readouterr().out
+    headings = ("Checks against", "AOSA-approx, R3D-50 (tiny), from", "AOSA-approx, TimeSformer (tiny), from")
+    headings += ("Exact AOSA, ", "Peak memory of", "Device-to-device copy", "Operators, ", "Optical flow")
+    headings += ("Stages of AOSA-approx", "Targets")
+    places = [said.index(f"\n{heading}") for heading in headings]
     assert places == sorted(places)
-    body, targets = done.stdout.split("\nTargets\n")
+    targets = said.split("\nTargets\n")[1].splitlines()
     for target in TARGETS:
-        assert sum(line.strip().startswith(target) for line in targets.splitlines()) == 1, target
-    timed = body.split("\nDevice-to-device copy\n")[1].splitlines()
-    figures = [line for line in timed if line.startswith("  ") and not line.startswith("  case ")]
-    assert len(figures) > 200
-    assert all(line.endswith("meaningless: a rehearsal") for line in figures)
-    assert all(line.endswith("meaningless: a rehearsal") for line in targets.splitlines() if line)
-    assert (BENCH / "results.csv").read_bytes() == before
+        assert sum(line.strip().startswith(target) for line in targets) == 1, target
+    assert all(line.endswith("meaningless: a rehearsal") for line in targets if line)
+    rows = read_rows(tmp_path / "run.json")
+    assert len(rows) > 200
+    assert {row["part"] for row in rows} == {"approx", "exact", "memory", "copy", "operators", "flow", "stages"}
+    assert all(row["machine"].startswith("no GPU, Triton") for row in rows)
 
 
 def not_a_number(scores: Tensor) -> Tensor:
@@ -89,55 +91,40 @@ def test_a_wrong_operator_is_named_and_nothing_is_timed(
     damage: Callable[[Tensor], Tensor],
     message: str,
 ) -> None:
-    functions = bench.functions.public()
-    right = functions["tube_scores"]
-    functions["tube_scores"] = lambda *arguments: damage(right(*arguments))
+    device = bench.bench.rehearsal()
+    right = bench.functions.public()["tube_scores"]
+    device.functions["tube_scores"] = lambda *arguments: damage(right(*arguments))
     few = [case for case in bench.cases.cases(bench.plan.REHEARSAL) if case.operator == "tube_scores"]
     monkeypatch.setattr(bench.check, "cases", lambda _: few)
-    assert bench.gpu.run(bench.gpu.parse(["--rehearse"]), functions) == 1
+    assert run_on(device, chosen_parts([], cuda=True)) == 1
     said = capsys.readouterr()
     assert said.err.count("not timed: tube_scores, ") == len(few)
     assert message in said.err
     assert "copy" not in said.out
 
 
-def test_a_section_that_fails_leaves_the_others_running(
+def test_a_part_that_fails_leaves_the_others_running(
     bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench.check, "check", lambda *_: [])
     monkeypatch.setattr(bench.operators, "operators", lambda *_: 1 / 0)
     monkeypatch.setattr(bench.operators, "flow", lambda *_: sys.stdout.write("the flow\n"))
-    assert bench.gpu.run(bench.gpu.parse(["--rehearse", "--only", "operators", "--only", "flow"])) == 1
+    assert run_on(bench.bench.rehearsal(), chosen_parts(["stages:operators", "stages:flow"], cuda=True)) == 1
     said = capsys.readouterr()
     assert "ZeroDivisionError" in said.err
     assert said.err.endswith("failed: operators\n")
     assert "the flow\n" in said.out
-    assert "Targets" in said.out
 
 
-def test_where_it_cannot_run_one_line_says_why(
-    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_it_cannot_run_one_line_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = chosen_parts(["stages:copy"], cuda=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert bench.gpu.main([]) == 2
+    with pytest.raises(InputError, match="device=cuda must be a GPU that torch can use"):
+        run_parts(parts, "cuda", quick=True, json=None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert bench.gpu.main(["--quick"]) == 2  # conftest has set TRITON_INTERPRET
-    monkeypatch.setitem(sys.modules, "aosa_fast._C", None)
-    assert bench.gpu.main(["--rehearse"]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
-    for line, word in zip(lines, ("CUDA device", "TRITON_INTERPRET", "aosa_fast._C"), strict=True):
-        assert line.startswith("gpu.py: ")
-        assert word in line
-
-
-@pytest.mark.parametrize("option", ["--quick", "--rehearse"])
-def test_figures_that_mean_little_are_not_recorded(
-    bench: SimpleNamespace, capsys: pytest.CaptureFixture[str], option: str
-) -> None:
-    with pytest.raises(SystemExit, match=r"^2$"):
-        bench.gpu.parse(["--record", option])
-    assert "--record must come without" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="TRITON_INTERPRET"):  # conftest has set it
+        run_parts(parts, "cuda", quick=True, json=None)
 
 
 def test_floors_are_the_operands_and_the_results(bench: SimpleNamespace) -> None:

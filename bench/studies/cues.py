@@ -1,4 +1,4 @@
-"""How much of a map lies on the cue that a network is known to follow: `python bench/cues.py --plans 6 7 8`."""
+"""How much of a map lies on the cue that a network is known to follow."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -13,11 +12,12 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
-from harness import Report, Target
 
 from aosa_fast.audit.store.parts import read_rows
-from audit_child import Answer, command
-from audit_memory import memory, processor_seconds, workers
+from aosa_fast.bench.audit.child import CHILD, Answer
+from aosa_fast.bench.fresh import command
+from aosa_fast.bench.processes import memory, processor_seconds, workers
+from aosa_fast.bench.report import Report, Target
 
 FLAT = 1.0  # MB per 1000 clips
 _EVERY = 1.0  # seconds between samples
@@ -39,21 +39,19 @@ class Watched:
     seconds: float = 0.0
 
 
-def soak(report: Report, clips: int, samples: Path | None = None) -> None:
-    """Audits rendered clips of 16x64x64 with the embedded network, and looks at every process once a second.
-
-    With `samples`, what it saw is written to this file, as csv.
-    """
+def soak(report: Report, quick: bool) -> None:
+    """Audits rendered clips of 16x64x64 with the embedded network, and looks at every process once a second."""
+    clips = 200 if quick else 10_000
     report.section(f"{clips} rendered clips of 16x64x64 through an audit, embedded network: resident memory")
     with tempfile.TemporaryDirectory() as folder:
-        words = command("audit", data="rendered", model="demo", out=folder, limit=clips, settings={}, shows=True)
+        words = command(
+            f"{CHILD}:audit", data="rendered", model="demo", out=folder, limit=clips, settings={}, shows=True
+        )
         answer, found = _watch(words)
         rows = read_rows(Path(folder), ["id", "status"])
     ok = rows["status"].to_pylist().count("ok")
     if not len(rows) == ok == answer["new"] == clips:
         raise SystemExit(f"must end with {clips} ok rows; got {len(rows)}, of which {ok} are ok")
-    if samples is not None:
-        _write(samples, found)
     report.add("audit, soak", "throughput", "clips/s", [answer["rate"]], note=f"{ok} ok rows, each id once")
     for role, one in found.items():
         done, *kinds = np.array(one.samples, float).T
@@ -81,13 +79,6 @@ def describe(done: np.ndarray, held: np.ndarray, after: float) -> tuple[float, f
     growth = float(np.polyfit(done[late] / 1000, held[late], 1)[0]) if len(set(done[late])) > 1 else float("nan")
     tenth = max(len(held) // 10, 1)
     return growth, float(held[-tenth:].mean() - held[tenth : 2 * tenth].mean())
-
-
-def _write(path: Path, found: dict[str, Watched]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("process", "clips", "resident MB", "no file's MB"))
-        writer.writerows((role, *sample) for role, one in found.items() for sample in one.samples)
 
 
 def _watch(words: list[str]) -> tuple[Answer, dict[str, Watched]]:

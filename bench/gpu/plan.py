@@ -31,7 +31,17 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(repeats=20, replays=5)
 REHEARSAL = Plan(
-    **{"frames": 2, "side": 14, "box": 5, "radius": 1, "channels": 1, "batches": (1, 2), "rows": 2, "walks": (20, 3)},
-    **{"flows": ((1, 2, 8), (1, 2, 9), (2, 2, 8)), "others": (), "odd": ((1, 2, 11, 13, 5, 5),)},
-    **{"repeats": 1, "replays": 1},
+    frames=2,
+    side=14,
+    box=5,
+    radius=1,
+    channels=1,
+    batches=(1, 2),
+    rows=2,
+    walks=(20, 3),
+    flows=((1, 2, 8), (1, 2, 9), (2, 2, 8)),
+    others=(),
+    odd=((1, 2, 11, 13, 5, 5),),
+    repeats=1,
+    replays=1,
 )

@@ -1,4 +1,4 @@
-"""Small networks trained on one's own clips, and explanations of them: `python bench/actions.py train --help`.
+"""Small networks trained on one's own clips, and explanations of them.
 
 One thread each, so that two trainings fit beside each other on two cores.
 """
@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,10 @@ FRAMES, STRIDE, SIZE = 16, 2, 64
 HELD = 72  # the side at which whole clips are held in memory, pixels
 _BATCH = 16
 _PEAK_RATE = 4e-3
-_NETWORKS = {"conv": lambda classes: DemoNet(classes=classes), "r2plus1d": R2Plus1D}
+_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "conv": lambda classes: DemoNet(classes=classes),
+    "r2plus1d": R2Plus1D,
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ class _Clips:
 
     @staticmethod
     def read(data: Dataset) -> _Clips:
-        samples = [sample for sample in data.samples if sample.path and sample.label is not None]
-        frames = [
-            read_window(s.path, 1_000_000, 1, s.start, s.end, convert=lambda f: resize(f, HELD, HELD)).frames
-            for s in samples
-        ]
-        return _Clips(frames, [s.label for s in samples])
+        clips = _Clips([], [])
+        for s in data.samples:
+            if s.path and s.label is not None:
+                window = read_window(s.path, 1_000_000, 1, s.start, s.end, convert=lambda f: resize(f, HELD, HELD))
+                clips.frames.append(window.frames)
+                clips.labels.append(s.label)
+        return clips
 
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and spread of each channel, of pixels in [0, 1]."""
@@ -108,7 +112,12 @@ def train(data: Dataset, network: str, steps: int, seed: int = 0) -> Classifier:
 
 def save(classifier: Classifier, network: str, file: Path) -> None:
     """Writes what `load` reads."""
-    about = {"network": network, "classes": classifier.class_names, "preprocessing": classifier.preprocessing.as_dict()}
+    assert isinstance(classifier.network, nn.Module)
+    about: dict[str, object] = {
+        "network": network,
+        "classes": classifier.class_names,
+        "preprocessing": classifier.preprocessing.as_dict(),
+    }
     save_weights(classifier.network, file, about)
 
 
@@ -142,7 +151,9 @@ def two_windows(data: Dataset) -> Dataset:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, or evaluates; see `--help`."""
-    parser = argparse.ArgumentParser(prog="python bench/actions.py", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m aosa_fast.bench.studies.actions", description=(__doc__ or "").splitlines()[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
     training.add_argument("--network", choices=_NETWORKS, required=True)

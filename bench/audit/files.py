@@ -17,6 +17,7 @@ from aosa_fast.video import write_video
 
 HEIGHT, WIDTH, FRAMES = 256, 340, 48
 CHECK_SHARE = 0.01
+SMALL = "python:aosa_fast.bench.audit.files:small_network"
 
 
 def write_clips(folder: Path, count: int, different: int = 48) -> None:
@@ -54,7 +55,7 @@ def _names(count: int, checked: int) -> list[str]:
 
 
 def small_network() -> Classifier:
-    """A network that sees what r3d_18 sees, for many rows of that size: `python:audit_files:small_network`."""
+    """A network that sees what r3d_18 sees, for many rows of that size; its spec is `SMALL`."""
     torch.manual_seed(0)
     layers = (nn.Conv3d(3, 8, 4, 4), nn.ReLU(), nn.Conv3d(8, 16, 2, 2), nn.ReLU(), nn.AdaptiveAvgPool3d(1))
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, len(CLASS_NAMES)))

@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_clock import Clock
-from harness import Target
-from inputs import MEAN, STD, moving_frames
-from network import forward, forward_and_backward
-from r3d50 import r3d50
-from timesformer import timesformer
 from torch import Tensor, nn
 
 import aosa_fast
+from aosa_fast.bench.gpu.clock import Clock
+from aosa_fast.bench.gpu.timesformer import timesformer
+from aosa_fast.bench.inputs import MEAN, STD, moving_frames
+from aosa_fast.bench.network import forward, forward_and_backward
+from aosa_fast.bench.r3d50 import r3d50
+from aosa_fast.bench.report import Target
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import precision
 from aosa_fast.kernels.pictures import normalize_frames
@@ -82,7 +82,10 @@ REHEARSAL = Setup(
             "TimeSformer (tiny)", partial(timesformer, frames=2, side=32, width=8, depth=1, heads=2), 2, 32, (8,), 8, 1
         ),
     ),
-    **{"dtypes": ("float32", "bfloat16"), "batches": (1, 2), "sweeps": 1, "stages": 1},
+    dtypes=("float32", "bfloat16"),
+    batches=(1, 2),
+    sweeps=1,
+    stages=1,
 )
 
 

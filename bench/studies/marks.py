@@ -7,6 +7,7 @@ and all ten classes without any mark. A mark counts where the network is proved 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Report
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +25,7 @@ from aosa_fast.audit.findings.sums import sum_rows
 from aosa_fast.audit.findings.types import BESIDE, BORDER, LABEL, OVERLAY, PLACE, SHORTCUT, TIME
 from aosa_fast.audit.settings import AuditSettings, Setup
 from aosa_fast.audit.store.parts import PartWriter
+from aosa_fast.bench.report import Report
 from aosa_fast.data import open_dataset
 from aosa_fast.data.dataset import Clip, Dataset, Sample
 from aosa_fast.demo.attention import SmallAttention
@@ -402,3 +403,19 @@ def cues(report: Report, folder: Path, seeds: Sequence[int], steps: int, out: Pa
         if used:
             report.add(f"marks, {kind}", "found of those used", "share", [float(np.mean(used))], note=f"of {len(used)}")
         report.add(f"marks, {kind}", "classes named falsely", "count", [sum(s.false for s in mine)])
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--footage", type=Path, metavar="DIR", required=True, help="the Weizmann clips")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=300, help="of a training (300)")
+    parser.add_argument("--out", type=Path, default=Path("out/cues"), help="where rows and networks are kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, as bench does")
+    options = parser.parse_args()
+    cues(Report("marks", json=options.json), options.footage, options.seeds, options.steps, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from harness import Report, Target, ratios
 from numpy.typing import NDArray
 
-from audit_child import Answer, command, fresh
+from aosa_fast.bench.audit.child import CHILD, Answer
+from aosa_fast.bench.fresh import answer, command, fresh
+from aosa_fast.bench.harness import ratios
+from aosa_fast.bench.report import Report, Target
 
 HEIGHT, WIDTH, FRAMES = 480, 852, 61
 FIRST, LAST = 15, 45  # of the window in the middle: 16 frames, each second one
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "kinetics"
 DIFFERENT = 8
 NETWORKS = {"demo network": "demo", "r3d_18": "torchvision:r3d_18:random"}
 STEPS = ("open", "time stamps", "decode", "scale and colour", "flow", "the rest: motion, hash")
 
 
-def reading(report: Report, rounds: int, quick: bool) -> None:
+def reading(report: Report, quick: bool) -> None:
     """Processor time of one process, then whole audits in turns with bare decoding and the bare network."""
     report.section(f"reading H.264 of {WIDTH}x{HEIGHT}, {FRAMES} frames, for a network that sees 16x112x112")
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_real(Path(folder) / "clips" / "all", DIFFERENT)
-        found = fresh("reading", paths=paths, rounds=2 if quick else 9)
+        paths = write_videos(Path(folder) / "clips" / "all", DIFFERENT)
+        found = fresh("aosa_fast.bench.audit.reading:spent", paths=paths, rounds=2 if quick else 9)
         for step in STEPS:
             report.add("an audit reads", f"processor time, {step}", "ms/clip", found[step])
         report.add("an audit reads", "processor time, up to flow", "ms/clip", found["flowed"], Target("<=", 50.0))
@@ -46,22 +47,24 @@ def reading(report: Report, rounds: int, quick: bool) -> None:
             for copy in range(1, 2 if quick else 12):
                 os.link(path, f"{path[:-4]} {copy}.mp4")
         for name, model in NETWORKS.items():
-            _rates(report, name, model, paths, Path(folder), rounds, quick)
+            _rates(report, name, model, paths, Path(folder), quick)
 
 
-def _rates(report: Report, name: str, model: str, paths: list[str], folder: Path, rounds: int, quick: bool) -> None:
+def _rates(report: Report, name: str, model: str, paths: list[str], folder: Path, quick: bool) -> None:
     report.section(f"{name}: whole audits of these videos, bare decoding and the bare network, in turns")
     cores = len(os.sched_getaffinity(0))
     seconds = 0.0 if quick else 10.0
     rates: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, list[float]] = defaultdict(list)
-    for round_ in range(rounds):
+    for round_ in range(1 if quick else 3):
         rates["decode"].append(_decode(paths, cores, seconds))
         out = str(folder / f"{name} {round_}")
         clips, settings = str(folder / "clips"), {"check_share": 0.0}
-        audit = fresh("audit", data=clips, model=model, out=out, device="cpu", settings=settings)
+        audit = fresh(f"{CHILD}:audit", data=clips, model=model, out=out, device="cpu", settings=settings)
         rates["audit"].append(audit["rate"])
-        rates["network"].append(fresh("pure", model=model, batch=8, threads=cores, seconds=seconds, least=2)["rate"])
+        rates["network"].append(
+            fresh(f"{CHILD}:pure", model=model, batch=8, threads=cores, seconds=seconds, least=2)["rate"]
+        )
         for process, peak in audit["peaks"].items():
             peaks[process.split()[0]].append(peak)
     report.add(name, f"decoding, {cores} processes", "clips/s", rates["decode"])
@@ -77,9 +80,9 @@ def _rates(report: Report, name: str, model: str, paths: list[str], folder: Path
 
 
 def _decode(paths: list[str], processes: int, seconds: float) -> float:
-    words = command("decode", paths=paths, last=LAST, seconds=seconds)
+    words = command(f"{CHILD}:decode", paths=paths, last=LAST, seconds=seconds)
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-    return sum(float(json.loads(one.communicate()[0].splitlines()[-1])["rate"]) for one in running)
+    return sum(float(answer(one.communicate()[0])["rate"]) for one in running)
 
 
 def spent(paths: list[str], rounds: int) -> Answer:
@@ -117,7 +120,7 @@ def spent(paths: list[str], rounds: int) -> Answer:
         with av.open(path) as video:
             for number, frame in enumerate(video.decode(video=0)):
                 if number in range(FIRST, LAST + 1, 2):
-                    whole.cropped(frame.to_ndarray(format="rgb24")[None])
+                    whole.cropped(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)[None])
                 if number == LAST:
                     break
 
@@ -148,23 +151,17 @@ def spent(paths: list[str], rounds: int) -> Answer:
     return {**taken, **dict(zip(STEPS, steps, strict=True)), "difference": difference}
 
 
-def write_real(folder: Path, count: int) -> list[str]:
-    """Writes videos of real scenes, where there are some, with a little noise of a camera's; else of rendered ones."""
+def write_videos(folder: Path, count: int) -> list[str]:
+    """Writes rendered videos, with a little noise of a camera's."""
     import av
     import cv2
 
-    from aosa_fast.video import read_clip
-
     folder.mkdir(parents=True)
-    files = sorted(REAL.glob("*.m*")) if REAL.is_dir() else []
     noise = np.random.default_rng(0)
     paths = []
     for number in range(count):
-        if files:
-            scene = read_clip(files[number % len(files)], FRAMES, start=25 * (number // len(files))).frames
-        else:
-            scene = _rendered(number)
-        large = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for frame in scene])
+        resize = partial(cv2.resize, dsize=(WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        large = np.stack([resize(frame) for frame in _rendered(number)])
         paths.append(str(folder / f"{number}.mp4"))
         with av.open(paths[-1], "w") as video:
             stream = video.add_stream("libx264", rate=30)  # as data sets are encoded: with x264's defaults

@@ -8,11 +8,22 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from gpu_functions import public
-from gpu_plan import Plan, Size
-from harness import Target
-from inputs import CELL, MEAN, STD, Operands, cell_weights, moving_frames, normalised, random_tracks, smooth_flow
 from torch import Tensor
+
+from aosa_fast.bench.gpu.functions import public
+from aosa_fast.bench.gpu.plan import Plan, Size
+from aosa_fast.bench.inputs import (
+    CELL,
+    MEAN,
+    STD,
+    Operands,
+    cell_weights,
+    moving_frames,
+    normalised,
+    random_tracks,
+    smooth_flow,
+)
+from aosa_fast.bench.report import Target
 
 PARTNERS = 3
 SEEDS = 4  # clips of a batch that differ; the others repeat them, in memory of their own
@@ -205,9 +216,9 @@ def _occluded(plan: Plan, o: Operands, label: str) -> Iterator[Case]:
             yield Case("occlude", f"{kind}, {plan.rows} rows, {label}", (*given, out), floor, plain=B == 1)
     floor = floors(o, plan.rows, 4, plan.radius)["occlude_sampled"]
     out = torch.full((plan.rows, C, T, H, W), torch.nan)
-    given = (o.video, mean, o.boxes, members, rows, noise)
+    sampled = (o.video, mean, o.boxes, members, rows, noise)
     plain = o.video.numel() < 10**5  # it goes through the shifts of a whole clip for every row
-    yield Case("occlude_sampled", f"{plan.rows} rows, {label}", (*given, out), floor, plain=plain)
+    yield Case("occlude_sampled", f"{plan.rows} rows, {label}", (*sampled, out), floor, plain=plain)
     out = out.bfloat16().contiguous(memory_format=torch.channels_last_3d)
     label = f"bfloat16 channels-last, {plan.rows} rows, {label}"
-    yield Case("occlude_sampled", label, (*given, out), 0, plain=plain, tolerance=2**-7)
+    yield Case("occlude_sampled", label, (*sampled, out), 0, plain=plain, tolerance=2**-7)

@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Report, Target
 
 from aosa_fast.audit.store.parts import PartWriter, done_ids, read_rows
 from aosa_fast.audit.store.run_folder import open_run
 from aosa_fast.audit.tasks import Row
-from audit_child import fresh
-from audit_rows import CLASSES, PER_PART, check_findings, write_audit
+from aosa_fast.bench.audit.child import CHILD
+from aosa_fast.bench.audit.files import SMALL
+from aosa_fast.bench.audit.made_up import CLASSES, PER_PART, check_findings, write_audit
+from aosa_fast.bench.fresh import fresh
+from aosa_fast.bench.report import Report, Target
 
 WRITTEN = 20_000  # rows, with maps
 GROUP = 8  # rows that come together
 SHARD = (1, 1)
-SMALL = 200  # parts of a few rows, to see what a part costs
+FEW = 200  # parts of a few rows, to see what a part costs
 
 
-def parts(report: Report, rows: int, quick: bool) -> None:
+def rows(report: Report, quick: bool) -> None:
     """Writes rows of a real audit again and again under new names, and reads them."""
     count = 3000 if quick else WRITTEN
     report.section(f"rows of clips of 16x112x112, 196 tubes; {count} of them for what takes them all")
@@ -40,13 +42,13 @@ def parts(report: Report, rows: int, quick: bool) -> None:
         _read(report, folder, count)
         _small_parts(report, folder / "small", real)
         _many_names(report, folder / "names", 1000 if quick else 100_000)
-        _reports(report, folder, (rows // 10, rows) if quick else (rows // 100, rows // 10, rows))
+        _reports(report, folder, (3000, 10_000) if quick else (10_000, 100_000, 1_000_000))
 
 
 def _real_rows(report: Report, folder: Path, count: int) -> list[Row]:
     """Of an audit of clips with a camera that pans, by a network that takes no time; with whole maps beside."""
     fresh(
-        "audit", data="rendered:0:pan=0.3", model="python:audit_files:small_network", out=str(folder), limit=count,
+        f"{CHILD}:audit", data="rendered:0:pan=0.3", model=SMALL, out=str(folder), limit=count,
         settings={"dense": True},
     )  # fmt: skip
     dense = sum(path.stat().st_size for path in (folder / "dense").rglob("*") if path.is_file())
@@ -131,7 +133,7 @@ def _read(report: Report, folder: Path, count: int) -> None:
     of_rows = ("done_ids", "read_ids", "read_without_maps", "read_all", "sum_rows", "summarize")
     for name in (*of_clips, *of_rows):
         large, small = ("clips.csv", "few.csv") if name in of_clips else ("many", "real")
-        answer = fresh("step", name=name, argument=str(folder / large), small=str(folder / small))
+        answer = fresh(f"{CHILD}:step", name=name, argument=str(folder / large), small=str(folder / small))
         case = f"{name}, {count} rows"
         report.add(case, "time per 1e5 rows", "s", [1e5 / count * answer["seconds"]])
         report.add(case, "peak memory per row", "bytes", [1e6 * answer["peak"] / count])
@@ -146,7 +148,7 @@ def _reports(report: Report, folder: Path, sizes: Sequence[int]) -> None:
     for count in sizes:
         where = folder / f"report-{count}"
         write_audit(where, real, count)
-        answer = fresh("report", folder=str(where))
+        answer = fresh(f"{CHILD}:report", folder=str(where))
         check_findings(where / "findings.parquet")
         shutil.rmtree(where)
         targets = (Target("<=", 300), Target("<=", 1000)) if count == 1_000_000 else (None, None)
@@ -161,7 +163,7 @@ def _reports(report: Report, folder: Path, sizes: Sequence[int]) -> None:
 
 def _small_parts(report: Report, folder: Path, real: list[Row]) -> None:
     writer = PartWriter(folder, SHARD, rows=1)
-    rows = [{**real[i % len(real)], **_named(i, 0)} for i in range(SMALL)]
+    rows = [{**real[i % len(real)], **_named(i, 0)} for i in range(FEW)]
     start = time.perf_counter()
     for row in rows:
         writer.add([row])
@@ -169,9 +171,9 @@ def _small_parts(report: Report, folder: Path, real: list[Row]) -> None:
     done_ids(folder)
     end = time.perf_counter()
     read_rows(folder)
-    report.add(f"{SMALL} parts of one row", "commit", "ms/part", [1e3 * (middle - start) / SMALL])
-    report.add(f"{SMALL} parts of one row", "done_ids", "ms/part", [1e3 * (end - middle) / SMALL])
-    report.add(f"{SMALL} parts of one row", "read_rows", "ms/part", [1e3 * (time.perf_counter() - end) / SMALL])
+    report.add(f"{FEW} parts of one row", "commit", "ms/part", [1e3 * (middle - start) / FEW])
+    report.add(f"{FEW} parts of one row", "done_ids", "ms/part", [1e3 * (end - middle) / FEW])
+    report.add(f"{FEW} parts of one row", "read_rows", "ms/part", [1e3 * (time.perf_counter() - end) / FEW])
 
 
 def _many_names(report: Report, folder: Path, count: int) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
-from harness import Report, Target, ratios, threads
 
 from aosa_fast.audit.store.parts import read_rows
-from audit_child import Answer, fresh
-from audit_files import write_clips
+from aosa_fast.bench.audit.child import CHILD, Answer
+from aosa_fast.bench.audit.files import write_clips
+from aosa_fast.bench.fresh import fresh
+from aosa_fast.bench.harness import ratios, threads
+from aosa_fast.bench.report import Report, Target
 
 BATCH = 8
 SETTINGS = {  # readers and threads of an audit; 0: whatever the defaults are
@@ -45,7 +47,7 @@ NETWORKS = (
 )
 
 
-def throughput(report: Report, rounds: int, quick: bool) -> None:
+def throughput(report: Report, quick: bool) -> None:
     """Clips per second of audits over those of the bare network, round by round."""
     with tempfile.TemporaryDirectory() as folder:
         networks = [replace(n, clips=16, compared=8, seconds=0.0) for n in NETWORKS] if quick else NETWORKS
@@ -53,7 +55,7 @@ def throughput(report: Report, rounds: int, quick: bool) -> None:
         for network in networks:
             report.section(f"{network.name}: audits of videos, batches of {BATCH}, and the bare network, in turns")
             found: dict[str, list[Answer]] = defaultdict(list)
-            for round_ in range(rounds):
+            for round_ in range(1 if quick else 3):
                 for name in TURNS[:: -1 if round_ % 2 else 1]:
                     found[name].append(_turn(network, name, Path(folder), round_))
             _tell(report, network, found)
@@ -62,11 +64,11 @@ def throughput(report: Report, rounds: int, quick: bool) -> None:
 def _turn(network: Network, name: str, folder: Path, round_: int) -> Answer:
     if name.startswith("bare"):
         count = int(name.split()[1])
-        return fresh("pure", model=network.spec, batch=BATCH, threads=count, seconds=network.seconds, least=2)
+        return fresh(f"{CHILD}:pure", model=network.spec, batch=BATCH, threads=count, seconds=network.seconds, least=2)
     readers, count = SETTINGS[name]
     out, whole = folder / f"{network.name}, {name}, {round_}", name == "defaults"
     answer = fresh(
-        "audit", data=str(folder / "clips"), model=network.spec, out=str(out), device="cpu",
+        f"{CHILD}:audit", data=str(folder / "clips"), model=network.spec, out=str(out), device="cpu",
         limit=network.clips if whole else network.compared, readers=readers, threads=count,
         # Checks against exact scores come in a few batches only: in the long runs, as many as there should be.
         settings={"batch": BATCH, **({} if whole else {"check_share": 0.0})},

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 from functools import partial
 
-from gpu_cases import Case, flow_cases, operator_cases
-from gpu_clock import Clock
-from gpu_functions import Functions
-from gpu_plan import Plan
-from harness import Report
+from aosa_fast.bench.gpu.bench import Bench
+from aosa_fast.bench.gpu.cases import Case, flow_cases, operator_cases
+from aosa_fast.bench.gpu.clock import Call
+from aosa_fast.bench.report import Report
 
 
-def copy(report: Report, clock: Clock) -> None:
+def copy(report: Report, bench: Bench) -> None:
     """What the device's memory gives, read and written bytes together."""
     report.section("Device-to-device copy")
+    clock = bench.clock
     report.add(f"copy of {clock.copied / 2**20:g} MiB", "read and written", "GB/s", [b / 1e9 for b in clock.copies])
 
 
-def operators(report: Report, clock: Clock, plan: Plan, functions: Functions) -> None:
+def operators(report: Report, bench: Bench) -> None:
     """All but the optical flow."""
+    plan = bench.plan
     report.section(f"Operators, {plan.frames}x{plan.side}x{plan.side}, C=3, K=3, box {plan.box}, smooth random flow")
     for case in operator_cases(plan):
         if case.floor:
-            _time(report, clock, plan, functions, case)
+            _time(report, bench, case)
 
 
-def flow(report: Report, clock: Clock, plan: Plan, functions: Functions) -> None:
+def flow(report: Report, bench: Bench) -> None:
     """Farnebäck's."""
     report.section("Optical flow")
-    for case in flow_cases(plan):
-        _time(report, clock, plan, functions, case)
+    for case in flow_cases(bench.plan):
+        _time(report, bench, case)
 
 
-def _time(report: Report, clock: Clock, plan: Plan, functions: Functions, case: Case) -> None:
+def _time(report: Report, bench: Bench, case: Case) -> None:
+    clock, plan = bench.clock, bench.plan
     sets = [case.on(clock.device) for _ in range(clock.sets(case.floor))]
-    calls = [partial(functions[case.operator], *arguments, **case.options) for arguments in sets]
+    calls: list[Call] = [partial(bench.functions[case.operator], *arguments, **case.options) for arguments in sets]
     note = f"{len(sets)} input sets, {case.floor / 1e6:.3g} MB"
     seconds = clock.queue(calls, plan.repeats)
     _add(report, case, "queue of calls", seconds, note)
@@ -52,4 +54,4 @@ def _time(report: Report, clock: Clock, plan: Plan, functions: Functions, case: 
 
 
 def _add(report: Report, case: Case, metric: str, seconds: list[float], note: str = "") -> None:
-    report.add(case.name, metric, "us", [1e6 * s for s in seconds], case.targets.get(metric), note)
+    report.time(case.name, seconds, "us", case.targets.get(metric), metric=metric, note=note)

@@ -1,33 +1,20 @@
-"""One fresh process of the audit's benchmark: `python bench/audit_child.py WHAT JSON`; the last line it prints is JSON.
+"""What the audit's benchmark does in processes of their own.
 
 It imports nothing that is not needed, so that an audit's driver is here what it is on the command line.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from audit_memory import forget_peak, memory, processor_seconds, workers
+from aosa_fast.bench.processes import forget_peak, memory, processor_seconds, workers
+from aosa_fast.registry import import_object
 
+CHILD = "aosa_fast.bench.audit.child"
 Answer = dict[str, Any]
-
-
-def command(what: str, **arguments: Any) -> list[str]:
-    """The command line of a function below."""
-    return [sys.executable, str(Path(__file__)), what, json.dumps(arguments)]
-
-
-def fresh(what: str, **arguments: Any) -> Answer:
-    """What a function below gives in a process of its own."""
-    done = subprocess.run(command(what, **arguments), stdout=subprocess.PIPE, text=True, check=True)
-    answer: Answer = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 def pure(model: str, batch: int, threads: int, seconds: float, least: int) -> Answer:
@@ -66,13 +53,12 @@ def audit(settings: dict[str, Any], shows: bool = False, **request: Any) -> Answ
     looks: list[tuple[int, float, dict[str, float]]] = []  # clips done, time of day, processor time of each process
     peaks: dict[str, float] = {}  # resident MB at most, of each process
 
-    def report(done: int, total: int, words: str) -> None:
+    def report(done: int, total: int, words: str = "") -> None:
         spent = {name: processor_seconds(pid) for name, pid in workers(os.getpid()).items()}
         looks.append((done, time.monotonic(), {**spent, "driver": time.process_time()}))
         if done == total:
-            peaks.update(
-                {name: memory(pid, "VmHWM") for name, pid in {**workers(os.getpid()), "driver": "self"}.items()}
-            )
+            everybody = {**workers(os.getpid()), "driver": os.getpid()}
+            peaks.update({name: memory(pid, "VmHWM") for name, pid in everybody.items()})
         if shows:
             print(done, flush=True)
 
@@ -109,21 +95,14 @@ def decode(paths: list[str], last: int, seconds: float) -> Answer:
     return {"rate": done / (time.perf_counter() - start)}
 
 
-def reading(paths: list[str], rounds: int) -> Answer:
-    """CPU ms a clip of what a reader of an audit does, step after step, and of reading as `evaluate` does."""
-    import audit_reading
-
-    return audit_reading.spent(paths, rounds)
-
-
 def step(name: str, argument: str, small: str) -> Answer:
-    """A function of `audit_steps`: its seconds, and the MB that it takes at most, and keeps.
+    """A function of `steps`: its seconds, and the MB that it takes at most, and keeps.
 
     It is done with something small before, which loads all that it needs.
     """
-    import audit_steps
+    from aosa_fast.bench.audit import steps
 
-    make = getattr(audit_steps, name)
+    make = getattr(steps, name)
     make(small)()
     run = make(argument)
     before = memory()
@@ -140,15 +119,7 @@ def report(folder: str) -> Answer:
     """`audit-report` with its page and tables: seconds, and the MB that the process takes at most."""
     from rich.console import Console
 
-    from aosa_fast.cli.run_audit import run_report
-
+    run_report = import_object("aosa_fast.cli.run_audit:run_report")  # it is what the command does that is measured
     start = time.perf_counter()
     run_report(Path(folder), None, 999, 0, 200, None, Console(quiet=True), Console(quiet=True))
     return {"seconds": time.perf_counter() - start, "peak": memory(what="VmHWM")}
-
-
-if __name__ == "__main__":
-    tasks = {
-        "pure": pure, "audit": audit, "decode": decode, "reading": reading, "step": step, "report": report,
-    }  # fmt: skip
-    print(json.dumps(tasks[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import traceback
 
 import torch
-from gpu_cases import Case, cases
-from gpu_clock import Clock
-from gpu_functions import Functions, public, results
-from gpu_plan import Plan
-from inputs import MEAN, STD, moving_frames, smooth_flow
 from torch import Tensor, nn
-from verify import MismatchError, close, equal
 
 import aosa_fast
+from aosa_fast.bench.check import MismatchError, close, equal
+from aosa_fast.bench.gpu.bench import Bench
+from aosa_fast.bench.gpu.cases import Case, cases
+from aosa_fast.bench.gpu.clock import Clock
+from aosa_fast.bench.gpu.functions import Functions, public, results
+from aosa_fast.bench.inputs import MEAN, STD, moving_frames, smooth_flow
 from aosa_fast.kernels import reference
 
 # Operators whose floats have the CPU's bits; integers and truth values are equal everywhere.
@@ -21,13 +21,14 @@ BITS = ("track_anchors", "rasterize_boxes", "select_partners", "occlude", "norma
 EXPLAINED = 1e-2  # of the largest value, where a network's own rounding decides which of its units are on
 
 
-def check(functions: Functions, plan: Plan, clock: Clock) -> list[str]:
+def check(bench: Bench) -> list[str]:
     """What is wrong: all of it, so that one run shows everything that is to be mended."""
     print("\nChecks against the float64 reference and the CPU operators", flush=True)
     failures: list[str] = []
-    for case in cases(plan):
+    clock = bench.clock
+    for case in cases(bench.plan):
         try:
-            check_case(functions, case, clock)
+            check_case(bench.functions, case, clock)
         except MismatchError as error:
             failures.append(str(error))
         except Exception as error:  # noqa: BLE001 - whatever breaks in an operator is its failure

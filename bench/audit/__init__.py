@@ -1,0 +1,1 @@
+"""The suite of whole audits: speed, memory, and what their rows cost."""
