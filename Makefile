@@ -4,6 +4,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 WHEEL := .venv-wheel
 SOURCES := $(wildcard csrc/*.cpp csrc/*.h)
+# What bench compares with; without its dependencies, for it brings OpenCV's headless build, which overwrites contrib's.
+PEER := --quiet --no-deps "grad-cam>=1.5" ttach
 # Threads of OpenMP that spin make everything 30 times slower where another process holds a core.
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
@@ -31,6 +33,7 @@ $(READY): pyproject.toml setup.py $(SOURCES)
 	@test -x $(VENV)/bin/python || { echo "== making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "== installing dependencies and compiling the extension (torch is large: minutes the first time)"
 	@PYTHONWARNINGS=ignore $(VENV)/bin/pip install --quiet --progress-bar on --editable ".[test,models]"
+	@$(VENV)/bin/pip install $(PEER)
 	@touch $@
 
 # The oldest versions that pyproject.toml allows, two sets between, and the newest that resolve, each in an environment of
@@ -43,6 +46,7 @@ test-%:
 	@$(PYTHON) tests/versions.py $* >.venv-$*/constraints.txt
 	@echo "== $*: installing"
 	@PYTHONWARNINGS=ignore .venv-$*/bin/pip install --quiet --upgrade --constraint .venv-$*/constraints.txt ".[test,models]"
+	@.venv-$*/bin/pip install $(PEER)
 	@.venv-$*/bin/pip list 2>/dev/null | grep -E '^(torch|triton|numpy|numba|av|pillow) '
 	@.venv-$*/bin/python -P -m pytest -W ignore::DeprecationWarning $(TESTS)
 

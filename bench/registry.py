@@ -62,7 +62,7 @@ SUITES = Registry(
                     "each in its best configuration, over one forward and backward",
                     f"{_HERE}.peers:peers",
                     check=f"{_HERE}.peers:check_answers",
-                    libraries=("captum", "pytorch_grad_cam", "torchcam"),
+                    libraries=("captum", "torchcam"),
                 ),
             ),
         ),
