@@ -54,7 +54,8 @@ def scaling(report: Report, quick: bool) -> None:
             cases: Cases = {str(value): run for value, run in made.items()}
             timed = {int(name): seconds for name, seconds in interleave(cases, repeats).items()}
         for value, seconds in timed.items():
-            report.time(f"{sweep.name}={value}", seconds)
+            with threads(value if sweep.threads else torch.get_num_threads()):
+                report.time(f"{sweep.name}={value}", seconds)
         medians = [float(np.median(seconds)) for seconds in timed.values()]
         report.add(sweep.name, f"exponent of time, expected {sweep.expected:g}", "power", [fit(sweep.values, medians)])
         peaks = [seconds.peak or 0.0 for seconds in timed.values()]
