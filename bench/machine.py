@@ -58,7 +58,7 @@ def describe_machine(accelerator: str = "") -> dict[str, str]:
 
 def _commit() -> str:
     """Of the checkout; "none" where the package is installed."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return "none"
     commit, changed = _git(folder, "rev-parse", "--short", "HEAD"), _git(folder, "status", "--porcelain")
