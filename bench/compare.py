@@ -83,12 +83,15 @@ def change(name: str, before: Row, after: Row, among: int) -> Change:
     return Change(name, before["unit"], before["value"], after["value"], margin)
 
 
-def error_of(row: Row) -> float:
-    """The standard error of a median: by resampling its rounds, or from its p20 and p80; NaN for too few rounds."""
+def error_of(row: Row, rounds: int | None = None) -> float:
+    """The standard error of a median: by resampling its rounds, or from its p20 and p80; NaN for too few rounds.
+
+    Or that of so many other rounds like these.
+    """
     if row["repeats"] < FEWEST:
         return float("nan")
-    if row["rounds"] is None:
-        return float(_MEDIAN * (row["p80"] - row["p20"]) / _WIDTH / np.sqrt(row["repeats"]))
+    if row["rounds"] is None or rounds is not None:
+        return float(_MEDIAN * (row["p80"] - row["p20"]) / _WIDTH / np.sqrt(rounds or row["repeats"]))
     values = np.array(row["rounds"], float)
     drawn = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
     return float(np.median(values[drawn], axis=1).std(ddof=1))

@@ -12,6 +12,9 @@ from aosa_fast.kernels.jit import jit
 # Rows that share each load of the other anchors' displacements, and columns whose sums stay in the first-level cache
 # meanwhile. N = 4096, T = 32, one thread: 105, 84 and 71 ms with 128, 256 and 512 columns; N = 784 is alike.
 ROWS, COLUMNS = 4, 512
+# Between the rows of sums, which would lie 4096 bytes apart: their addresses then end alike, a load of one waits for
+# the store of another, and in every second process, by where its memory lies, all took 130 ms in place of 70.
+APART = 16
 # Columns that are passed over together where none reaches the worst partner so far.
 CHUNK = 32
 # Below this many multiplications (1.5 ms) another thread costs more than it saves.
@@ -130,7 +133,7 @@ def _select_rows(
     end: int,
 ) -> None:
     count, partners = starts.shape[0], members.shape[1] - 1
-    sums = np.empty((ROWS, COLUMNS), dtype=np.float64)
+    sums = np.empty((ROWS, COLUMNS + APART), dtype=np.float64)
     best_co = np.empty((ROWS, partners), dtype=np.float32)
     best_distance = np.empty((ROWS, partners), dtype=np.float64)
     found = np.empty(ROWS, dtype=np.int64)

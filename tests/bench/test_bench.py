@@ -110,12 +110,14 @@ def test_compare_names_what_changed_beyond_noise(tmp_path: Path):
 def test_verify_says_which_published_ratios_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ratio = {"unit": "ratio", "metric": "total / (fwd + bwd)"}
     published = [row("near", [1.04], **ratio), row("far", [1.04], **ratio), row("left out", [2.0], **ratio)]
+    published.append(row("noisy", [0.9, 1.0, 1.1] * 4, **ratio))
     write_table(tmp_path / "results.csv", [*published, row("near", [700.0])])
     asked = []
 
     def run(parts: list[Any], device: str, quick: bool, made: Path) -> int:
         asked.append((device, *[part.name for part in parts]))
-        write_run(made, [row("near", [1.1], **ratio), row("far", [2.0], **ratio), row("near", [70.0])], quick)
+        made_again = [row("near", [1.1], **ratio), row("far", [2.0], **ratio), row("noisy", [1.15] * 2, **ratio)]
+        write_run(made, [*made_again, row("near", [70.0])], quick)
         return 0
 
     monkeypatch.setattr(replay, "RESULTS", tmp_path / "results.csv")
@@ -126,7 +128,8 @@ def test_verify_says_which_published_ratios_hold(tmp_path: Path, monkeypatch: py
     assert lines[1].startswith("DIFFERS: approx: far")
     assert lines[1].endswith("ratio (+92.3 %)")
     assert lines[2].startswith("not made here: approx: left out")
-    assert lines[3] == "1 of 2 hold; 1 were not made here"
+    assert lines[3].startswith("holds: approx: noisy"), "two rounds of that spread may be 15 % off"
+    assert lines[4] == "2 of 3 hold; 1 were not made here"
     assert replay.verify("near fwd", "cpu", cuda=False, quick=True)[0] == 0
     assert asked == [("cpu", "approx")] * 2
     with pytest.raises(InputError, match="row must be named as in"):
