@@ -41,6 +41,12 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
         return model(batch)
 
 
+def in_batches(run: Callable[[nn.Module, Tensor], object], model: nn.Module, clips: Tensor, size: int) -> None:
+    """One call for each batch of so many clips."""
+    for batch in clips.split(size):
+        run(model, batch)
+
+
 def approx(report: Report, quick: bool) -> None:
     """AOSA-approx end to end ÷ (one forward + one input-backward)."""
     report.section("AOSA-approx on R3D-50, 16x112x112, flow included")
@@ -123,20 +129,15 @@ def exact(report: Report, quick: bool) -> None:
     anchors = list(np.linspace(0, tubes.members.shape[1] - 1, 8 if quick else ANCHORS).astype(int))
     batches = (1, 2) if quick else BATCHES
     clips = max(batches)  # in every timed call of the bare model
-
-    def bare(size: int) -> None:
-        for batch in many[:clips].split(size):
-            forward(model, batch)
-
+    bare = partial(in_batches, forward, model, video.repeat(clips, 1, 1, 1, 1))
     members = tubes.members[0]
     forwards = len(first_of_twins(members[anchors], members.new_zeros(len(anchors)))[0])
     distinct = len(first_of_twins(members, members.new_zeros(len(members)))[0])
-    report.add("tubes with the members of another", "share", "", [1 - distinct / len(members)])
+    report.add("tubes with the members of another", "share", "share", [1 - distinct / len(members)])
 
     def sweep() -> None:
         occlusion_sweep(model, video, fill, tubes, config, BatchSize(0, video.device), anchors=[anchors])
 
-    many = video.repeat(clips, 1, 1, 1, 1)
     cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in batches}
     cases["sweep"] = sweep
     timed = interleave(cases, 1 if quick else 3, warmup=0, settle=not quick)  # each call is many forwards

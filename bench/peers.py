@@ -5,7 +5,6 @@ Each is run in its best configuration: in batches of the size at which the bare 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +19,8 @@ from aosa_fast.bench.baselines import dense_channels, numpy_partners
 from aosa_fast.bench.check import MismatchError, close
 from aosa_fast.bench.harness import Cases, interleave, ratios
 from aosa_fast.bench.inputs import MEAN, STD, moving_frames, normalised
-from aosa_fast.bench.network import forward, forward_and_backward
+from aosa_fast.bench.network import forward, forward_and_backward, in_batches
+from aosa_fast.bench.plot import RATIO
 from aosa_fast.bench.r3d50 import r3d50
 from aosa_fast.bench.report import Report
 from aosa_fast.explanation import Explanation
@@ -33,7 +33,6 @@ OURS, AUTHORS, FLOOR = "aosa_fast", "authors", "network"
 PASSES = f"{FLOOR}, forward + backward"
 STEPS = 8  # of all methods that take steps or samples
 BATCHES = (1, 2, 4, 8)
-RATIO = "time / (fwd + bwd)"
 _PYTORCH_GRAD_CAM = "pytorch-grad-cam, GradCAM"
 # Who does the same work as which of ours.
 PAIRS = {
@@ -108,14 +107,9 @@ def peers(report: Report, quick: bool) -> None:
 def best_batches(model: nn.Module, video: Tensor, sizes: tuple[int, ...]) -> tuple[int, int]:
     """The sizes at which the bare network does most clips a second: forwards; forwards and backwards."""
     many = video.repeat(max(sizes), 1, 1, 1, 1)
-
-    def batches(run: Callable[[nn.Module, Tensor], object], size: int) -> None:
-        for batch in many.split(size):
-            run(model, batch)
-
     found = []
     for run in (forward, forward_and_backward):
-        timed = interleave({str(size): partial(batches, run, size) for size in sizes}, 2, 0)
+        timed = interleave({str(size): partial(in_batches, run, model, many, size) for size in sizes}, 2, 0)
         found.append(int(min(timed, key=lambda name: float(np.median(timed[name])))))
     return found[0], found[1]
 

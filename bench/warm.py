@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from torch import nn
 from aosa_fast import Explainer, explain, models
 from aosa_fast.bench.harness import Cases, interleave, ratios
 from aosa_fast.bench.inputs import MEAN, STD, moving_frames, normalised
-from aosa_fast.bench.network import forward, forward_and_backward
+from aosa_fast.bench.network import forward, forward_and_backward, in_batches
 from aosa_fast.bench.processes import memory
 from aosa_fast.bench.r3d50 import r3d50
 from aosa_fast.bench.report import Report, Target
@@ -94,12 +93,8 @@ def exact(report: Report, model: nn.Module, video: torch.Tensor, repeats: int) -
     ours = explainer(model, video, method="aosa", stride=16)
     tubes = ours(video).scores.shape[1]
     clips = max(BATCHES)
-
-    def bare(size: int) -> None:
-        for batch in video.repeat(clips, 1, 1, 1, 1).split(size):
-            forward(model, batch)
-
-    cases: Cases = {f"bare model, batch {size}": partial(bare, size) for size in BATCHES}
+    many = video.repeat(clips, 1, 1, 1, 1)
+    cases: Cases = {f"bare model, batch {size}": partial(in_batches, forward, model, many, size) for size in BATCHES}
     cases["exact AOSA, warm"] = partial(ours, video)
     timed = interleave(cases, repeats, 0)
     rates = {name: [(tubes if "AOSA" in name else clips) / s for s in seconds] for name, seconds in timed.items()}
@@ -121,12 +116,9 @@ def batches(report: Report, quick: bool) -> None:
         best = f"{name}, AOSA-approx, warm, {len(many)} clips"
         cases: Cases = {best: partial(warmed, many)}
         for size in TOGETHER:
-            parts = many.split(size)
-            cases[f"{name}, forward + input-backward, batch {size}"] = partial(
-                _each, parts, forward_and_backward, model
-            )
-            options = {"stride": 8, "mean": MEAN, "std": STD, "batch_size": size}
-            cases[f"{name}, AOSA-approx, batch {size}"] = partial(_each, parts, explain, model, **options)
+            explained = partial(explain, stride=8, mean=MEAN, std=STD, batch_size=size)
+            for what, run in {"forward + input-backward": forward_and_backward, "AOSA-approx": explained}.items():
+                cases[f"{name}, {what}, batch {size}"] = partial(in_batches, run, model, many, size)
         timed = interleave(cases, 1 if quick else 9, 1)
         rates = {case: [len(many) / s for s in seconds] for case, seconds in timed.items()}
         for case, values in rates.items():
@@ -140,11 +132,6 @@ def batches(report: Report, quick: bool) -> None:
         for size in TOGETHER[1:]:
             case = f"{name}, AOSA-approx, batch {size}"
             report.add(case, "throughput / batch 1", "ratio", ratios(ours[size], ours[TOGETHER[0]]))
-
-
-def _each(parts: tuple[torch.Tensor, ...], run: Callable[..., object], model: nn.Module, **options: Any) -> None:
-    for batch in parts:
-        run(model, batch, **options)
 
 
 def _r2plus1d_18() -> nn.Module:
