@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 
 from aosa_fast.bench import replay, scaling
 from aosa_fast.bench.compare import compare
+from aosa_fast.bench.harness import Cases, Seconds, peak_of
 from aosa_fast.bench.plot import plot
 from aosa_fast.bench.registry import SUITES, chosen_parts
 from aosa_fast.bench.report import Report
@@ -171,16 +171,27 @@ def test_a_file_that_is_no_run_is_refused_in_one_line(tmp_path: Path):
             read_rows(path)
 
 
-def test_an_exponent_is_fitted_to_the_times_of_a_size_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def hold(n: int) -> None:
-        bytearray(n << 22)[:] = bytes(n << 22)
-        time.sleep(0.02 * n)
+def test_an_exponent_is_fitted_to_the_times_and_peaks_of_a_size_that_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def timed(cases: Cases, repeats: int) -> dict[str, Seconds]:
+        made = {name: Seconds([0.02 * int(name) ** 2] * repeats) for name in cases}
+        for name, seconds in made.items():
+            seconds.peak = 8.0 * int(name)
+        return made
 
-    sweep = scaling.Sweep("n", (1, 2, 4), lambda n: partial(hold, n), expected=1.0, memory=1.0)
+    monkeypatch.setattr(scaling, "interleave", timed)
+    sweep = scaling.Sweep("n", (1, 2, 4), lambda n: partial(int, n), expected=2.0, memory=1.0)
     monkeypatch.setattr(scaling, "sweeps", lambda: [sweep])
     scaling.scaling(Report("scaling", json=tmp_path / "run.json", quick=True), quick=True)
     found = {row["metric"]: row["value"] for row in read_rows(tmp_path / "run.json") if row["case"] == "n"}
     assert found == {
-        "exponent of time, expected 1": pytest.approx(1, abs=0.2),
-        "exponent of memory, expected 1": pytest.approx(1, abs=0.2),
+        "exponent of time, expected 2": pytest.approx(2),
+        "exponent of memory, expected 1": pytest.approx(1),
     }
+
+
+def test_the_peak_of_a_call_is_what_it_held_beyond_what_was_held_before():
+    kept = bytearray(b"x") * 50_000_000
+    assert peak_of(lambda: bytearray(b"x") * 100_000_000) == pytest.approx(100, abs=20)
+    assert len(kept) == 50_000_000
