@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from aosa_fast.bench.r3d50 import r3d50
 from aosa_fast.bench.report import Report, Target
 from aosa_fast.data import open_dataset
 
+Runs = dict[str, Callable[[nn.Module, torch.Tensor], object]]
 BATCHES = (1, 2, 4, 8)
 TOGETHER = (1, 2, 4)  # clips that are explained at once
 STEPS = 8
@@ -117,7 +119,8 @@ def batches(report: Report, quick: bool) -> None:
         cases: Cases = {best: partial(warmed, many)}
         for size in TOGETHER:
             explained = partial(explain, stride=8, mean=MEAN, std=STD, batch_size=size)
-            for what, run in {"forward + input-backward": forward_and_backward, "AOSA-approx": explained}.items():
+            runs: Runs = {"forward + input-backward": forward_and_backward, "AOSA-approx": explained}
+            for what, run in runs.items():
                 cases[f"{name}, {what}, batch {size}"] = partial(in_batches, run, model, many, size)
         timed = interleave(cases, 1 if quick else 9, 1)
         rates = {case: [len(many) / s for s in seconds] for case, seconds in timed.items()}
