@@ -20,7 +20,7 @@ from aosa_fast.bench.check import MismatchError, close
 from aosa_fast.bench.harness import Cases, interleave, ratios
 from aosa_fast.bench.inputs import MEAN, STD, moving_frames, normalised
 from aosa_fast.bench.network import forward, forward_and_backward, in_batches
-from aosa_fast.bench.plot import RATIO
+from aosa_fast.bench.plot import AUTHORS, FLOOR, OURS, RATIO
 from aosa_fast.bench.r3d50 import r3d50
 from aosa_fast.bench.report import Report
 from aosa_fast.explanation import Explanation
@@ -29,7 +29,6 @@ from aosa_fast.kernels.tracking import rasterize_boxes, track_anchors
 from aosa_fast.libraries import is_installed
 from aosa_fast.methods.flow import optical_flow
 
-OURS, AUTHORS, FLOOR = "aosa_fast", "authors", "network"
 PASSES = f"{FLOOR}, forward + backward"
 STEPS = 8  # of all methods that take steps or samples
 BATCHES = (1, 2, 4, 8)

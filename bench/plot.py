@@ -13,10 +13,12 @@ from aosa_fast.bench.rows import RESULTS, Row, read_rows
 from aosa_fast.errors import InputError
 from aosa_fast.files import atomic_path
 
-RATIO = "time / (fwd + bwd)"  # as the suite peers calls it
-_COLOURS = {"aosa_fast": "#c1432e", "authors": "#444444", "network": "#9aa0a6"}
+# As the suite peers has them: its cases begin with whose they are.
+RATIO = "time / (fwd + bwd)"
+OURS, AUTHORS, FLOOR = "aosa_fast", "authors", "network"
+_COLOURS = {OURS: "#c1432e", AUTHORS: "#444444", FLOOR: "#9aa0a6"}
 _OTHERS = "#4878a8"
-_WHO = {"aosa_fast": "aosa_fast", "authors": "the authors' way", "network": "the floor: one forward + backward"}
+_WHO = {OURS: OURS, AUTHORS: "the authors' way", FLOOR: "the floor: one forward + backward"}
 
 
 def plot(runs: Sequence[Path], what: str, out: Path) -> None:
@@ -55,7 +57,7 @@ def _peers(figure: Any, rows: Sequence[Row]) -> None:
         held = "" if peak is None else f"   {peak:,.0f} MB"
         axes.text(high * 1.06, place, f"{value:.3g}{held}", va="center", fontsize=7.5)
     axes.set_yticks(range(len(chosen)), [row["case"] for row in chosen], fontsize=8)
-    axes.axvline(1, color=_COLOURS["network"], lw=1, zorder=0)
+    axes.axvline(1, color=_COLOURS[FLOOR], lw=1, zorder=0)
     axes.set_xscale("log")
     axes.set_xlim(min(float(row["p20"]) for row in chosen) * 0.7, most * 4)
     axes.set_xlabel("time, in forwards + backwards of the network; beside it, the most memory it held", fontsize=9)
@@ -65,7 +67,7 @@ def _peers(figure: Any, rows: Sequence[Row]) -> None:
 
     known = {who: Patch(color=colour, label=_WHO[who]) for who, colour in _COLOURS.items()}
     others = Patch(color=_OTHERS, label="other packages")
-    axes.legend(handles=[known["aosa_fast"], others, known["authors"], known["network"]], fontsize=8, loc="upper right")
+    axes.legend(handles=[known[OURS], others, known[AUTHORS], known[FLOOR]], fontsize=8, loc="upper right")
     axes.annotate(_about(chosen), (0, 0), (0, -38), "axes fraction", textcoords="offset points", fontsize=6.5, va="top")
 
 
@@ -82,7 +84,7 @@ def _scaling(figure: Any, rows: Sequence[Row]) -> None:
         sizes = np.array([float(row["case"].rpartition("=")[2]) for row in own])
         low, value, high = (np.array([float(row[key]) for row in own]) for key in ("p20", "value", "p80"))
         axes.errorbar(sizes, value, [np.maximum(value - low, 0), np.maximum(high - value, 0)], fmt="o-", capsize=2.5,
-                      color=_COLOURS["aosa_fast"])  # fmt: skip
+                      color=_COLOURS[OURS])  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.tick_params(which="both", labelsize=7)

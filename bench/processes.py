@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
+
+# The command as a user runs it, by this Python.
+AOSA_FAST = (sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()")
 
 
 def memory(pid: int | str = "self", what: str = "VmRSS") -> float:

@@ -18,13 +18,12 @@ TOLERANCE = 0.1  # of the published figure
 SURE = 1.96  # standard errors of the difference
 
 
-def verify(text: str | None, device: str, cuda: bool, quick: bool, json: Path | None = None) -> tuple[int, list[str]]:
+def verify(text: str | None, device: str, quick: bool, json: Path | None = None) -> tuple[int, list[str]]:
     """Runs the parts that published rows are of, and compares.
 
     Args:
         text: a row's name, or words of it; None: all ratios.
-        device: where.
-        cuda: whether that is a GPU.
+        device: where, "cpu" or a GPU.
         quick: with few rounds; then some rows are not made again.
         json: where what is measured is written.
 
@@ -34,6 +33,7 @@ def verify(text: str | None, device: str, cuda: bool, quick: bool, json: Path | 
     Raises:
         InputError: there is no such row, no part makes it on this device any more, or a library is missing.
     """
+    cuda = device != "cpu"
     published = [row for row in read_rows(RESULTS) if (";" in str(row["machine"])) == cuda]
     if not published:
         raise InputError(f"device must be one that results.csv has figures of; got {device}")

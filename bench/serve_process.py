@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from aosa_fast.bench.processes import descendants, memory
+from aosa_fast.bench.processes import AOSA_FAST, descendants, memory
 from aosa_fast.bench.serve_answers import Answers, read_answers, start_client
 
 STAGES = ("body", "decode", "queue", "model", "render")
@@ -43,11 +42,8 @@ class Service:
         start = time.monotonic()
         self.port = free_port()
         self._said = tempfile.TemporaryFile("w+")
-        program = "from aosa_fast.cli.main import main; main()"
         words = ["serve", "--model", self.model, "--port", str(self.port), *self.options]
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, *words], stdout=self._said, stderr=subprocess.STDOUT
-        )
+        self.process = subprocess.Popen([*AOSA_FAST, *words], stdout=self._said, stderr=subprocess.STDOUT)
         try:
             while self._status("/ready") != 200:
                 if self.process.poll() is not None or time.monotonic() - start > READY:

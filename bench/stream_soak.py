@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -18,14 +17,13 @@ import numpy as np
 
 from aosa_fast import StreamingExplainer, models
 from aosa_fast.bench.audit.soak import describe
-from aosa_fast.bench.processes import descendants, memory
+from aosa_fast.bench.processes import AOSA_FAST, descendants, memory
 from aosa_fast.bench.report import Report, Target
 from aosa_fast.data import open_dataset
 
 FLAT = 0.5  # MB per 1000 frames; a frame of 160x120 that is kept has 58 kB
 WIDTH, HEIGHT = 160, 120
 TIMES = 10  # as fast as the model
-_RUN = [sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()"]
 
 
 def stream_soak(report: Report, quick: bool) -> None:
@@ -63,7 +61,9 @@ def live(report: Report, seconds: float) -> None:
         words = ["stream", f"tcp://127.0.0.1:{server.getsockname()[1]}", "--hop", "1", "--serve", "0"]
         # Numba, which comes after half a second of work in NumPy, takes 40 MB once; with --warmup, before any frame.
         more = ["--warmup", "--out", f"{folder}/maps.mp4", "--metrics", f"{folder}/lines.jsonl"]
-        process = subprocess.Popen([*_RUN, *words, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            [*AOSA_FAST, *words, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert process.stdout is not None
         address = process.stdout.readline().removeprefix("page: ").strip()
         Thread(target=_look, args=(address,), daemon=True).start()

@@ -124,9 +124,9 @@ def verify(
     """
     if (row is None) != everything:
         raise InputError(f"verify must have either a row or --all; got {'both' if row else 'neither'}")
-    cuda = _is_cuda(device)
+    _is_cuda(device)
     quiet_threads()
-    code, lines = import_object("aosa_fast.bench.replay:verify")(row, device, cuda, quick, json)
+    code, lines = import_object("aosa_fast.bench.replay:verify")(row, device, quick, json)
     for line in lines:
         write_line(consoles()[0], line)
     raise typer.Exit(code)

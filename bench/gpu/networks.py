@@ -14,7 +14,7 @@ import aosa_fast
 from aosa_fast.bench.gpu.clock import Clock
 from aosa_fast.bench.gpu.timesformer import timesformer
 from aosa_fast.bench.inputs import MEAN, STD, moving_frames
-from aosa_fast.bench.network import forward, forward_and_backward
+from aosa_fast.bench.network import forward, forward_and_backward, in_batches
 from aosa_fast.bench.r3d50 import r3d50
 from aosa_fast.bench.report import Target
 from aosa_fast.explanation import Explanation
@@ -128,8 +128,7 @@ class Ready:
     def forwards(self, many: Tensor, size: int, dtype: str) -> None:
         """Logits of all clips, `size` at a time."""
         with precision(dtype, self.clock.device):
-            for batch in many.split(size):
-                forward(self.model, batch)
+            in_batches(forward, self.model, many, size)
         self.clock.synchronize()
 
     def fits(self, many: Tensor, size: int, dtype: str) -> bool:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,7 @@ from aosa_fast.bench.report import Report
 from aosa_fast.bench.rows import RESULTS, Row, publish, read_rows, write_run, write_table
 from aosa_fast.errors import InputError
 from aosa_fast.registry import import_object
-
-
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-P", "-c", "from aosa_fast.cli.main import main; main()", "bench", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+from cli_runs import aosa_process
 
 
 def row(case: str, values: list[float], unit: str = "ms", metric: str = "time", **others: Any) -> Row:
@@ -70,7 +64,7 @@ def test_suites_and_parts_are_chosen_by_name():
 
 
 def test_a_run_is_written_with_every_round(tmp_path: Path):
-    done = command("--suite", "stages:estimate", "--quick", "--json", tmp_path / "run.json")
+    done = aosa_process("bench", "--suite", "stages:estimate", "--quick", "--json", tmp_path / "run.json")
     assert done.returncode == 0, done.stderr
     assert "Targets, of few rounds" in done.stdout
     rows = read_rows(tmp_path / "run.json")
@@ -95,7 +89,7 @@ def test_compare_names_what_changed_beyond_noise(tmp_path: Path):
     after = [row("same", noise[::-1]), row("slower", [1.2 * v for v in noise]), row("few", [9.0, 9.0])]
     write_run(tmp_path / "a.json", before, quick=False)
     write_run(tmp_path / "b.json", after, quick=False)
-    done = command("compare", tmp_path / "a.json", tmp_path / "b.json")
+    done = aosa_process("bench", "compare", tmp_path / "a.json", tmp_path / "b.json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "1 of 3 rows have changed beyond noise"
@@ -122,7 +116,7 @@ def test_verify_says_which_published_ratios_hold(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(replay, "RESULTS", tmp_path / "results.csv")
     monkeypatch.setattr("aosa_fast.bench.run.run_parts", run)
-    code, lines = replay.verify(None, "cpu", cuda=False, quick=True)
+    code, lines = replay.verify(None, "cpu", quick=True)
     assert code == 1
     assert lines[0].startswith("holds: approx: near, total / (fwd + bwd), 2 threads: 1.04 published, 1.1 here")
     assert lines[1].startswith("DIFFERS: approx: far")
@@ -130,14 +124,14 @@ def test_verify_says_which_published_ratios_hold(tmp_path: Path, monkeypatch: py
     assert lines[2].startswith("not made here: approx: left out")
     assert lines[3].startswith("holds: approx: noisy"), "two rounds of that spread may be 15 % off"
     assert lines[4] == "2 of 3 hold; 1 were not made here"
-    assert replay.verify("near fwd", "cpu", cuda=False, quick=True)[0] == 0
+    assert replay.verify("near fwd", "cpu", quick=True)[0] == 0
     assert asked == [("cpu", "approx")] * 2
     with pytest.raises(InputError, match="row must be named as in"):
-        replay.verify("nothing", "cpu", cuda=False, quick=True)
+        replay.verify("nothing", "cpu", quick=True)
 
 
 def test_verify_wants_a_row_or_all():
-    done = command("verify", "--all", "approx")
+    done = aosa_process("bench", "verify", "--all", "approx")
     assert done.returncode == 2
     assert done.stderr == "error: verify must have either a row or --all; got both\n"
 
