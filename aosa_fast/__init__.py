@@ -1,14 +1,17 @@
 """aosa_fast: see what a video classifier looks at.
 
     import aosa_fast
-    explanation = aosa_fast.explain(model, video, target="pred")
+    explanation = aosa_fast.explain("demo", "clip.mp4", target="pred")
     explanation.save_overlay("overlay.mp4")
+
+`logging.getLogger("aosa_fast")` says what was read, applied and chosen (INFO), and how it is run (DEBUG).
 
 Names are imported when first used, so that the command line answers at once.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from aosa_fast.errors import InputError, VideoError
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from aosa_fast.pipeline import explain
     from aosa_fast.streams.explainer import StreamingExplainer
     from aosa_fast.targets import Difference
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "AOSA",

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -15,13 +15,15 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.explanation import Explanation
-from aosa_fast.inference.call import Model
 from aosa_fast.inference.precision import model_device
 from aosa_fast.inference.routes import Route, lasting_route
+from aosa_fast.inputs import AnyModel, Clips, File, Given, OfClips, OfFiles, Video, unpack, with_preprocessing
 from aosa_fast.kernels import jit
 from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.models.classifier import Classifier, Names
-from aosa_fast.pipeline import Given, run, unpack
+from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.options import Choices
+from aosa_fast.pipeline import run
 from aosa_fast.targets import Target
 from aosa_fast.warmup import BATCHES, ROUNDS, Warmup, measure
 
@@ -42,19 +44,20 @@ class Explainer:
 
     def __init__(
         self,
-        model: Model | Classifier,
+        model: AnyModel,
         *,
         frames: int | None = None,
         size: int | tuple[int, int] | None = None,
         channels: int = 3,
         clips: int = 1,
         config: Config | None = None,
+        preprocessing: Preprocessing | None = None,
         mean: Values | None = None,
         std: Values | None = None,
         class_names: Names | None = None,
         compile: bool = False,
         tolerance: float = 1e-5,
-        **options: Any,
+        **options: Unpack[Choices],
     ) -> None:
         """Makes an explainer; nothing is measured yet.
 
@@ -66,7 +69,8 @@ class Explainer:
             clips: how many clips a call brings, at most: batches up to that are tried, and up to 8 for methods that
                 call the model many times.
             config: all choices at once; or single fields of `Config` as `options`.
-            mean: as for `aosa_fast.explain`.
+            preprocessing: as for `aosa_fast.explain`.
+            mean: likewise.
             std: likewise.
             class_names: likewise.
             compile: whether `warmup` tries torch.compile as well, which takes minutes.
@@ -77,13 +81,15 @@ class Explainer:
         Raises:
             InputError: an argument breaks a rule.
         """
+        model = with_preprocessing(model, preprocessing)
         if isinstance(model, Classifier):
             frames = model.preprocessing.frames if frames is None else frames
             size = model.preprocessing.crop if size is None else size
         for name, value in (("frames", frames), ("channels", channels), ("clips", clips)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1; got {value}")
-        self._asked = self._choices = replace(config or Config(), **options)
+        fields: dict[str, Any] = {**options}
+        self._asked = self._choices = replace(config or Config(), **fields)
         self.found: Warmup | None = None
         self._model, self._given = model, Given(mean=mean, std=std, class_names=class_names)
         height, width = (size, size) if size is None or isinstance(size, int) else size
@@ -99,12 +105,12 @@ class Explainer:
         """All choices, with the way that is gone, and after `warmup` with the batch size that it found."""
         return replace(self._choices, route=self._ready().name)
 
-    def warmup(self, video: Tensor | None = None) -> Warmup:
+    def warmup(self, video: Video | None = None) -> Warmup:
         """Measures how to run the model, and makes everything ready that a first call would wait for.
 
         Args:
-            video: (1, C, T, H, W) float32 or (1, T, H, W, 3) uint8, a clip as those to come; default: noise. A real one
-                is the better judge of whether a way gives the same scores.
+            video: a clip as those to come, in any form that `aosa_fast.explain` takes; default: noise. A real one is
+                the better judge of whether a way gives the same scores.
 
         Returns:
             What was tried, and what is used from now on; `print` shows it.
@@ -112,11 +118,11 @@ class Explainer:
         Raises:
             InputError: neither a clip nor its shape is known, or as `aosa_fast.explain`.
         """
-        clip = self._noise() if video is None else video
         if self._asked.record.has_tubes:
             jit.preload().join()  # not beside what is timed
         with torch.inference_mode(False):
-            model, clip, given = unpack(self._model, clip[:1], self._given)
+            asked = unpack(self._model, self._noise() if video is None else video, self._given)
+            model, clip, given = asked.model, asked.video[:1], asked.given
             clips = bring_clips(clip, None, given.mean, given.std, self._asked, model_device(model, clip.device))
             many = self._asked.record.many_passes
             route, found = measure(
@@ -148,18 +154,22 @@ class Explainer:
         return torch.randn(self._shape, generator=torch.Generator().manual_seed(0), device="cpu")  # type: ignore[arg-type]
 
     @overload
-    def explain(self, video: Tensor, target: Target = ..., **given: Any) -> Explanation: ...
+    def explain(self, video: File, target: Target = ..., **given: Unpack[OfFiles]) -> Explanation: ...
     @overload
-    def explain(self, video: Tensor, target: list[Target], **given: Any) -> list[Explanation]: ...
+    def explain(self, video: File, target: list[Target], **given: Unpack[OfFiles]) -> list[Explanation]: ...
+    @overload
+    def explain(self, video: Clips, target: Target = ..., **given: Unpack[OfClips]) -> Explanation: ...
+    @overload
+    def explain(self, video: Clips, target: list[Target], **given: Unpack[OfClips]) -> list[Explanation]: ...
     def explain(
-        self, video: Tensor, target: Target | list[Target] = "pred", **given: Any
+        self, video: Video, target: Target | list[Target] = "pred", **given: Any
     ) -> Explanation | list[Explanation]:
         """As `aosa_fast.explain`, with the model and the choices of this explainer.
 
         Args:
             video: as there.
             target: as there.
-            given: `flow`, `frames`, `segments` and `progress`, as there.
+            given: `flow`, `segments`, `progress`, `start` of a file, and `frames` of others, as there.
         """
         flow = given.get("flow")
         config = replace(self._choices, flow=flow) if isinstance(flow, str) else self._choices

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -20,60 +21,86 @@ from aosa_fast.config import Config
 from aosa_fast.errors import InputError, ModelError
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
-from aosa_fast.inference.call import Model, evaluating
+from aosa_fast.inference.call import evaluating
 from aosa_fast.inference.precision import check_device, current, model_device, precision
 from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.inference.timing import Progress, Timings
+from aosa_fast.inputs import AnyModel, ClipArguments, Clips, File, FileArguments, Flow, Given, Video, unpack
 from aosa_fast.methods.comparators import compared
-from aosa_fast.methods.flow import FlowFunction, resolve_flow
-from aosa_fast.methods.inputs import Values, bring_clips, fit_pictures
+from aosa_fast.methods.flow import resolve_flow
+from aosa_fast.methods.inputs import Values, bring_clips
 from aosa_fast.methods.job import Job, Result
 from aosa_fast.methods.segments import read_segments
 from aosa_fast.methods.selfcheck import warn_saturated
 from aosa_fast.methods.tubes import Tubes, make_tubes
-from aosa_fast.models.classifier import Classifier, Names, read_names
+from aosa_fast.models.classifier import Names, read_names
+from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.options import Options, with_options
 from aosa_fast.provenance import describe
 from aosa_fast.registry import import_object
 from aosa_fast.targets import Target
 
+_log = logging.getLogger(__name__)
+
 
 @overload
-def explain(model: Model | Classifier, video: Tensor, target: Target = ..., **options: Any) -> Explanation: ...
+def explain(model: AnyModel, video: File, target: Target = ..., **arguments: Unpack[FileArguments]) -> Explanation: ...
 @overload
-def explain(model: Model | Classifier, video: Tensor, target: list[Target], **options: Any) -> list[Explanation]: ...
 def explain(
-    model: Model | Classifier,
-    video: Tensor,  # (B, C, T, H, W), or (B, T, H, W, 3) uint8
+    model: AnyModel, video: File, target: list[Target], **arguments: Unpack[FileArguments]
+) -> list[Explanation]: ...
+@overload
+def explain(model: AnyModel, video: Clips, target: Target = ..., **arguments: Unpack[ClipArguments]) -> Explanation: ...
+@overload
+def explain(
+    model: AnyModel, video: Clips, target: list[Target], **arguments: Unpack[ClipArguments]
+) -> list[Explanation]: ...
+@with_options
+def explain(
+    model: AnyModel,
+    video: Video,  # a file, (B, T, H, W, 3) uint8 or (B, C, T, H, W) float32
     target: Target | list[Target] = "pred",
     *,
     config: Config | None = None,
-    flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None,
+    preprocessing: Preprocessing | None = None,
+    start: int | float | str | None = None,
+    flow: Flow | None = None,
     segments: NDArray[Any] | Tensor | None = None,
     frames: NDArray[np.uint8] | Tensor | None = None,
     mean: Values | None = None,
     std: Values | None = None,
     class_names: Names | None = None,
     progress: Progress | Callable[[int, int], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Explanation | list[Explanation]:
     """Shows which voxels of a clip a video classifier's score rests on, by occlusion along the motion (AOSA).
 
-    Or by one of the methods that AOSA is compared with.
+    Or by one of the methods that AOSA is compared with. The result is always that of a batch: of one clip for a file,
+    or for a clip that comes without a batch.
+
+        explanation = aosa_fast.explain(aosa_fast.models.load("torchvision:r3d_18"), "clip.mp4", start=2.5)
+        explanation = aosa_fast.explain(network, frames, mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
 
     Args:
         model: maps (B, C, T, H, W) to logits (B, n_classes), or to an object with `.logits`. It is left as it was. Or
             what `aosa_fast.models.load` returns, which also gives mean, std and class names where they are not given,
-            and to whose size pictures are resized and cropped, as its preprocessing says; a float32 `video` is its
-            input as it is.
-        video: (B, C, T, H, W) float32, normalised as the model expects; or pictures (B, T, H, W, 3) uint8, RGB, which
-            go to the model's device as they are and are normalised there by `mean` and `std`. It is never written to.
-            The work is done where the model is, on a CPU or a CUDA device; results come back to where `video` is.
+            and by whose preprocessing files are read, and pictures resized and cropped; a float32 `video` is its input
+            as it is. Or a spec, such as "torchvision:r3d_18", which is loaded at each call.
+        video: a video file, a folder of frames or a pattern of their names, as the command line reads them; or pictures
+            (B, T, H, W, 3) uint8, RGB, an array or a tensor, which go to the model's device as they are and are
+            normalised there; or (B, C, T, H, W) float32, normalised as the model expects. B may be left out, for a
+            batch of one. It is never written to. The work is done where the model is, on a CPU or a CUDA device;
+            results come back to where `video` is. Of pictures of more frames than the model takes, those in the middle
+            are taken, by its stride.
         target: a class index or name, "pred" for each clip's best class, a (B,) tensor with one class per clip, a
             `Difference` of two of these, or `aosa_fast.targets.PerClip`. A list of targets gives a list of explanations
             that share flow, tubes, and one sweep (exact) or one forward (first order).
         config: all choices at once; or give single fields of `Config` as `options`, such as method="aosa", stride=4.
+        preprocessing: of the model, in place of its own; a network alone needs it for files.
+        start: of a file, the first frame: seconds, 2.5 or "2.5s"; its number, 12; or "center", the default, for the
+            frames in the middle.
         flow: a method's name, the flow itself (B, T-1, H, W, 2) as (dx, dy) in pixels, or a function that makes
-            (T-1, H, W, 2) of one clip's frames (T, H, W, 3) uint8.
+            (T-1, H, W, 2) of one clip's frames (T, H, W, 3) uint8. Default: "farneback".
         segments: your own occluders in place of the method's tubes, in pixels of the model's input: labels (T, H, W) of
             any positive integers, 0 for none; boxes (N, T, 4), (x0, y0, x1, y1), half-open, empty or NaN where there is
             none; or tracks of points (N, T, 2), (x, y), NaN where there is none, hidden by boxes of `config.box`. With
@@ -86,39 +113,26 @@ def explain(
         class_names: names by index, or a mapping between names and indices in either direction, for `target` and for
             what is written.
         progress: called with (steps done, steps in all) during long work.
-        options: fields of `Config`.
+        options: fields of `Config`, listed at the end.
 
     Returns:
         An `Explanation`, or a list of them for a list of targets. Maps and frames are of the size that the model sees.
+        Of a file, `metadata["source"]` says which frames were read.
 
     Raises:
-        InputError: an argument, or what the model returns, breaks a rule; the message names it. A `ModelError` is from
-            the error that the model itself raised.
-        TypeError: `video` is not a float32 or uint8 tensor, or an option is unknown.
+        InputError: an argument, or what the model returns, breaks a rule; the message names it. A `VideoError` is of a
+            file, and a `ModelError` is from the error that the model itself raised.
+        TypeError: `video` is none of these, or of another dtype; or an option is unknown.
     """
     config = Config() if config is None else config
-    if isinstance(flow, str):
-        options["flow"] = flow
-    given = Given(frames, mean, std, class_names, flow, progress, segments)
-    return run(model, video, target, _changed(config, **options), given)
-
-
-@dataclass(frozen=True)
-class Given:
-    """Arguments of `explain` beside the model, the clips, the targets and the choices, as they are given there."""
-
-    frames: NDArray[np.uint8] | Tensor | None = None
-    mean: Values | None = None
-    std: Values | None = None
-    class_names: Names | None = None
-    flow: str | Tensor | NDArray[np.float32] | FlowFunction | None = None
-    progress: Progress | Callable[[int, int], None] | None = None
-    segments: NDArray[Any] | Tensor | None = None
+    fields: dict[str, Any] = {**options, **({"flow": flow} if isinstance(flow, str) else {})}
+    given = Given(frames, mean, std, class_names, flow, progress, segments, preprocessing, start)
+    return run(model, video, target, _changed(config, **fields), given)
 
 
 def run(
-    model: Model | Classifier,
-    video: Tensor,
+    model: AnyModel,
+    video: Video,
     target: Target | list[Target],
     config: Config,
     given: Given,
@@ -142,7 +156,8 @@ def run(
     start = time.perf_counter()
     if given.segments is not None and given.flow is not None:
         raise InputError("flow must be left out where segments are given; got both")
-    model, video, given = unpack(model, video, given)
+    asked = unpack(model, video, given)
+    model, video, given = asked.model, asked.video, asked.given
     mean, std = given.mean, given.std
     wanted = target if isinstance(target, list) else [target]
     if not wanted:
@@ -162,6 +177,7 @@ def run(
                     route = Route(model, route_name(model, config, many), keep=many)
                 seen = first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
+                _log.debug("route %s on %s, batch_size %s", route.name, device, config.batch_size or "chosen here")
                 job = Job(
                     route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings(), start
                 )
@@ -187,33 +203,13 @@ def run(
         job.timings.seconds["total"] = time.perf_counter() - start
         facts = partial(
             describe, config=job.config, names=names, model=type(model).__name__, seen=seen, flow=flow_name,
-            segments=None if own is None else own.as_dict(), seconds=job.timings.seconds,
+            segments=None if own is None else own.as_dict(), source=asked.source, seconds=job.timings.seconds,
             threads=torch.get_num_threads(),
         )  # fmt: skip
         explanations = [_explanation(job, result, clips.frames, partial(facts, result)) for result in results]
     for result in results:
         warn_saturated(result.logits, result.target, config, seen.output)
     return explanations if isinstance(target, list) else explanations[0]
-
-
-def unpack(model: Model | Classifier, video: Tensor, given: Given) -> tuple[Model, Tensor, Given]:
-    """The network of a classifier, the clips as it sees them, and what it brings along where nothing else is given.
-
-    Raises:
-        TypeError: `video` is no tensor.
-        InputError: another number of frames than the classifier's.
-    """
-    if not isinstance(video, Tensor):
-        raise TypeError(f"video must be a torch.Tensor; got {type(video).__name__}")
-    if not isinstance(model, Classifier):
-        return model, video, given
-    preprocessing = model.preprocessing
-    if given.mean is None and given.std is None:
-        given = replace(given, mean=preprocessing.mean, std=preprocessing.std)
-    if given.class_names is None:
-        given = replace(given, class_names=model.class_names)
-    fitted = fit_pictures(video, preprocessing) if video.dtype == torch.uint8 else video
-    return model.network, fitted, given
 
 
 def _changed(config: Config, **fields: Any) -> Config:
@@ -257,7 +253,7 @@ def _done(tubes: Tubes) -> Future[Tubes]:
     return soon
 
 
-def _worth_a_thread(source: str | Tensor | NDArray[np.float32] | FlowFunction, device: torch.device) -> bool:
+def _worth_a_thread(source: Flow, device: torch.device) -> bool:
     """Whether the flow should be made beside the model rather than before it.
 
     On a GPU our own flow is only enqueued. On a CPU whose cores all work for the model, a thread that takes one of them
@@ -282,7 +278,7 @@ def _in_stream(function: Callable[[], Tubes], device: torch.device) -> Callable[
     return run
 
 
-def _flow_name(source: str | Tensor | NDArray[np.float32] | FlowFunction) -> str:
+def _flow_name(source: Flow) -> str:
     if isinstance(source, str):
         return source
     return "the caller's function" if callable(source) else "the caller's array"

@@ -31,6 +31,7 @@ def describe(
     seen: Behaviour,
     flow: str,
     segments: dict[str, Any] | None,
+    source: dict[str, Any] | None,
     seconds: dict[str, float],
     threads: int,
 ) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def describe(
         seen: how it answers.
         flow: where the optical flow came from: a method, or the caller.
         segments: what is to be said of the user's own.
+        source: the file, its frames, and how they were read, where one was.
         seconds: per stage.
         threads: torch's number of them.
     """
@@ -74,6 +76,7 @@ def describe(
         "threads": threads,
         "simd": _C.simd_level(),
         **({} if segments is None else {"segments": segments}),
+        **({} if source is None else {"source": source}),
     }
 
 

@@ -23,6 +23,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.evaluation.identity import weights_hash
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.routes import lasting_route
+from aosa_fast.inputs import Given
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on, runs_code
 
@@ -119,7 +120,7 @@ def explain_again(
     target = torch.tensor([row["target"]], device="cpu")
     route = lasting_route(classifier.network, audited.config)
     pictures = torch.from_numpy(clip.frames[None])
-    found = pipeline.run(classifier, pictures, target, audited.config, pipeline.Given(), route=route)
+    found = pipeline.run(classifier, pictures, target, audited.config, Given(), route=route)
     assert isinstance(found, Explanation)
     source = {"audit": str(folder), "id": clip_id, "path": row["path"], "model": model or audited.model}
     found.metadata["source"] = source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -14,9 +15,12 @@ from aosa_fast.errors import InputError
 from aosa_fast.inference.call import NO_GRADIENT, Model, call_model, input_format, is_finite, model_errors
 from aosa_fast.methods.hooks import find_layer, forward_hooks
 from aosa_fast.methods.input_gradients import Found, Resolve
+from aosa_fast.methods.last_stage import last_stage
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
 from aosa_fast.targets import class_scores
+
+_log = logging.getLogger(__name__)
 
 
 def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Found:
@@ -25,8 +29,8 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
     Only what follows the layer is differentiated, by the layer's output: the network's parameters get no gradients and
     their `requires_grad` does not matter, and what precedes the layer keeps nothing for a backward.
 
-    Of `config` it reads `layer` (None: that of the model's anatomy) and `cam_weights`, "frame" for a mean over H', W'
-    of each frame or "global" for a mean over T', H', W'. Maps are not negative. See `Comparator`.
+    Of `config` it reads `layer` (None: that of the model's anatomy, or its `last_stage`) and `cam_weights`, "frame" for
+    a mean over H', W' of each frame or "global" for a mean over T', H', W'. Maps are not negative. See `Comparator`.
 
     Raises:
         InputError: a model that is no module, an unknown layer, one that gives no grid of places in an order that is
@@ -36,13 +40,17 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
         raise InputError(f"model must be a torch.nn.Module for grad-cam; got {type(model).__name__}")
     network = unwrap(model)
     anatomy = find_anatomy(network)
-    name = config.layer or (anatomy.layer if anatomy else None)
-    if name is None:
-        raise InputError(
-            f"layer must be given for grad-cam with {type(network).__name__}, whose last stage isn't known; got None"
-        )
+    name = config.layer or (anatomy.layer if anatomy else _default_layer(network, video, config))
     layer = find_layer(network, name)
     logits, kept = _forward(network, layer, name, video, config)
+    if kept.ndim == 4 and len(video) > 1:  # clip by clip: which rows are whose, the network alone knows
+        targets = resolve(logits.detach())
+        alone = [
+            grad_cam(model, video[i : i + 1], config, lambda _, i=i: [target.take([i]) for target in targets])[2]
+            for i in range(len(video))
+        ]
+        return logits.detach(), targets, [torch.cat(of_clips) for of_clips in zip(*alone, strict=True)]
+    _log.info("grad-cam takes layer %s of %s, %s", name, type(network).__name__, tuple(kept.shape))
     with torch.enable_grad():
         scores = class_scores(logits, config.score_name)
         targets = resolve(logits.detach())
@@ -69,6 +77,16 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
     return logits.detach(), targets, maps
 
 
+def _default_layer(network: nn.Module, video: Tensor, config: Config) -> str:
+    stage = last_stage(network, video, config.dtype)
+    if stage.layer is None:
+        raise InputError(
+            f"layer must be given for grad-cam with {type(network).__name__}, whose last stage of convolutions isn't "
+            f"known; got None: layers that give (B, C, T', H', W') or (BT', C, H', W') are {stage}"
+        )
+    return stage.layer
+
+
 def _forward(network: nn.Module, layer: nn.Module, name: str, video: Tensor, config: Config) -> tuple[Tensor, Tensor]:
     """The logits, and the layer's output, with a graph from the one to the other and none before."""
     kept: list[Tensor] = []
@@ -91,13 +109,15 @@ def _forward(network: nn.Module, layer: nn.Module, name: str, video: Tensor, con
 
 
 def _layout(anatomy: Anatomy | None, name: str, layer: nn.Module, output: Tensor) -> TokenLayout:
-    """The anatomy's, for its own layer and the same layer of other blocks; else what a grid of 5 axes tells."""
+    """The anatomy's, for its own layer and the same layer of other blocks; else what its axes tell."""
     if anatomy and _kind(name) == _kind(anatomy.layer):
         return anatomy.layout
+    if output.ndim == 4:
+        return TokenLayout("frames")
     if output.ndim != 5:
         raise InputError(
-            f"layer must give (B, C, T', H', W'), or be the default; grad-cam doesn't know the layout of {name}, "
-            f"{tuple(output.shape)}"
+            f"layer must give (B, C, T', H', W') or (BT', C, H', W'), or be the default; grad-cam doesn't know the "
+            f"layout of {name}, {tuple(output.shape)}"
         )
     if anatomy and anatomy.layout.order == "channels-last" and not isinstance(layer, nn.Conv3d):
         return anatomy.layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.methods import compat
 from aosa_fast.methods.frames import channel_values, check_frames, to_frames
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.video.clip import Window
 
+_log = logging.getLogger(__name__)
 Values = Sequence[float] | Tensor
 
 
@@ -44,24 +47,27 @@ def bring_clips(
     config: Config,
     device: torch.device,
 ) -> Inputs:
-    """Checks the arguments of `explain`, and makes the model's input of pictures, or pictures of the model's input.
+    """Makes the model's input of pictures, or pictures of the model's input; `video` is as `as_clips` gives it.
 
     Raises:
-        InputError: a wrong shape, values that are not finite, pictures that do not fit or come without mean and std.
-        TypeError: `video` is not a float32 or uint8 tensor.
+        InputError: values that are not finite, pictures that do not fit or come without mean and std.
     """
     if (mean is None) != (std is None):
         raise InputError(f"mean and std must be given together; got only {'std' if mean is None else 'mean'}")
-    _check_video(video)
     # Also where nothing needs them: what is wrong with them is wrong with the caller's idea of the model's input.
     channels = 3 if video.dtype == torch.uint8 else video.shape[1]
     mean, std = (None if v is None else channel_values(n, v, channels) for n, v in (("mean", mean), ("std", std)))
     if video.dtype == torch.uint8:
         if mean is None or std is None:
-            raise InputError("video of uint8 pictures must come with mean and std; got none")
+            raise InputError(
+                "video of uint8 pictures must come with mean and std of the model's training, for pixels in [0, 1]; "
+                "got none: explain(model, video, mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225)) for pictures of "
+                "its size, or preprocessing=aosa_fast.models.Preprocessing(...), by which all are resized and cropped"
+            )
         if frames is not None:
             raise InputError("frames must be left out where video holds the pictures")
         pictures = upload(video, device)
+        _log.info("normalised by mean %s and std %s", *([round(v, 6) for v in own.tolist()] for own in (mean, std)))
         return Inputs(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     clips = upload(video.clone() if video.is_inference() else video.detach(), device)
@@ -79,21 +85,27 @@ def bring_clips(
 
 
 def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Pictures (B, T, H, W, 3) uint8 resized and cropped as a model expects them; those of its size stay as they are.
+    """Pictures (B, T, H, W, 3) uint8 as a model expects them: its frames from the middle, resized and cropped.
+
+    Clips of as many frames as the model takes keep them all; those of its size stay as they are.
 
     Raises:
-        InputError: another number of frames than the model's.
+        InputError: too few frames.
     """
-    _check_video(video)
-    if video.shape[1] != preprocessing.frames:
-        raise InputError(
-            f"video must have the {preprocessing.frames} frames of this model, as of aosa_fast.video.read_clip(FILE, "
-            f"{preprocessing.frames}, stride={preprocessing.stride}); for another number give dataclasses.replace("
-            "classifier, preprocessing=classifier.preprocessing.changed(frames=N)); "
-            f"got {video.shape[1]}"
-        )
+    frames, stride, total = preprocessing.frames, preprocessing.stride, video.shape[1]
+    if total != frames:
+        if total < Window(frames, stride, None).span:
+            steps = f", or {(frames - 1) * stride + 1} to take every {stride}th of" if stride > 1 else " or more"
+            raise InputError(
+                f"video must have the {frames} frames of this model{steps}; got {total}: for another number give "
+                "preprocessing=model.preprocessing.changed(frames=N, stride=1), if the model takes it"
+            )
+        places = Window(frames, stride, None).choose("video", range(total), 1.0)
+        _log.info("took frames %s of %d", places, total)
+        video = video[:, places]
     if tuple(video.shape[2:4]) == preprocessing.crop:
         return video
+    _log.info("resized from %dx%d pixels: %s", video.shape[3], video.shape[2], preprocessing.summary)
     cropped = np.stack([preprocessing.cropped(clip) for clip in video.cpu().numpy()])
     return torch.from_numpy(cropped).to(video.device)
 
@@ -103,18 +115,3 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
-
-
-def _check_video(video: Tensor) -> None:
-    if video.dtype == torch.uint8:
-        if video.ndim != 5 or 0 in video.shape or video.shape[-1] != 3:
-            raise InputError(f"video of uint8 pictures must have shape (B, T, H, W, 3); got {tuple(video.shape)}")
-        return
-    if video.ndim != 5 or 0 in video.shape:
-        hint = "; add a batch dimension with video.unsqueeze(0)" if video.ndim == 4 else ""
-        raise InputError(f"video must have shape (B, C, T, H, W), nothing empty; got {tuple(video.shape)}{hint}")
-    if video.dtype != torch.float32:
-        raise TypeError(
-            f"video must be float32, normalised as the model expects, or uint8 pictures (B, T, H, W, 3); "
-            f"got {video.dtype}"
-        )

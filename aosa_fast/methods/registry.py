@@ -134,13 +134,13 @@ METHODS = Registry(
                 Option(
                     "samples",
                     0,
-                    "For --method aosa --fill conditional: random fills per tube; 0: the mean itself.",
+                    "For aosa with --fill conditional: random fills per tube; 0: the mean itself.",
                     least=0,
                 ),
                 Option(
                     "budget_ms",
                     None,
-                    "For --method aosa: stop after so many milliseconds, with exact scores for the tubes that tell "
+                    "For aosa: stop after so many milliseconds, with exact scores for the tubes that tell "
                     "most, and estimates with a standard error for all others.",
                     float,
                     least=0,
@@ -189,7 +189,8 @@ METHODS = Registry(
                 Option(
                     "layer",
                     None,
-                    "For grad-cam: the layer's name in the model. Default: the last stage of the families known.",
+                    "For grad-cam: the layer's name in the model. Default: the last stage of the families known, or of "
+                    "convolutions.",
                     str,
                     open=True,
                 ),

@@ -113,6 +113,13 @@ class Preprocessing:
         other.__post_init__()
         return other
 
+    @property
+    def summary(self) -> str:
+        """How a frame becomes the input, in a few words."""
+        height, width = self.crop
+        how = {"short": f"short side {self.size}, and the centre", "exact": "squeezed", "letterbox": "letterboxed"}
+        return f"{width}x{height} ({how[self.resize]})"
+
     def for_audits(self) -> Preprocessing:
         """The same with frames that the decoder scales, unless the class resizes or crops by its own code."""
         own = any(getattr(type(self), name) is not getattr(Preprocessing, name) for name in ("crop_frames", "resized"))

@@ -13,6 +13,7 @@ from aosa_fast.errors import InputError
 ORDERS = {
     "channels-first": "(B, C, T', H', W')",
     "channels-last": "(B, T', H', W', C)",
+    "frames": "(BT', C, H', W')",
     "time-major": "(B, S + T'H'W', C)",
     "patch-major": "(B, S + H'W'T', C)",
     "frames-in-batch": "(BT', S + H'W', C)",
@@ -24,7 +25,8 @@ class TokenLayout:
     """The order of a layer's output.
 
     A video's tokens come time-major (frame by frame, as in VideoMAE and ViViT) or patch-major (all frames of a patch,
-    as TimeSformer passes them on between its blocks); TimeSformer's spatial attention has the frames in the batch.
+    as TimeSformer passes them on between its blocks); TimeSformer's spatial attention has the frames in the batch, and
+    so have 2-D convolutions ("frames").
 
     Attributes:
         order: one of `ORDERS`.
@@ -42,7 +44,7 @@ class TokenLayout:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise InputError(f"order must be one of {', '.join(ORDERS)}; got {self.order}")
-        if self.order not in ("channels-first", "channels-last") and not (self.patch or self.grid):
+        if self.order not in ("channels-first", "channels-last", "frames") and not (self.patch or self.grid):
             raise InputError(f"layout must have a patch or a grid for order {self.order}; got neither")
 
     def grid_of(self, video_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -71,6 +73,9 @@ class TokenLayout:
         if self.order in ("channels-first", "channels-last"):
             self._check(output, output.ndim == 5 and len(output) == clips, f"B={clips}")
             return output if self.order == "channels-first" else output.movedim(-1, 1)
+        if self.order == "frames":
+            self._check(output, output.ndim == 4 and len(output) % clips == 0, f"B={clips}")
+            return output.unflatten(0, (clips, -1)).movedim(2, 1)
         frames, height, width = self.grid_of(video_shape)
         rows, cells = (clips * frames, 1) if self.order == "frames-in-batch" else (clips, frames)
         fits = output.ndim == 3 and output.shape[:2] == (rows, self.special + cells * height * width)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.video.clip import Convert, VideoClip
 from aosa_fast.video.read import read_clip
 
+_log = logging.getLogger(__name__)
 DISPLAY_SIDE = 1280
 """The longest side, in pixels, of the frames that overlays are painted on."""
 
 
 def read_views(
-    path: Path, preprocessing: Preprocessing, start: str
+    path: str | os.PathLike[str], preprocessing: Preprocessing, start: int | float | str = "center"
 ) -> tuple[VideoClip, NDArray[np.uint8], NDArray[np.uint8]]:
     """Reads what the model sees of a clip, as its input and as a picture for people, and nothing else.
 
@@ -33,12 +35,18 @@ def read_views(
         cropped: (T, H, W, 3) uint8, the model's input.
         display: (T, H', W', 3) uint8, the same part of the source in its own resolution, but no side longer than 1280.
     """
-    return views_of(
+    clip, cropped, display = views_of(
         preprocessing,
         lambda convert: read_clip(
             path, preprocessing.frames, stride=preprocessing.stride, start=start, convert=convert
         ),
     )
+    _log.info(
+        "read %d of %d frames of %s, every %d from frame %d (%.2f s) on, by %s; resized from %dx%d pixels: %s",
+        len(clip.indices), clip.total_frames, clip.path, preprocessing.stride, clip.indices[0], clip.times[0],
+        clip.reader, clip.size[1], clip.size[0], preprocessing.summary,
+    )  # fmt: skip
+    return clip, cropped, display
 
 
 def shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

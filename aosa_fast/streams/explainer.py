@@ -21,6 +21,7 @@ from aosa_fast.inference.precision import current, model_device
 from aosa_fast.methods.flow import FlowFunction, resolve_flow
 from aosa_fast.methods.inputs import upload
 from aosa_fast.models.classifier import Classifier
+from aosa_fast.models.loading import load
 from aosa_fast.targets import Target
 
 
@@ -47,7 +48,7 @@ class StreamingExplainer:
 
     def __init__(
         self,
-        model: Classifier,
+        model: Classifier | str,
         *,
         hop: int = 8,
         target: Target = "pred",
@@ -57,7 +58,7 @@ class StreamingExplainer:
         """Makes one with an empty window.
 
         Args:
-            model: what `aosa_fast.models.load` gives, or `aosa_fast.models.Classifier(network, preprocessing)`.
+            model: what `aosa_fast.models.load` gives, a spec for it, or a `Classifier(network, preprocessing)`.
             hop: a map is made as soon as the window is full, and then every `hop` frames that the model sees.
             target: as for `aosa_fast.explain`.
             flow: a method's name, or a function of the frames (2, H, W, 3) uint8 of one pair, which gives (1, H, W, 2).
@@ -66,6 +67,7 @@ class StreamingExplainer:
         Raises:
             InputError: an argument breaks a rule.
         """
+        model = load(model) if isinstance(model, str) else model
         if not isinstance(model, Classifier):
             raise InputError(
                 "model must come with its preprocessing, as aosa_fast.models.Classifier(network, preprocessing); "

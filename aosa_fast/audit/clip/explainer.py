@@ -30,12 +30,13 @@ from aosa_fast.evaluation.reproduce import scaled
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
 from aosa_fast.inference.routes import lasting_route
+from aosa_fast.inputs import Given
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
 from aosa_fast.models.preprocess import Preprocessing
-from aosa_fast.pipeline import Given, run
+from aosa_fast.pipeline import run
 from aosa_fast.targets import Target
 from aosa_fast.version import __version__
 
