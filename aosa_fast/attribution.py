@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -10,15 +10,17 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.call import Model
+from aosa_fast.options import Choices
 from aosa_fast.pipeline import explain
 
 
 class _Attribution:
     _method: ClassVar[str]
 
-    def __init__(self, forward_func: Model, **options: Any) -> None:
+    def __init__(self, forward_func: Model, **options: Unpack[Choices]) -> None:
         self.forward_func = forward_func
-        self.config = Config(method=self._method, **options)
+        fields: dict[str, Any] = {**options}
+        self.config = Config(method=self._method, **fields)
         self.explanation: Explanation | None = None
 
     def attribute(

@@ -46,40 +46,6 @@ def refused(message: str, model=None, video=None, target=0, error: type[Exceptio
     assert "\n" not in str(caught.value)
 
 
-BAD_VIDEOS = {
-    "4-D": (make_video()[0], InputError, r"^video must have shape .*; got \(3, 4, 32, 40\); add a batch dimension"),
-    "3-D": (make_video()[0, 0], InputError, r"^video must have shape \(B, C, T, H, W\), .*; got \(4, 32, 40\)$"),
-    "no clips": (make_video()[:0], InputError, r"^video must have shape .*; got \(0, 3, 4, 32, 40\)$"),
-    "no frames": (make_video()[:, :, :0], InputError, r"^video must have shape .*; got \(1, 3, 0, 32, 40\)$"),
-    "float64": (make_video().double(), TypeError, r"^video must be float32, .*; got torch.float64$"),
-    "int32": (make_video().int(), TypeError, r"^video must be float32, .*; got torch.int32$"),
-    "uint8 planes": (
-        make_video().to(torch.uint8),
-        InputError,
-        r"^video of uint8 pictures must have shape \(B, T, H, W, 3\); got \(1, 3, 4, 32, 40\)$",
-    ),
-    "uint8 alone": (
-        torch.zeros(1, 4, 32, 40, 3, dtype=torch.uint8),
-        InputError,
-        r"^video of uint8 pictures must come with mean and std; got none$",
-    ),
-    "NaN": (
-        make_video().index_fill(3, torch.tensor(5), torch.nan),
-        InputError,
-        r"^video must be finite; got NaN or inf",
-    ),
-    "infinite": (make_video() / 0, InputError, r"^video must be finite; got NaN or infinity$"),
-    "array": (make_video().numpy(), TypeError, r"^video must be a torch.Tensor; got ndarray$"),
-    "elsewhere": (make_video().to("meta"), InputError, r"^video must be on a CPU or a CUDA device; got meta$"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_VIDEOS)
-def test_bad_videos(kind):
-    video, error, message = BAD_VIDEOS[kind]
-    refused(message, video=video, error=error)
-
-
 BAD_OUTPUTS = {
     "3-D": (lambda x: x[:, 0, 0], r"^model must return one row .* with B=1; got \(1, 32, 40\)$"),
     "one row too many": (lambda x: x.new_zeros(len(x) + 1, 6), r"^model must return one row .*; got \(2, 6\)$"),

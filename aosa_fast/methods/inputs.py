@@ -95,7 +95,7 @@ def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
     frames, stride, total = preprocessing.frames, preprocessing.stride, video.shape[1]
     if total != frames:
         if total < Window(frames, stride, None).span:
-            steps = f", or {(frames - 1) * stride + 1} to take every {stride}th of" if stride > 1 else " or more"
+            steps = f", or {(frames - 1) * stride + 1} and more, {stride} apart" if stride > 1 else " or more"
             raise InputError(
                 f"video must have the {frames} frames of this model{steps}; got {total}: for another number give "
                 "preprocessing=model.preprocessing.changed(frames=N, stride=1), if the model takes it"

@@ -178,8 +178,11 @@ def test_pictures_go_through_the_models_preprocessing(method, own):
 def test_another_number_of_frames_is_refused_with_the_way_out():
     classifier = load("demo")
     pictures = torch.zeros(1, 20, 80, 96, 3, dtype=torch.uint8)
-    with pytest.raises(InputError, match=r"^video must have the 16 frames of this model, .*stride=1.*; got 20$"):
-        explain(classifier, pictures)
+    with pytest.raises(InputError, match=r"^video must have the 16 frames of this model or more; got 12: .*changed\("):
+        explain(classifier, pictures[:, :12])
+    slower = classifier.preprocessing.changed(stride=2)
+    with pytest.raises(InputError, match=r"^video must have the 16 frames of .*, or 31 and more, 2 apart; got 20: "):
+        explain(classifier, pictures, preprocessing=slower)
     longer = replace(classifier, preprocessing=classifier.preprocessing.changed(frames=20))
     assert explain(longer, pictures).saliency.shape == (1, 20, 64, 64)
     with pytest.raises(InputError, match=r"^flow must have shape \(1, 15, 64, 64, 2\)"):
