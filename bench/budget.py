@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from aosa_fast.methods.regression import Regression, choose
 from aosa_fast.models import load
 
 BUDGETS = (100, 200, 400, 800)  # milliseconds
-SMALL = {"stride": 5, "box": 9}  # for clips of 64 pixels a side
+SMALL: dict[str, Any] = {"stride": 5, "box": 9}  # for clips of 64 pixels a side
 
 
 def overshoot(report: Report, quick: bool) -> None:

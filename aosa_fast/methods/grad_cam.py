@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from aosa_fast.methods.input_gradients import Found, Resolve
 from aosa_fast.methods.last_stage import last_stage
 from aosa_fast.models.anatomy import Anatomy, find_anatomy, unwrap
 from aosa_fast.models.token_layout import TokenLayout
-from aosa_fast.targets import class_scores
+from aosa_fast.targets import ResolvedTarget, class_scores
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +46,8 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
     logits, kept = _forward(network, layer, name, video, config)
     if kept.ndim == 4 and len(video) > 1:  # clip by clip: which rows are whose, the network alone knows
         targets = resolve(logits.detach())
-        alone = [
-            grad_cam(model, video[i : i + 1], config, lambda _, i=i: [target.take([i]) for target in targets])[2]
-            for i in range(len(video))
-        ]
+        own = [partial(_taken, targets, clip) for clip in range(len(video))]
+        alone = [grad_cam(model, video[i : i + 1], config, taken)[2] for i, taken in enumerate(own)]
         return logits.detach(), targets, [torch.cat(of_clips) for of_clips in zip(*alone, strict=True)]
     _log.info("grad-cam takes layer %s of %s, %s", name, type(network).__name__, tuple(kept.shape))
     with torch.enable_grad():
@@ -75,6 +74,10 @@ def grad_cam(model: Model, video: Tensor, config: Config, resolve: Resolve) -> F
             raise InputError(f"layer must have finite activations and gradients; got NaN or infinity in {name}")
         maps.append(interpolate(cam, video.shape[2:], mode="trilinear", align_corners=False).squeeze(1))
     return logits.detach(), targets, maps
+
+
+def _taken(targets: list[ResolvedTarget], clip: int, _: Tensor) -> list[ResolvedTarget]:
+    return [target.take([clip]) for target in targets]
 
 
 def _default_layer(network: nn.Module, video: Tensor, config: Config) -> str:

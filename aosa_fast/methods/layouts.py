@@ -16,7 +16,7 @@ _RULE = "(B, T, H, W, 3) uint8 pictures or a normalised (B, C, T, H, W) float32 
 _MOST_CHANNELS = 4  # where the model does not say how many it takes, what is more than this is frames
 
 
-def as_clips(video: NDArray[Any] | Tensor, model: Model) -> Tensor:
+def as_clips(video: object, model: Model) -> Tensor:
     """The clips as a tensor with a batch, of which a clip without one is the only one; no value is changed.
 
     Args:

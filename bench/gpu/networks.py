@@ -109,8 +109,8 @@ class Ready:
 
     def warm(self, stride: int, dtype: str) -> Callable[[], None]:
         """AOSA-approx by a warm explainer, host to host; what it tried is printed."""
-        box = self.network.box
-        explainer = aosa_fast.Explainer(self.model, mean=MEAN, std=STD, stride=stride, box=box, dtype=dtype)
+        options: dict[str, Any] = {"stride": stride, "box": self.network.box, "dtype": dtype}
+        explainer = aosa_fast.Explainer(self.model, mean=MEAN, std=STD, **options)
         print("warm: " + str(explainer.warmup(self.pictures)).replace("\n  ", "; "), flush=True)
 
         def run() -> None:
