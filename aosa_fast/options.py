@@ -87,7 +87,10 @@ def with_options(function: Function) -> Function:
 def _listed() -> str:
     options = [option for option in (COMMON | own_options()).values() if option.name != "flow"]
     return "\n".join(
-        textwrap.fill(_described(option), 116, initial_indent=" " * 8, subsequent_indent=" " * 12) for option in options
+        textwrap.fill(
+            _described(option), 116, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False
+        )
+        for option in options
     )
 
 

@@ -264,17 +264,45 @@ class Block(nn.Module):
 class Patches(nn.Module):
     """A transformer: its convolution makes tokens, which hold the places after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, flat: bool = True) -> None:
         super().__init__()
+        self.flat = flat
         self.patches = nn.Conv3d(3, 8, (2, 8, 8), (2, 8, 8))
         self.blocks = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))
         self.head = nn.Linear(8, 4)
 
     def forward(self, video: Tensor) -> Tensor:
-        return self.head(self.blocks(self.patches(video).flatten(2).transpose(1, 2)).mean(1))
+        tokens = self.patches(video).movedim(1, -1)
+        return self.head(self.blocks(tokens.flatten(1, 3) if self.flat else tokens).flatten(1, -2).mean(1))
 
 
-@pytest.mark.parametrize(("network", "layer"), [(PerFrame(), "stage"), (Residual(), "block")], ids=["2-D", "3-D"])
+class Turning(nn.Module):
+    """Its stage has the channels last inside, and what follows has as many places once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stage = Stage()
+        self.pools = nn.Sequential(nn.MaxPool3d(2), nn.AdaptiveAvgPool3d((4, 8, 10)))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.head(self.pools(self.stage(video)).mean((2, 3, 4)))
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv3d(3, 8, (1, 4, 4), (1, 4, 4)), nn.LayerNorm(8)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.norm(self.conv(video).movedim(1, -1)).movedim(-1, 1)
+
+
+OWN = {"stage of 2-D": PerFrame(), "block of 3-D": Residual(), "stage that turns": Turning()}
+
+
+@pytest.mark.parametrize(("network", "layer"), [(net, name.split()[0]) for name, net in OWN.items()], ids=OWN)
 def test_grad_cam_finds_the_last_stage_of_a_network_of_ones_own(network: nn.Module, layer: str):
     video = make_video(B=2)
     found = explain(network.eval(), video, 1, method="grad-cam")
@@ -295,6 +323,7 @@ def test_frames_in_the_batch_are_told_apart_in_either_order():
 
 
 def test_grad_cam_lists_layers_where_it_cannot_tell():
-    with pytest.raises(InputError, match=r"^layer must be given for grad-cam with Patches, .* are patches$"):
-        explain(Patches().eval(), make_video(), 1, method="grad-cam")
+    for flat in (True, False):
+        with pytest.raises(InputError, match=r"^layer must be given for grad-cam with Patches, .* are patches$"):
+            explain(Patches(flat).eval(), make_video(), 1, method="grad-cam")
     assert explain(Patches().eval(), make_video(), 1, method="grad-cam", layer="patches").saliency.max() > 0

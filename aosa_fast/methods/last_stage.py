@@ -25,7 +25,8 @@ class LastStage:
 
     Attributes:
         layer: the name of the stage's layer; None where none can be told.
-        candidates: names of all layers that give a grid of places, (B, C, T', H', W') or (BT', C, H', W'), once.
+        candidates: names of all layers that are called once, and give (B, C, T', H', W') or (BT', C, H', W') with the
+            places of a convolution.
     """
 
     layer: str | None
@@ -91,24 +92,34 @@ def _calls(network: nn.Module, clip: Tensor, dtype: str | None) -> list[_Call]:
 
 def _choose(calls: list[_Call]) -> LastStage:
     times = Counter(call.name for call in calls)
-    once = [call for call in calls if times[call.name] == 1]
-    candidates = tuple(call.name for call in once if call.grid)
+    places = {call.grid for call in calls if call.convolves and call.grid}
+    candidates = tuple(call.name for call in calls if times[call.name] == 1 and call.grid in places)
     convolutions = [place for place, call in enumerate(calls) if call.convolves and call.grid]
     if not convolutions:
         return LastStage(None, candidates)
-    last, after = calls[convolutions[-1]], calls[convolutions[-1] :]
-    if any(_has_tokens(call, last) for call in after):
-        return LastStage(None, candidates)
-    stages = [call.name for call in after if times[call.name] == 1 and call.grid == last.grid]
-    return LastStage(stages[-1] if stages else None, candidates)
+    last, stage, is_lost = calls[convolutions[-1]], None, False
+    for call in calls[convolutions[-1] :]:
+        if call.grid == last.grid:
+            stage, is_lost = (call.name if times[call.name] == 1 else stage), False
+        elif _has_tokens(call, last):  # until a layer has the channels second again, as at the end of ConvNeXt's blocks
+            is_lost = True
+        elif call.grid:  # pooled: what has as many places later on has other ones
+            break
+    return LastStage(None if is_lost else stage, candidates)
 
 
 def _has_tokens(call: _Call, last: _Call) -> bool:
-    """Whether a layer gives tokens (rows, N, C), one for each place of a convolution, and up to two special ones."""
+    """Whether a layer gives something for each place of a convolution, but not with the channels second.
+
+    With the channels last, or as tokens (rows, N, C) with up to two special ones.
+    """
+    grid = (last.shape[0], *last.shape[2:])
+    if call.shape[:-1] == grid:
+        return True
     if len(call.shape) != 3:
         return False
-    *_, height, width = last.shape
-    frames = last.shape[2] if len(last.shape) == 5 else last.shape[0]
+    *times, height, width = grid
+    frames = times[-1]
     rows = [(1, frames * height * width), (frames, height * width)]
     orders = (call.shape[:2], call.shape[1::-1])  # with the batch first, or the tokens
-    return any(order[0] == row and 0 <= order[1] - places <= 2 for order in orders for row, places in rows)
+    return any(order[0] == row and 0 <= order[1] - many <= 2 for order in orders for row, many in rows)
