@@ -19,6 +19,7 @@ from aosa_fast.lazy import lazy
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
+    from aosa_fast import audit, data, evaluation, metrics, models, video
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSADual, AOSAPath
     from aosa_fast.audit.store.compact import load_map
     from aosa_fast.config import Config
@@ -45,10 +46,16 @@ __all__ = [
     "StreamingExplainer",
     "VideoError",
     "__version__",
+    "audit",
+    "data",
+    "evaluation",
     "explain",
     "list_methods",
     "list_models",
     "load_map",
+    "metrics",
+    "models",
+    "video",
 ]
 
 __getattr__ = lazy(
@@ -68,6 +75,7 @@ __getattr__ = lazy(
         "list_models": "models.registry",
         "load_map": "audit.store.compact",
     },
+    packages=("audit", "data", "evaluation", "metrics", "models", "video"),
 )
 
 

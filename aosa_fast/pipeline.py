@@ -20,6 +20,7 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError, ModelError
 from aosa_fast.explanation import Explanation
+from aosa_fast.inference.batching import BatchSize
 from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import evaluating
 from aosa_fast.inference.precision import check_device, current, model_device, precision
@@ -177,7 +178,8 @@ def run(
                     route = Route(model, route_name(model, config, many), keep=many)
                 seen = first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
-                _log.debug("route %s on %s, batch_size %s", route.name, device, config.batch_size or "chosen here")
+                clips_at_once = BatchSize(config.batch_size, device).clips
+                _log.debug("route %s on %s, batches of up to %d clips", route.name, device, clips_at_once)
                 job = Job(
                     route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings(), start
                 )

@@ -191,7 +191,7 @@ def test_the_log_says_what_was_read_applied_and_chosen(caplog: pytest.LogCapture
     ]
     with logged(caplog, logging.DEBUG) as lines:
         explain(make_net(), make_video(), 1, method="aosa", route="as-is", batch_size=2, stride=16)
-    assert lines == ["route as-is on cpu, batch_size 2"]
+    assert lines == ["route as-is on cpu, batches of up to 2 clips"]
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("aosa_fast").handlers)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
 
 from aosa_fast.errors import InputError
 
+_log = logging.getLogger(__name__)
 # On a GPU, before it is known what a clip takes, and at most: more clips than that no longer help a GPU, and a smaller
 # batch is lost less of when the memory runs out.
 FIRST, MOST = 8, 64
@@ -56,6 +58,7 @@ class BatchSize:
                     raise InputError(f"video must fit the GPU's memory, one clip at a time; {reason}") from None
             # Outside of the handler, whose traceback holds on to the tensors that did not fit.
             self.clips, self._measure = (end - done) // 2, False
+            _log.debug("out of memory with %d clips: batches of up to %d", end - done, self.clips)
             torch.cuda.empty_cache()
 
     def _allocated(self) -> int:
@@ -66,3 +69,4 @@ class BatchSize:
         free = torch.cuda.mem_get_info(self._device)[0] + unused
         self.clips = int(min(max(SHARE * free / max(bytes_per_clip, 1), 1), MOST))
         self._measure = False
+        _log.debug("a clip takes %.0f MB: batches of up to %d clips", bytes_per_clip / 1e6, self.clips)
