@@ -12,7 +12,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 CLEAN = ROOT / "build" / "mutation"
 # As setup.py has them, but for the optimisation. Torch brings pybind11.
-FLAGS = "-O1 -std=c++17 -fPIC -ffp-contract=off -fno-math-errno -fvisibility=hidden -pthread -w".split()
+FLAGS = ["-O1", "-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-w"]
 INCLUDE = (sysconfig.get_paths()["include"], Path(torch.__file__).parent / "include")
 COMPILE = ["g++", "-c", *FLAGS, *(f"-I{folder}" for folder in INCLUDE)]
 
