@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aosa_fast import Difference, InputError
+from aosa_fast.errors import ModelWarning
 from aosa_fast.methods.fills import blur
 from aosa_fast.metrics import PROTOCOLS, Protocol, causal_metrics, deletion, insertion, overall
 
@@ -182,6 +183,9 @@ def test_deletion_is_shared_and_everything_is_evaluated_once():
     counts.clear()  # of what a new model is asked first
     found = causal_metrics(model, video, saliency, 0, batch_size=5)
     assert sum(counts) == 2 * (1 + 3 * 28)
+    counts.clear()
+    causal_metrics(model, video, saliency, 0)
+    assert max(counts) > 1
     for name, both in found.items():
         assert torch.equal(both.deletion.scores, deletion(model, video, saliency, 0, protocol=name).scores)
         assert torch.equal(both.insertion.scores, insertion(model, video, saliency, 0, protocol=name).scores)
@@ -190,6 +194,24 @@ def test_deletion_is_shared_and_everything_is_evaluated_once():
     logit = Protocol(name="logits", score="logit", insertion="fill")
     found = causal_metrics(model, video, saliency, 0, protocols=("aosa-28", logit))
     assert not torch.equal(found["aosa-28"].deletion.scores, found["logits"].deletion.scores)
+
+
+def test_a_model_whose_answers_depend_on_the_batch_gets_single_clips():
+    def curve(batch_size: int) -> tuple[Tensor, list[int]]:
+        counts = []
+
+        def model(x: Tensor) -> Tensor:
+            counts.append(len(x))
+            return len(x) * x.flatten(1)[:, :2]
+
+        return deletion(model, make_video(2), make_map(2), 0, batch_size=batch_size).scores, counts
+
+    alone, counts = curve(1)
+    assert set(counts) == {1}
+    with pytest.warns(ModelWarning, match="batch"):
+        other, counts = curve(2)
+    assert torch.equal(other, alone)
+    assert counts.count(2) == 1  # the question alone
 
 
 def test_what_the_model_is_given():
@@ -255,7 +277,7 @@ def test_fewer_voxels_than_steps():
         ({"saliency": make_map().to(torch.complex64)}, r"^saliency must be real numbers; got torch.complex64$"),
         ({"saliency": make_map().numpy().astype("U4")}, r"^saliency must be real numbers; got <U4$"),
         ({"video": make_video()[0]}, r"^video must have shape \(B, C, T, H, W\), nothing empty; got \(2, 3, 5, 7\)$"),
-        ({"video": make_video() / 0}, r"^video must be finite; got NaN or infinity$"),
+        ({"video": make_video().index_fill(2, torch.tensor(1), torch.nan)}, r"^video must be finite; got NaN or infinity$"),
         ({"target": 2}, r"^target must be a class from 0 to 1; got 2$"),
         ({"protocol": "rise"}, r"^protocol must be one of aosa-28, aosa-28-fill, or a Protocol; got rise$"),
         ({"batch_size": -1}, r"^batch_size must be at least 0; got -1$"),
@@ -275,10 +297,12 @@ def test_bad_arguments_get_one_line(change, message):
 def test_bad_protocols_and_videos_of_another_type():
     with pytest.raises(InputError, match=r"^insertion must be one of blur, fill; got white$"):
         Protocol(name="x", insertion="white")
-    with pytest.raises(InputError, match=r"^steps must be a whole number of at least 1; got 0$"):
-        Protocol(name="x", steps=0)
-    for protocols in ((), ("aosa-28", PROTOCOLS["aosa-28"])):
-        with pytest.raises(InputError, match=r"^protocols must be at least one, each of another name; got "):
+    for steps in (0, True, 2.0):
+        with pytest.raises(InputError, match=rf"^steps must be a whole number of at least 1; got {steps}$"):
+            Protocol(name="x", steps=steps)
+    assert Protocol(name="x", steps=1).voxels_changed(9) == [0, 9]
+    for protocols, names in (((), "none"), (("aosa-28", PROTOCOLS["aosa-28"]), "aosa-28, aosa-28")):
+        with pytest.raises(InputError, match=rf"^protocols must be at least one, each of another name; got {names}$"):
             causal_metrics(Planted(), make_video(), make_map(), 0, protocols=protocols)
     with pytest.raises(TypeError, match=r"^video must be a float32 tensor, .*; got torch.float64$"):
         deletion(Planted(), make_video().double(), make_map(), 0)
