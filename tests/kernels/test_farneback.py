@@ -131,6 +131,7 @@ def test_pairs_and_clips_do_not_mix() -> None:
 def test_the_defaults_are_the_papers() -> None:
     frames = moving_texture(1, 2, 70, 66)
     assert torch.equal(farneback(frames), farneback(frames, **PAPER))
+    assert torch.equal(farneback(frames), farneback(frames, levels=2**31 - 1))  # none below 32 pixels
     others = {"pyr_scale": 0.6, "levels": 0, "winsize": 13, "iterations": 2, "poly_n": 4, "poly_sigma": 1.1}
     for name, value in others.items():
         assert not torch.equal(farneback(frames), farneback(frames, **{name: value})), name
@@ -162,6 +163,7 @@ FRAMES = torch.zeros(1, 2, 8, 9, dtype=torch.uint8)
         (FRAMES, {"pyr_scale": 1.0}, ValueError, "pyr_scale must be above 0 and below 1; got 1.0"),
         (FRAMES, {"pyr_scale": float("nan")}, ValueError, "pyr_scale must be above 0 and below 1; got nan"),
         (FRAMES, {"levels": -1}, ValueError, "levels must be at least 0; got -1"),
+        (FRAMES, {"levels": 2**31}, ValueError, "levels must be at most 2147483647; got 2147483648"),
         (FRAMES, {"winsize": 1}, ValueError, "winsize must be at least 2; got 1"),
         (FRAMES, {"iterations": 0}, ValueError, "iterations must be at least 1; got 0"),
         (FRAMES, {"poly_n": 0}, ValueError, "poly_n must be at least 1; got 0"),

@@ -236,6 +236,7 @@ REFUSED: list[tuple[str, int, Any]] = [
     ("tube_scores", 1, SMALL["tube_scores"][1][:, :-1]),
     ("tube_scores", 2, far(SMALL["tube_scores"][2], -2)),
     ("saliency_map", 0, SMALL["saliency_map"][0][:, :-1]),
+    ("field-element", 4, 4),
     ("saliency_map", 3, -9),
     ("saliency_map", 4, 10),  # less than the boxes have
     ("tube_overlaps", 1, SMALL["tube_overlaps"][1][:, :, :1]),

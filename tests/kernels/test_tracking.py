@@ -176,3 +176,6 @@ def test_refuses() -> None:
     for box in ((0, 4), (4, 0)):
         with pytest.raises(ValueError, match=re.escape(f"box must be at least 1 pixel high and wide; got {box}")):
             rasterize_boxes(TRACKS, ALIVE, box, 8, 9)
+    for size, name in (((0, 9), "height"), ((8, 0), "width")):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
+            rasterize_boxes(TRACKS, ALIVE, (4, 4), *size)

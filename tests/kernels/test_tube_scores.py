@@ -92,6 +92,7 @@ MEMBERS = torch.zeros(1, 2, 1, dtype=torch.int32)
         ((FIELD[0], BOXES, MEMBERS), ValueError, "field must have shape (B, T, H, W); got (3, 5, 6)"),
         ((FIELD, BOXES[:, :, :2], MEMBERS), ValueError, "boxes must have shape (B, N, T, 4) with B=1, N=2, T=3; got"),
         ((FIELD, BOXES[..., :3], MEMBERS), ValueError, "boxes must have shape (B, N, T, 4)"),
+        ((FIELD, BOXES, MEMBERS[:, :1, 0]), ValueError, "members must have shape (B, N, K1)"),
         ((FIELD, BOXES[:, :1], MEMBERS), ValueError, "members must have shape (B, N, K1) with B=1, N=1; got (1, 2, 1)"),
         ((FIELD.double(), BOXES, MEMBERS), TypeError, "field must be torch.float32; got torch.float64"),
         ((FIELD, BOXES.long(), MEMBERS), TypeError, "boxes must be torch.int32; got torch.int64"),

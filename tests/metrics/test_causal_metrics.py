@@ -277,7 +277,10 @@ def test_fewer_voxels_than_steps():
         ({"saliency": make_map().to(torch.complex64)}, r"^saliency must be real numbers; got torch.complex64$"),
         ({"saliency": make_map().numpy().astype("U4")}, r"^saliency must be real numbers; got <U4$"),
         ({"video": make_video()[0]}, r"^video must have shape \(B, C, T, H, W\), nothing empty; got \(2, 3, 5, 7\)$"),
-        ({"video": make_video().index_fill(2, torch.tensor(1), torch.nan)}, r"^video must be finite; got NaN or infinity$"),
+        (
+            {"video": make_video().index_fill(2, torch.tensor(1), torch.nan)},
+            r"^video must be finite; got NaN or infinity$",
+        ),
         ({"target": 2}, r"^target must be a class from 0 to 1; got 2$"),
         ({"protocol": "rise"}, r"^protocol must be one of aosa-28, aosa-28-fill, or a Protocol; got rise$"),
         ({"batch_size": -1}, r"^batch_size must be at least 0; got -1$"),

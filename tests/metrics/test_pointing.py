@@ -77,6 +77,12 @@ def test_boxes_outside_of_the_frame_and_inverted_ones_are_none():
             assert measure(saliency, boxes_of([box])).isnan().all()
 
 
+@pytest.mark.parametrize("empty", [(3, 4, 3, 9), (3, 4, 9, 4), (9, 9, 2, 15), (9, 9, 15, 2), NONE], ids=str)
+def test_a_box_without_pixels_attracts_nothing_in_a_frame_with_another(empty):
+    assert spatial_pointing(peaks((3, 4)), boxes_of([empty, (28, 15, 33, 20)])).hits.tolist() == [0.0]
+    assert spatial_pointing(peaks((28, 15)), boxes_of([empty, (28, 15, 33, 20)])).hits.tolist() == [1.0]
+
+
 def test_ties_share_the_hit_or_the_first_counts():
     saliency = torch.zeros(2, H, W)
     saliency[0, [1, 1, 15], [30, 2, 3]] = 1  # in order: (2, 1) inside, (30, 1) and (3, 15) far off
@@ -132,7 +138,8 @@ def test_energy_and_share_by_hand():
     saliency[1] = 100.0  # a frame without a box
     saliency[2, 2, 1], saliency[2, 2, 3] = 2.0, 4.0
     boxes = boxes_of([(0, 0, 3, 2), (2, 1, 4, 3)], [], [(3, 1, 9, 3)])
-    assert energy_pointing(saliency, boxes).tolist() == pytest.approx([(3 + 4) / 10])
+    for scale in (1, 1e-3):
+        assert energy_pointing(scale * saliency, boxes).tolist() == pytest.approx([(3 + 4) / 10])
     assert box_share(saliency, boxes).tolist() == pytest.approx([(6 + 4 - 1 + 4) / 40])
     assert energy_pointing(-saliency.abs(), boxes).isnan().all()
     assert energy_pointing(torch.full((T, 4, 5), 2.0), boxes).tolist() == pytest.approx(
@@ -185,13 +192,20 @@ def test_clips_of_many_sizes_from_anywhere():
         (torch.zeros(T, H, W), torch.zeros(3, 1, 4), {}, r"^boxes must be whole numbers; got torch.float32$"),
         (torch.zeros(T, H, W), np.zeros((3, 1, 4)), {}, r"^boxes must be whole numbers; got float64$"),
         (torch.zeros(T, H, W), [[NONE]], {}, r"^boxes must be whole numbers; got list$"),
-        ([torch.zeros(2, T, H, W)], [None], {}, r"^saliency in a list must be one \(T, H, W\) per clip$"),
+        (torch.zeros(T, H, W), torch.zeros(3, 1, 4, dtype=bool), {}, r"^boxes must be whole numbers; got torch.bool$"),
+        (torch.zeros(T, H, W), torch.zeros(3, 1, 4) * 1j, {}, r"^boxes must be whole numbers; got torch.complex64$"),
+        (
+            [torch.zeros(T, H, W), torch.zeros(2, T, H, W)],
+            3 * [None],
+            {},
+            r"^saliency in a list must be one \(T, H, W\) per clip$",
+        ),
         (torch.zeros(H, W), torch.zeros(3, 1, 4).int(), {}, r"^saliency must have shape .*; got \(20, 33\)$"),
         (torch.zeros(T, H, W), torch.zeros(3, 1, 4).int(), {"ties": "last"}, r"^ties must be mean or first; got last$"),
         (torch.zeros(T, H, W), torch.zeros(3, 1, 4).int(), {"radius": -1}, r"^radius must be .*at least 0; got -1$"),
         (torch.zeros(T, H, W), torch.zeros(3, 1, 4).int(), {"labels": [1, 2]}, r"labels must be one per clip, 1$"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_bad_arguments_get_one_line(saliency, boxes, options, message):
     with pytest.raises(InputError, match=message) as caught:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from aosa_fast import Difference, InputError
+from aosa_fast.errors import ModelWarning
 from aosa_fast.metrics import default_stages, sanity_check, spearman, ssim
+from aosa_fast.metrics.similarity import average_ranks
 
 
 def make_net() -> nn.Sequential:
@@ -145,6 +148,9 @@ class Block(nn.Module):
         self.attention = nn.MultiheadAttention(size, 1, batch_first=True)
         self.scale = nn.Parameter(torch.full((size,), 5.0))
 
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.scale[:3])  # and leaves the rest
+
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens + self.scale * self.attention(tokens, tokens, tokens)[0]
 
@@ -192,6 +198,8 @@ def test_stages_of_nested_networks():
         "0.0",
     ]
     assert default_stages(nn.Linear(3, 2)) == ["*"]
+    nine_tenths = nn.Sequential(nn.Sequential(nn.Linear(8, 1)), nn.Linear(1, 1, bias=False))
+    assert default_stages(nine_tenths) == ["1", "0"]
 
 
 def test_nothing_learnt_is_left_in_any_kind_of_parameter():
@@ -212,6 +220,50 @@ def test_nothing_learnt_is_left_in_any_kind_of_parameter():
         assert not (trained == random).any(), name
         assert random.isfinite().all()
     assert float(last[0].model.token.detach().abs().max()) < 0.1
+
+
+def test_a_module_of_its_own_forgets_without_its_children():
+    def spy(network: nn.Module, video: Tensor, target: Tensor) -> Tensor:
+        last[:] = [network]
+        return gradient(network, video, target)
+
+    last: list[nn.Module] = []
+    net = Transformer()
+    sanity_check(net, make_video()[..., :8, :12].contiguous(), 0, spy, stages=["*"])
+    changed = [name for name, value in net.state_dict().items() if not torch.equal(value, last[0].state_dict()[name])]
+    assert changed == ["token"]
+
+
+class Crowded(nn.Module):
+    """Its answers may depend on how many clips it is given, which it notes."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self, depends: bool) -> None:
+        super().__init__()
+        self.depends = depends
+        self.linear = nn.Linear(2 * 3 * 9 * 13, 4)
+
+    def forward(self, video: Tensor) -> Tensor:
+        self.seen.append(len(video))
+        return self.linear(video.flatten(1)) * (len(video) if self.depends else 1)
+
+
+def test_clips_go_together_unless_the_answers_depend_on_that():
+    def logits(B: int, depends: bool) -> tuple[Tensor, list[int]]:
+        torch.manual_seed(0)
+        Crowded.seen.clear()
+        found = sanity_check(Crowded(depends), make_video()[:B], 0, edges, stages=[])
+        return found[0].logits, Crowded.seen
+
+    alone, seen = logits(2, False)
+    assert seen.count(2) > 1
+    with pytest.warns(ModelWarning, match="batch"):
+        other, seen = logits(2, True)
+    torch.testing.assert_close(other, alone)
+    one, seen = logits(1, True)
+    torch.testing.assert_close(one, alone[:1])
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize(
@@ -257,6 +309,7 @@ def test_spearman_by_hand():
     # Ranks 1, 2.5, 2.5, 4 and 4, 1, 2, 3: centred products -1.5 * 1.5 + 0 + 0 + 1.5 * 0.5, over sqrt(4.5 * 5).
     values = spearman(torch.tensor([[[1.0, 2.0, 2.0, 9.0]]]), torch.tensor([[[8.0, 0.0, 0.1, 0.2]]]))
     assert values.tolist() == pytest.approx([-1.5 / 22.5**0.5])
+    assert average_ranks(np.array([1.0, 2.0, 2.0, 9.0])).tolist() == [1, 2.5, 2.5, 4]
 
 
 def test_ssim_range_and_scale():
@@ -269,13 +322,14 @@ def test_ssim_range_and_scale():
     assert (ssim(a, other).abs() < 0.3).all()
     torch.testing.assert_close(ssim(a, other), ssim(other, a))
     torch.testing.assert_close(ssim(a[1], other[1]), ssim(a, other)[1:])
-    # Against its definition, in the only window that fits 3x3 pixels: means, variances and covariance over 9.
-    x, y = a[0, :1, :3, :3], other[0, :1, :3, :3]
-    p, q = ((part - part.min()) / np.ptp(part) for part in (x, y))
-    covariance = np.cov(p.ravel(), q.ravel())
-    top = (2 * p.mean() * q.mean() + 1e-4) * (2 * covariance[0, 1] + 9e-4)
-    bottom = (p.mean() ** 2 + q.mean() ** 2 + 1e-4) * (covariance[0, 0] + covariance[1, 1] + 9e-4)
-    assert float(ssim(x, y)) == pytest.approx(top / bottom)
+    # Against its definition, in the only window that fits frames of 3 and 7 pixels: means, variances and covariance.
+    for side in (3, 7):
+        x, y = a[0, :1, :side, :side], other[0, :1, :side, :side]
+        p, q = ((part - part.min()) / np.ptp(part) for part in (x, y))
+        covariance = np.cov(p.ravel(), q.ravel())
+        top = (2 * p.mean() * q.mean() + 1e-4) * (2 * covariance[0, 1] + 9e-4)
+        bottom = (p.mean() ** 2 + q.mean() ** 2 + 1e-4) * (covariance[0, 0] + covariance[1, 1] + 9e-4)
+        assert float(ssim(x, y)) == pytest.approx(top / bottom)
 
 
 def test_constant_maps_give_nan():
@@ -285,6 +339,7 @@ def test_constant_maps_give_nan():
         for value in (measure(a, flat), measure(flat, a)):
             assert float(value[0]) == pytest.approx(1)
             assert value[1].isnan()
+        assert measure(flat.flip(0), a.flip(0)).isnan().tolist() == [True, False]
     results = sanity_check(make_net(), make_video(), 0, lambda *_: torch.zeros(2, 3, 9, 13))
     assert all(result.spearman.isnan().all() and result.ssim.isnan().all() for result in results)
 

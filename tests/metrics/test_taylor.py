@@ -29,6 +29,16 @@ def test_numbers_by_hand():
     assert result.spearman.tolist() == pytest.approx([-1.5 / 22.5**0.5, 1])
 
 
+def test_correlations_of_numbers_of_any_size():
+    first, second = np.array([1.0, 2, 0, -1]), np.array([2.0, 2, 0, 4])
+    expected = float(taylor_error(first, second).pearson)
+    assert float(taylor_error(1e-200 * first, 1e200 * second).pearson) == pytest.approx(expected)
+    assert float(taylor_error(2.0**52 + first, second).pearson) == pytest.approx(expected)
+    many = np.random.default_rng(0).standard_normal((300, 5))  # rounding alone would lead beyond 1
+    assert float(taylor_error(many, 3 * many).pearson.max()) <= 1
+    assert float(taylor_error(many, -3 * many).pearson.min()) >= -1
+
+
 def test_what_is_not_defined_is_nan():
     result = taylor_error(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 0.0]))
     assert result.mean_absolute_error.tolist() == [0.5]
@@ -92,7 +102,7 @@ def test_a_black_fill_needs_the_normalisation():
             r"^approximate and exact must have one shape; got \(2, 3\) and \(2, 4\)$",
         ),
         (torch.zeros(2, 0), torch.zeros(2, 0), r"^approximate must have shape \(B, N\) or \(N,\), .*; got \(2, 0\)$"),
-        (torch.zeros(2, 3), torch.full((2, 3), torch.inf), r"^exact must be finite; got NaN or infinity$"),
+        (torch.zeros(2, 3), torch.tensor([[0, torch.inf, 0]] * 2), r"^exact must be finite; got NaN or infinity$"),
     ],
     ids=["shapes", "no tubes", "infinite"],
 )
