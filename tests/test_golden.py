@@ -59,10 +59,10 @@ def run(golden: SimpleNamespace) -> Callable[..., object]:
     )
 
 
-def assert_near(actual: Tensor, expected: Tensor) -> None:
+def assert_near(actual: Tensor, expected: Tensor, rounding: float = 0.0) -> None:
     limit = float(expected.abs().max())
     assert limit > 0
-    torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE * limit)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE * limit + rounding)
 
 
 @pytest.mark.parametrize("partners", [0, 3])
@@ -95,7 +95,10 @@ def test_exact_scores_and_maps_are_the_authors(golden, run, partners):
     suffix = "_k1" if partners == 0 else "_k3"
     expected = getattr(golden, "exact_scores" + suffix)
     torch.testing.assert_close(result.class_scores[0, :, int(golden.target)], expected, rtol=RELATIVE, atol=0)
-    assert_near(result.scores[0], golden.prob[int(golden.target)] - expected)
+    clean = golden.prob[int(golden.target)]
+    # Small differences of float32 probabilities, whose last bits depend on the processor's way to convolve.
+    rounding = 2 * torch.finfo(torch.float32).eps * float(clean)
+    assert_near(result.scores[0], clean - expected, rounding)
     assert_near(result.saliency[0], getattr(golden, "exact_map" + suffix))
     torch.testing.assert_close(result.clean_scores[0], golden.prob, rtol=RELATIVE, atol=1e-7)
 
