@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aosa_fast.errors import InputError
 from aosa_fast.methods.option import Option
@@ -15,11 +15,12 @@ from aosa_fast.methods.registry import METHODS, Method, find_method
 if TYPE_CHECKING:  # at run time the command line reads this module, and answers before torch is loaded
     from torch import Tensor
 
-SCORES = ("prob", "logit", "logprob", "margin", "sigmoid")
-FILLS = ("mean", "black", "blur", "conditional")
-AGGREGATES = ("sum", "mean", "eq2")
-PARTNER_RULES = ("cosine", "motion-aware")
-FLOWS = (
+# Each choice is written once, for type checkers, and its values are read from there.
+Score = Literal["prob", "logit", "logprob", "margin", "sigmoid"]
+Fill = Literal["mean", "black", "blur", "conditional"]
+Aggregate = Literal["sum", "mean", "eq2"]
+PartnersRule = Literal["cosine", "motion-aware"]
+FlowMethod = Literal[
     "farneback",
     "farneback-opencv",
     "dis-ultrafast",
@@ -30,11 +31,15 @@ FLOWS = (
     "deepflow",
     "simpleflow",
     "rlof",
-)
-DTYPES = ("float32", "tf32", "bfloat16")
-BACKWARDS = ("exact", "libra")
-ROUTES = ("auto", "as-is", "onednn", "folded", "compiled", "graphed")
-COMPATS = ("authors2022",)
+]
+DType = Literal["float32", "tf32", "bfloat16"]
+Backward = Literal["exact", "libra"]
+RouteName = Literal["auto", "as-is", "onednn", "folded", "compiled", "graphed"]
+Compat = Literal["authors2022"]
+SCORES: tuple[str, ...] = get_args(Score)
+AGGREGATES: tuple[str, ...] = get_args(Aggregate)
+FLOWS: tuple[str, ...] = get_args(FlowMethod)
+ROUTES: tuple[str, ...] = get_args(RouteName)
 _NOUNS = {"prob": "probability", "logprob": "log-probability", "sigmoid": "probability"}  # others have their own name
 
 
@@ -82,7 +87,7 @@ class Config:
         "cosine",
         "cosine: the paper's co-occurrence. motion-aware: anchors that stay within --min-motion choose by nearness.",
         str,
-        choices=PARTNER_RULES,
+        choices=get_args(PartnersRule),
     )
     min_motion: float = _choice(
         2.0, "For motion-aware partners: the reach that counts as motion, pixels.", float, least=0
@@ -92,7 +97,7 @@ class Config:
         "What hides a tube: mean (0 in model space), black, blur, or conditional (mean of the neighbourhood). "
         "Default: mean for aosa and aosa-path, conditional for aosa-approx.",
         str,
-        choices=FILLS,
+        choices=get_args(Fill),
         open=True,
     )
     radius: int = _choice(4, "Radius of the conditional mean, pixels.", least=0)
@@ -137,7 +142,7 @@ class Config:
         "Precision of the model: float32 (without TF32), tf32, or bfloat16 (autocast). Default: as torch is set. "
         "Everything after the model is in float32 or better.",
         str,
-        choices=DTYPES,
+        choices=get_args(DType),
         open=True,
     )
     backward: str = _choice(
@@ -145,7 +150,7 @@ class Config:
         "How the methods that take the score's gradient by the input go back through the model: exact, or libra, which "
         "takes the scales of normalisation layers (LayerNorm, RMSNorm) as constant; models without such get the same.",
         str,
-        choices=BACKWARDS,
+        choices=get_args(Backward),
     )
     route: str = _choice(
         "auto",
@@ -166,7 +171,7 @@ class Config:
         None,
         "authors2022: the authors' published code, with its rounding, partners and weights.",
         str,
-        choices=COMPATS,
+        choices=get_args(Compat),
         open=True,
     )
     options: dict[str, Any] = field(default_factory=dict, metadata={"own": True})

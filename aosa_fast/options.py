@@ -10,7 +10,19 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from aosa_fast.config import COMMON, own_options
+from aosa_fast.config import (
+    COMMON,
+    Aggregate,
+    Backward,
+    Compat,
+    DType,
+    Fill,
+    FlowMethod,
+    PartnersRule,
+    RouteName,
+    Score,
+    own_options,
+)  # fmt: skip
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS
 
@@ -28,21 +40,21 @@ class Options(TypedDict, total=False):
     stride: int
     box: int | tuple[int, int]
     partners: int | None
-    partners_rule: Literal["cosine", "motion-aware"]
+    partners_rule: PartnersRule
     min_motion: float
-    fill: Literal["mean", "black", "blur", "conditional"] | Tensor | None
+    fill: Fill | Tensor | None
     radius: int
-    score: Literal["prob", "logit", "logprob", "margin", "sigmoid"] | None
-    aggregate: Literal["sum", "mean", "eq2"]
+    score: Score | None
+    aggregate: Aggregate
     reseed: int
     steps: int | None
     batch_size: int
-    dtype: Literal["float32", "tf32", "bfloat16"] | None
-    backward: Literal["exact", "libra"]
-    route: Literal["auto", "as-is", "onednn", "folded", "compiled", "graphed"]
+    dtype: DType | None
+    backward: Backward
+    route: RouteName
     check: int
     seed: int
-    compat: Literal["authors2022"] | None
+    compat: Compat | None
     relu: Literal["element", "channel", "none", "eq8-literal"]
     samples: int
     budget_ms: float | None
@@ -60,18 +72,7 @@ class Options(TypedDict, total=False):
 class Choices(Options, total=False):
     """All fields of `Config`."""
 
-    flow: Literal[
-        "farneback",
-        "farneback-opencv",
-        "dis-ultrafast",
-        "dis-fast",
-        "dis-medium",
-        "tvl1",
-        "pcaflow",
-        "deepflow",
-        "simpleflow",
-        "rlof",
-    ]
+    flow: FlowMethod
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -25,8 +25,8 @@ from aosa_fast.inference.behaviour import Behaviour, check_score, settle, study
 from aosa_fast.inference.call import evaluating
 from aosa_fast.inference.precision import check_device, current, model_device, precision
 from aosa_fast.inference.routes import Route, route_name
-from aosa_fast.inference.timing import Progress, Timings
-from aosa_fast.inputs import AnyModel, ClipArguments, Clips, File, FileArguments, Flow, Given, Video, unpack
+from aosa_fast.inference.timing import Timings
+from aosa_fast.inputs import AnyModel, ClipArguments, Clips, File, FileArguments, Flow, Given, Report, Video, unpack
 from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import resolve_flow
 from aosa_fast.methods.inputs import Values, bring_clips
@@ -71,7 +71,7 @@ def explain(
     mean: Values | None = None,
     std: Values | None = None,
     class_names: Names | None = None,
-    progress: Progress | Callable[[int, int], None] | None = None,
+    progress: Report | None = None,
     **options: Unpack[Options],
 ) -> Explanation | list[Explanation]:
     """Shows which voxels of a clip a video classifier's score rests on, by occlusion along the motion (AOSA).
@@ -178,8 +178,9 @@ def run(
                     route = Route(model, route_name(model, config, many), keep=many)
                 seen = first_look(route, clips.video, config)
                 config = _changed(config, route=route.name, batch_size=seen.batch_size(config.batch_size))
-                clips_at_once = BatchSize(config.batch_size, device).clips
-                _log.debug("route %s on %s, batches of up to %d clips", route.name, device, clips_at_once)
+                if _log.isEnabledFor(logging.DEBUG):
+                    most = BatchSize(config.batch_size, device).clips
+                    _log.debug("route %s on %s, batches of up to %d clips", route.name, device, most)
                 job = Job(
                     route.network, clips.video, wanted, config, mean, std, names, given.progress, Timings(), start
                 )

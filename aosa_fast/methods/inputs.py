@@ -94,13 +94,14 @@ def fit_pictures(video: Tensor, preprocessing: Preprocessing) -> Tensor:
     """
     frames, stride, total = preprocessing.frames, preprocessing.stride, video.shape[1]
     if total != frames:
-        if total < Window(frames, stride, None).span:
-            steps = f", or {(frames - 1) * stride + 1} and more, {stride} apart" if stride > 1 else " or more"
+        window = Window(frames, stride, None)
+        if total < window.span:
+            steps = f", or {window.span} and more, {stride} apart" if stride > 1 else " or more"
             raise InputError(
                 f"video must have the {frames} frames of this model{steps}; got {total}: for another number give "
                 "preprocessing=model.preprocessing.changed(frames=N, stride=1), if the model takes it"
             )
-        places = Window(frames, stride, None).choose("video", range(total), 1.0)
+        places = window.choose("video", range(total), 1.0)
         _log.info("took frames %s of %d", places, total)
         video = video[:, places]
     if tuple(video.shape[2:4]) == preprocessing.crop:
