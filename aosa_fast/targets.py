@@ -175,7 +175,7 @@ def _indices(target: Any, logits: Tensor, class_names: Sequence[str] | None) -> 
         _check_count(target, clips)
         own = zip(target.targets, logits.split(1), strict=True)
         return torch.cat([_indices(one, row, class_names) for one, row in own])
-    if target == "pred":
+    if target == "pred" or (target is None and classes == 1):
         return logits.argmax(-1).cpu()
     if isinstance(target, str):
         target = _by_name(target, class_names)
