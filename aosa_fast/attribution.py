@@ -95,9 +95,9 @@ class _Attribution(Attribution):
     ) -> Clips:
         """Attributes the score of one class per clip to the voxels.
 
-        Gradients are made, and what is random about a model turned off, whatever the block around. Where `inputs` are
-        several, or an additional argument has a row per clip, the clips of a batch go through the method one by one,
-        each with its own rows beside all of its occluded copies.
+        A network is put in evaluation mode meanwhile; what a function calls is not. The block around may be one of
+        `torch.no_grad`. Where there are several inputs, or additional arguments with a row per clip, the clips of a
+        batch are explained one by one, each with its own rows beside all of its occluded copies.
 
         Args:
             inputs: (B, C, T, H, W) float32, float64, float16 or bfloat16. The model computes in the dtype of its
@@ -111,13 +111,13 @@ class _Attribution(Attribution):
             baselines: what hides a voxel: a number, or a tensor that broadcasts to `inputs`; default: `fill`. In a
                 tuple, one for each of the inputs.
             additional_forward_args: what forward_func is given after the inputs: a value, or a tuple of values. Tensors
-                of B rows have one per clip, which is repeated beside its occluded copies; all else is handed on as it
-                is.
+                of B rows have one per clip, which is repeated beside its occluded copies; all else is passed as it is.
             arguments: further arguments of `aosa_fast.explain`, such as `flow`, `mean` and `std`, for all inputs.
 
         Returns:
-            Like `inputs`, in units of the score: the map, the same for every channel. All else that was found is kept
-            in `explanations`.
+            Like `inputs`, in units of the score: the map, the same for every channel. With score="logit" the score is
+            what forward_func returns, as for Captum's own methods and metrics. All else that was found is kept in
+            `explanations`.
 
         Raises:
             InputError: as `aosa_fast.explain`, or the inputs are not clips of one batch.
@@ -189,7 +189,8 @@ class AOSA(_Attribution):
     """Exact adaptive occlusion sensitivity: one forward per tube (paper III-A, III-B).
 
     Args:
-        forward_func: the model, (B, C, T, H, W) to (B, n_classes).
+        forward_func: the model, a network or a function: (B, C, T, H, W), and what else `attribute` is given, to
+            (B, n_classes).
         options: fields of `aosa_fast.Config`.
     """
 
@@ -200,7 +201,8 @@ class AOSAApprox(_Attribution):
     """First-order adaptive occlusion sensitivity: one forward and one backward (paper III-D, Eq. 8).
 
     Args:
-        forward_func: the model, (B, C, T, H, W) to (B, n_classes).
+        forward_func: the model, a network or a function: (B, C, T, H, W), and what else `attribute` is given, to
+            (B, n_classes).
         options: fields of `aosa_fast.Config`.
     """
 
@@ -213,7 +215,8 @@ class AOSAPath(_Attribution):
     The field sums to f(x) - f(fill) (completeness), so scores are signed and on the scale of the exact ones.
 
     Args:
-        forward_func: the model, (B, C, T, H, W) to (B, n_classes).
+        forward_func: the model, a network or a function: (B, C, T, H, W), and what else `attribute` is given, to
+            (B, n_classes).
         options: fields of `aosa_fast.Config`, `steps` among them.
     """
 
@@ -227,7 +230,8 @@ class AOSADual(_Attribution):
     gradients and 7 forwards.
 
     Args:
-        forward_func: the model, (B, C, T, H, W) to (B, n_classes).
+        forward_func: the model, a network or a function: (B, C, T, H, W), and what else `attribute` is given, to
+            (B, n_classes).
         options: fields of `aosa_fast.Config`, `steps` and `detail` among them.
     """
 

@@ -53,7 +53,7 @@ class Pathways(nn.Module):
         self.slow, self.fast = make_net(), make_net()
 
     def forward(self, slow: Tensor, fast: Tensor, gain: Tensor | None = None) -> Tensor:
-        scores: Tensor = self.slow(slow) * self.fast(fast)
+        scores: Tensor = self.slow(slow) * (1 + self.fast(fast))
         return scores if gain is None else scores * gain[:, None]
 
 

@@ -34,7 +34,9 @@ def calls_that_work(net: nn.Module, video: Tensor, pictures: np.ndarray[tuple[in
         explainer.warmup("clip.mp4")
         assert_type(explainer("clip.mp4", start=12), Explanation)
         assert_type(explainer(video, [1, 2], frames=pictures), list[Explanation])
-    aosa_fast.AOSAApprox(net, stride=4, relu="none", flow="farneback")
+    attributor = aosa_fast.AOSAApprox(net, stride=4, relu="none", flow="farneback")
+    assert_type(attributor.attribute(video, [3, 1], 0.5, additional_forward_args=video), Tensor)
+    assert_type(attributor.attribute((video, video), "pred", (0.5, None), flow="dis-fast"), tuple[Tensor, ...])
 
 
 def calls_that_do_not(net: nn.Module, video: Tensor) -> None:
@@ -52,6 +54,7 @@ def calls_that_do_not(net: nn.Module, video: Tensor) -> None:
     Explainer(net, dtype="float16")  # type: ignore[arg-type]
     Explainer(net)(video, start=2.5)  # type: ignore[call-overload]
     aosa_fast.AOSA(net, strid=4)  # type: ignore[call-arg]
+    aosa_fast.AOSA(net).attribute([video], 3)  # type: ignore[call-overload]
     one: list[Explanation] = aosa_fast.explain(net, video, 3)  # type: ignore[assignment]
     several: Explanation = aosa_fast.explain(net, video, [3])  # type: ignore[assignment]
     del one, several
