@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ def attention_rollout(model: Model, video: Tensor, config: Config, resolve: Reso
     An attention with its heads averaged and with its residual is (A + I) / 2. In divided attention, a block is that of
     its attention in space times that of its attention in time, which the class token has no part in; what the class
     token gathers in each frame is averaged. The map is the class token's row of the product of all blocks, or the mean
-    row where a network averages its tokens. Only that row is propagated, from the last block to the first. Attention
-    is computed from queries and keys: the matrices that transformers returns are incomplete for TimeSformer, and need
-    the slower kind of attention for the others.
+    row where a network averages its tokens, or the row of the query that gathers them, which is no token itself. Only
+    that row is propagated, from the last block to the first. Attention is computed from queries and keys, which the
+    attention's own code turns by their places where it does: the matrices that transformers returns are incomplete for
+    TimeSformer, lack V-JEPA 2's pooler, and need the slower kind of attention for the others.
 
     The map is the same for every target: rollout knows no classes. Its values are shares of the class token, per token,
     stretched to the clip. See `Comparator`.
@@ -68,7 +70,8 @@ class Attention:
 
     Attributes:
         module: what these layers are in.
-        kind: its tokens: of a place in "time", of a frame in "space", or all in "joint" attention.
+        kind: its tokens: of a place in "time", of a frame in "space", or all in "joint" attention; or in "pooled", where
+            queries are no tokens.
         layers: the layer that gives queries, keys and values side by side, or that of the queries and that of the keys.
         heads: how many each of these is split into.
     """
@@ -79,22 +82,27 @@ class Attention:
     heads: int
 
     def pass_back(self, row: Tensor, outputs: dict[nn.Module, Tensor]) -> Tensor:
-        """(N, L), shares of what leaves the attention, to shares of what enters it; half goes past it.
+        """(N, L), shares of what leaves the attention, to shares of what enters it; half goes past it, if it can.
 
         `outputs` has what `layers` gave, (N, L, heads * d), or three times that.
         """
+        pooled = self.kind == "pooled"
         given = [outputs[layer] for layer in self.layers if layer in outputs]
         parts = given[0].chunk(3, -1)[:2] if len(self.layers) == 1 and given else given
-        if len(parts) != 2 or any(part.shape[:-1] != row.shape for part in parts):
+        if len(parts) != 2 or any(part.shape[:-1] != row.shape for part in parts[: 1 if pooled else 2]):
             got = ", ".join(str(tuple(part.shape)) for part in parts) or "none"
             raise InputError(f"attention-rollout must have queries and keys of {tuple(row.shape)} tokens; got {got}")
         queries, keys = (part.unflatten(-1, (self.heads, -1)).movedim(2, 0).float() for part in parts)
-        passed = torch.zeros_like(row)
+        turn: Any = getattr(self.module, "apply_rotary_embeddings", None)
+        if turn is not None:
+            places = self.module.get_position_ids(parts[0])
+            queries, keys = turn(queries, places), turn(keys, places)
+        passed = row.new_zeros(parts[1].shape[:2])
         for query, key in zip(queries, keys, strict=True):  # head by head: the matrices of all would fill the memory
             attention = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
             passed += (row.unsqueeze(1) @ attention).squeeze(1)
         # As the rows of A add up to 1, so do those of (A + I) / 2.
-        return (row + passed / self.heads) / 2
+        return passed / self.heads if pooled else (row + passed / self.heads) / 2
 
 
 def find_attention(model: Model, method: str) -> tuple[nn.Module, Anatomy, list[tuple[Attention, ...]]]:
@@ -108,7 +116,7 @@ def find_attention(model: Model, method: str) -> tuple[nn.Module, Anatomy, list[
     blocks = _blocks(network, anatomy.attention) if network and anatomy and anatomy.attention else []
     if network is None or anatomy is None or not blocks:
         raise InputError(
-            f"{method} must have TimeSformer, ViViT, VideoMAE or the embedded model with attention; "
+            f"{method} must have TimeSformer, ViViT, VideoMAE, V-JEPA 2 or the embedded model with attention; "
             f"got {type(network or model).__name__}"
         )
     return network, anatomy, blocks
@@ -116,18 +124,22 @@ def find_attention(model: Model, method: str) -> tuple[nn.Module, Anatomy, list[
 
 def _blocks(network: nn.Module, attention: str) -> list[tuple[Attention, ...]]:
     """The attentions of each block, time before space; none where their layers have other names than the known ones."""
-    layers: dict[str, list[Attention]] = {"time": [], "space": [], "joint": []}
+    layers: dict[str, list[Attention]] = {"time": [], "space": [], "joint": [], "pooled": []}
     for name, parent in network.named_modules():
+        if ".predictor." in name:  # of V-JEPA 2's training, no part of the classifier
+            continue
         parts = [getattr(parent, part, None) for part in ("qkv", "query", "key", "q_proj", "k_proj")]
         found = tuple(part for part in parts if isinstance(part, nn.Linear))
         heads = [getattr(parent, part, None) for part in ("num_heads", "num_attention_heads", "heads")]
         count = next((number for number in heads if isinstance(number, int)), None)
         if found and count:
             in_time = "temporal_attention" in name or "attend_time" in name
-            kind = "joint" if attention == "joint" else "time" if in_time else "space"
+            kind = "time" if in_time else "space"
+            if attention in ("joint", "pooled"):
+                kind = "pooled" if name.endswith("cross_attn") else "joint"
             layers[kind].append(Attention(parent, kind, found, count))
-    if attention == "joint":
-        return [(one,) for one in layers["joint"]]
+    if attention in ("joint", "pooled"):
+        return [(one,) for one in layers["joint"] + layers["pooled"]]
     if attention == "divided" and len(layers["time"]) == len(layers["space"]):
         return list(zip(layers["time"], layers["space"], strict=True))
     return []
@@ -155,8 +167,8 @@ def _divided(
 
 
 def _joint(blocks: list[tuple[Attention, ...]], outputs: dict[nn.Module, Tensor], network: nn.Module) -> Tensor:
-    """The row (B, L) of the class token, or the mean of all rows, with the tokens in the network's own order."""
-    tokens = outputs[blocks[0][0].layers[0]]
+    """The row (B, L) of the class token or query, or the mean of all rows, with tokens in the network's own order."""
+    tokens = outputs[blocks[-1][0].layers[0]]
     row = tokens.new_zeros(tokens.shape[:2], dtype=torch.float32)
     if getattr(getattr(getattr(network, "model", None), "config", None), "use_mean_pooling", False):
         row += 1 / row.shape[1]

@@ -23,7 +23,8 @@ def legrad(model: Model, video: Tensor, config: Config, resolve: Resolve) -> Fou
 
     Then the mean over all attentions; of divided attention those in time and those in space are layers of their own,
     and the mean over queries counts all of the clip's tokens. In the paper each layer has a score of its own, made of
-    its tokens by the network's head; here all have the network's score, which is the same for the last layer. No
+    its tokens by the network's head; here all have the network's score, which is the same for the last layer. Of
+    V-JEPA 2, the pooler's attentions are layers too, the last with a single query. No
     matrix of attention is needed for that: as a head gives A V, the gradient by A is the gradient by A V times V.
 
     Values are per token, stretched to the clip. See `Comparator`.
@@ -83,7 +84,8 @@ def _hooks(attention: Attention, values: dict[nn.Module, Tensor], mixed: dict[nn
 
 def _per_token(attention: Attention, values: Tensor, grad: Tensor, anatomy: Anatomy, video: Tensor) -> Tensor:
     """(B, 1, T', H', W'): the mean over heads and all queries of ReLU(gradient by the attention to each token)."""
-    if values.shape != grad.shape or values.ndim != 3:
+    pooled = attention.kind == "pooled"
+    if values.ndim != 3 or values.shape != grad.shape and not pooled:
         raise InputError(
             f"legrad must have as many values as outputs of attention, (N, L, C); got {tuple(values.shape)} and "
             f"{tuple(grad.shape)}"
@@ -94,8 +96,8 @@ def _per_token(attention: Attention, values: Tensor, grad: Tensor, anatomy: Anat
         for value, slope in zip(*heads, strict=True):  # head by head: the matrices of all would fill the memory
             shares += (slope @ value.mT).relu().sum(1)
     grid = anatomy.layout.grid_of(video.shape)
-    tokens = grid[0] * grid[1] * grid[2] + anatomy.layout.special
-    shares = shares / (attention.heads * tokens)
+    queries = grad.shape[1] if pooled else grid[0] * grid[1] * grid[2] + anatomy.layout.special
+    shares = shares / (attention.heads * queries)
     if attention.kind == "time":  # the batch is the places of all clips
         return shares.unflatten(0, (len(video), 1, *grid[1:])).movedim(-1, 2)
     return anatomy.layout.to_grid(shares.unsqueeze(-1), video.shape)

@@ -21,8 +21,9 @@ class Anatomy:
         layer: name of the layer that Grad-CAM takes, in the network as `unwrap` gives it: the last one that has a place
             for every part of the clip and all of whose places reach the class score.
         layout: the order of that layer's output.
-        attention: "divided" (time, then space) or "joint" (all tokens): softmax(q k / sqrt(d)), q and k from linear
-            layers `qkv`, `query` and `key`, or `q_proj` and `k_proj`; None where rollout has no matrix to follow.
+        attention: "divided" (time, then space), "joint" (all tokens), or "pooled" (joint, and at the end a query of the
+            network's own gathers the tokens): softmax(q k / sqrt(d)), q and k from linear layers `qkv`, `query` and
+            `key`, or `q_proj` and `k_proj`; None where rollout has no matrix to follow.
     """
 
     layer: str
@@ -73,10 +74,14 @@ def _mvit(network: Any) -> Anatomy:
 def _hugging_face(network: Any) -> Anatomy | None:
     """The norm before the last block's attention, which is the last place from where all tokens reach the class token.
 
-    From the last block on, TimeSformer and ViViT use the class token alone, and VideoMAE the mean of all.
+    From the last block on, TimeSformer and ViViT use the class token alone, VideoMAE the mean of all, and V-JEPA 2 what
+    the query of its pooler gathers of them.
     """
     config = network.model.config
     kind = config.model_type
+    if kind == "vjepa2":
+        layout = TokenLayout("time-major", patch=(config.tubelet_size, config.patch_size, config.patch_size))
+        return Anatomy("model.pooler.cross_attention_layer.layer_norm1", layout, "pooled")
     # The versions of transformers name the blocks differently.
     norms = [name for name, _ in network.named_modules() if name.endswith(".layernorm_before")]
     if kind not in ("timesformer", "videomae", "vivit") or not norms:

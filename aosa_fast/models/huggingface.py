@@ -28,9 +28,10 @@ _FAMILIES = {
     "timesformer": _usual(32, 224, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
     "videomae": _usual(4, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "vivit": _usual(2, 256, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "vjepa2": _usual(2, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-# TimeSformer-HR and -L look at the same stretch of a video with more frames.
-_TIMESFORMER_STRIDES = {16: 16, 96: 4}
+# Those that take other numbers of frames: TimeSformer-HR and -L look at the same stretch of a video with more of them.
+_STRIDES = {("timesformer", 16): 16, ("timesformer", 96): 4, ("vjepa2", 16): 4}
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
@@ -52,25 +53,31 @@ class HuggingFace(nn.Module):
         Raises:
             InputError: a clip of another size than the network's position embeddings are for.
         """
-        config: Any = self.model.config
-        wanted = [config.num_frames, *_both(config.image_size)]
+        model: Any = self.model
+        config = model.config
+        frames, size = _sizes(config)
+        wanted = [frames, *size]
         sizes = list(video.shape[2:])
         # TimeSformer stretches its position embeddings to other heights, but takes more frames for more rows.
         if config.model_type == "timesformer" and len(sizes) == 3 and sizes[1] % _both(config.patch_size)[0] == 0:
             wanted[1] = sizes[1]
+        # V-JEPA 2 counts frames from the first on.
+        if config.model_type == "vjepa2" and len(sizes) == 3 and sizes[0] % config.tubelet_size == 0:
+            wanted[0] = sizes[0]
         if sizes != wanted:
             raise InputError(
                 f"video must be (B, C, {', '.join(map(str, wanted))}) for this model; got {tuple(video.shape)}"
             )
-        return self.model(pixel_values=video.transpose(1, 2), return_dict=True).logits
+        return model(**{model.main_input_name: video.transpose(1, 2)}, return_dict=True).logits
 
 
 def load_huggingface(spec: str, rest: str) -> Classifier:
-    """Loads TimeSformer, VideoMAE or ViViT from a folder, or from the cache of earlier downloads; never from the net.
+    """Loads TimeSformer, VideoMAE, ViViT or V-JEPA 2 from a folder, or from the cache of earlier downloads.
 
-    Frames are as many as the network takes; their stride is that of the family's Kinetics checkpoints (TimeSformer
-    8 frames of every 32nd, VideoMAE 16 of every 4th, ViViT 32 of every 2nd). Crop, mean and std follow the model's
-    config.json and preprocessor_config.json. The network is a `HuggingFace` in evaluation mode.
+    Frames are as many as the network takes; their stride is that of the family's published checkpoints (TimeSformer
+    8 frames of every 32nd, VideoMAE 16 of every 4th, ViViT 32 of every 2nd, V-JEPA 2 16 of every 4th or 32 and 64 of
+    every 2nd). Crop, mean and std follow the model's config.json and preprocessor_config.json. The network is a
+    `HuggingFace` in evaluation mode.
 
     Args:
         rest: a folder as `save_pretrained` writes it, or a model's id (facebook/timesformer-base-finetuned-k400).
@@ -83,7 +90,7 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     folder = _folder(spec, rest)
     kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
-        known = f"TimeSformer, VideoMAE, ViViT (model_type {', '.join(_FAMILIES)})"
+        known = f"TimeSformer, VideoMAE, ViViT, V-JEPA 2 (model_type {', '.join(_FAMILIES)})"
         raise InputError(f"model={spec} must be one of {known}; got {kind}")
     again = "" if os.path.isdir(rest) else f" (download it again from https://huggingface.co/{rest})"
     with reading(folder, f"must hold a {kind} model{again}"):
@@ -130,9 +137,9 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def _preprocessing(folder: str, config: Any) -> Preprocessing:
-    usual, crop = _FAMILIES[config.model_type], _both(config.image_size)
-    size, frames = usual.size * max(crop) // 224, config.num_frames
-    stride = _TIMESFORMER_STRIDES.get(frames, usual.stride) if config.model_type == "timesformer" else usual.stride
+    usual, (frames, crop) = _FAMILIES[config.model_type], _sizes(config)
+    size = usual.size * max(crop) // 224
+    stride = _STRIDES.get((config.model_type, frames), usual.stride)
     made = usual.changed(frames=frames, stride=stride, size=max(size, *crop), crop=crop)
     path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
     if path is None:
@@ -140,26 +147,30 @@ def _preprocessing(folder: str, config: Any) -> Preprocessing:
     given = _read_json(path)
     with reading(path, "must be a preprocessor's file as transformers writes it", named=False):
         size, resize = _resizing(given, size, crop)
-        mean, std = _normalisation(given, config.model_type == "vivit")
+        mean, std = _normalisation(given, config.model_type)
         return made.changed(size=max(size, *crop), mean=mean, std=std, resize=resize)
 
 
-def _normalisation(given: dict[str, Any], vivit: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(given: dict[str, Any], kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of pixels in [0, 1] that do what the file says: scale, shift (ViViT's offset), normalise."""
-    scale, shift = 1.0, 0.0
+    scale, shift, vivit = 1.0, 0.0, kind == "vivit"
+    # What the processors of transformers have where the file says nothing.
+    usual = _FAMILIES[kind] if kind == "vjepa2" else _FAMILIES["vivit"]
     if given.get("do_rescale", True):
         scale = float(given.get("rescale_factor", 1 / 127.5 if vivit else 1 / 255))
         shift = 1.0 if vivit and given.get("offset", True) else 0.0
     mean: tuple[float, ...] = (0.0,) * 3
     std: tuple[float, ...] = (1.0,) * 3
     if given.get("do_normalize", True):
-        mean, std = (_channels(given.get(name)) for name in ("image_mean", "image_std"))
+        mean, std = (_channels(given.get(f"image_{name}"), getattr(usual, name)) for name in ("mean", "std"))
     return tuple((m + shift) / (255 * scale) for m in mean), tuple(s / (255 * scale) for s in std)
 
 
-def _channels(values: Any) -> tuple[float, ...]:
-    """One number for all channels, or one each; 0.5 where the file leaves it to transformers."""
-    numbers = values if isinstance(values, list) else [0.5 if values is None else values] * 3
+def _channels(values: Any, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """One number for all channels, or one each; the usual ones where the file leaves them to transformers."""
+    if values is None:
+        return usual
+    numbers = values if isinstance(values, list) else [values] * 3
     if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
         raise ValueError(f"image_mean and image_std must be three numbers; got {values}")
     return tuple(map(float, numbers))
@@ -181,6 +192,13 @@ def _resizing(given: dict[str, Any], default: int, crop: tuple[int, int]) -> tup
 def _names(config: Any) -> tuple[str, ...] | None:
     names = read_names({index: str(name) for index, name in config.id2label.items()}) or ()
     return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def _sizes(config: Any) -> tuple[int, tuple[int, int]]:
+    """(T, (H, W)) of the clips that the network takes."""
+    if config.model_type == "vjepa2":
+        return config.frames_per_clip, _both(config.crop_size)
+    return config.num_frames, _both(config.image_size)
 
 
 def _both(size: int | Sequence[int]) -> tuple[int, int]:

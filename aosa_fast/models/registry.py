@@ -76,7 +76,7 @@ FAMILIES = Registry(
         ModelFamily(
             "hf",
             "hf:MODEL",
-            "VideoMAE, TimeSformer or ViViT: an id of Hugging Face, or a folder.",
+            "VideoMAE, TimeSformer, ViViT or V-JEPA 2: an id of Hugging Face, or a folder.",
             f"{_HERE}.huggingface:load_huggingface",
             False,
             "transformers",

@@ -24,7 +24,7 @@ ORDERS = {
 class TokenLayout:
     """The order of a layer's output.
 
-    A video's tokens come time-major (frame by frame, as in VideoMAE and ViViT) or patch-major (all frames of a patch,
+    A video's tokens come time-major (frame by frame, as in VideoMAE, ViViT and V-JEPA 2) or patch-major (all frames of a patch,
     as TimeSformer passes them on between its blocks); TimeSformer's spatial attention has the frames in the batch, and
     so have 2-D convolutions ("frames").
 

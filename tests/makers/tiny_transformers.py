@@ -12,7 +12,7 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from aosa_fast.models.huggingface import HuggingFace
 
-FAMILIES = ("timesformer", "timesformer-joint", "videomae", "vivit")
+FAMILIES = ("timesformer", "timesformer-joint", "videomae", "vivit", "vjepa2")
 
 
 def tiny_config(family: str, **changes: Any) -> Any:
@@ -24,9 +24,15 @@ def tiny_config(family: str, **changes: Any) -> Any:
     elif family == "videomae":
         own = {"image_size": [24, 40], "patch_size": [8, 4], "num_frames": 8, "tubelet_size": 2}
         make = transformers.VideoMAEConfig
-    else:
+    elif family == "vivit":
         own = {"image_size": [24, 40], "tubelet_size": [2, 8, 4], "num_frames": 8}
         make = transformers.VivitConfig
+    else:
+        # Heads of 12 channels, which turn by their frame, row and column.
+        own = {"crop_size": 16, "patch_size": 4, "frames_per_clip": 6, "num_pooler_layers": 1, "hidden_size": 24}
+        own |= {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+        common.pop("intermediate_size")
+        make = transformers.VJEPA2Config
     return make(**{**common, **own, "num_labels": 6, **changes})
 
 
@@ -43,7 +49,7 @@ def tiny_network(family: str, sharpness: float = 1.0, seed: int = 0, **changes: 
 
 def tiny_clips(family: str, clips: int = 2, seed: int = 1) -> Tensor:
     """TimeSformer stretches its embeddings to a height that is not the width."""
-    shape = (3, 48, 32) if family.startswith("timesformer") else (8, 24, 40)
+    shape = {"timesformer": (3, 48, 32), "vjepa2": (6, 16, 16)}.get(family.partition("-")[0], (8, 24, 40))
     return torch.randn(clips, 3, *shape, generator=torch.Generator().manual_seed(seed))
 
 

@@ -182,6 +182,26 @@ def test_joint_attention_is_the_product_of_the_networks_own_matrices(family: str
     assert expected.max() > 1.2 * expected.mean()
 
 
+def test_pooled_attention_is_the_query_s_row_of_the_networks_own_matrices():
+    network, video = tiny_network("vjepa2", SHARP, num_hidden_layers=3), tiny_clips("vjepa2")
+    saliency = attention_rollout(network, video, ROLLOUT, resolver("pred"))[2][0]
+    own: list[Tensor] = []
+    network.model.set_attn_implementation("eager")
+    attentions = [layer.attention for layer in network.model.vjepa2.encoder.layer]
+    attentions += [layer.self_attn for layer in network.model.pooler.self_attention_layers]
+    for attention in (*attentions, network.model.pooler.cross_attention_layer.cross_attn):
+        attention.register_forward_hook(lambda _m, _i, output: own.append(output[1].mean(1)))
+    with torch.no_grad():
+        network(video)
+    *blocks, row = own
+    assert (len(blocks), row.shape) == (4, (2, 1, 48))
+    for matrix in reversed(blocks):
+        row = row @ (matrix + torch.eye(48)) / 2
+    expected = stretched(row.reshape(2, 3, 4, 4).numpy(), (6, 16, 16))
+    np.testing.assert_allclose(saliency, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert expected.max() > 1.2 * expected.mean()
+
+
 def test_videomae_without_mean_pooling_follows_its_first_token():
     network, video = tiny_network("videomae", SHARP, use_mean_pooling=False), tiny_clips("videomae")
     saliency = attention_rollout(network, video, ROLLOUT, resolver(0))[2][0]

@@ -38,6 +38,23 @@ def test_joint_attention_has_the_gradient_by_the_networks_own_matrices(family: s
     assert expected.max() > 1.5 * expected.mean() > 0
 
 
+def test_pooled_attention_has_the_gradient_by_the_networks_own_matrices():
+    network, video = tiny_network("vjepa2", SHARP), tiny_clips("vjepa2")
+    found = explain(network, video, 2, method="legrad", score="prob").saliency
+    own: list[Tensor] = []
+    network.model.set_attn_implementation("eager")
+    attentions = [layer.attention for layer in network.model.vjepa2.encoder.layer]
+    attentions += [layer.self_attn for layer in network.model.pooler.self_attention_layers]
+    for attention in (*attentions, network.model.pooler.cross_attention_layer.cross_attn):
+        attention.register_forward_hook(lambda _m, _i, output: own.append(output[1]))
+    slopes = torch.autograd.grad(network(video).softmax(1)[:, 2].sum(), own)
+    assert [slope.shape[-2] for slope in slopes] == [48, 48, 48, 1]
+    cells = torch.stack([slope.relu().mean((1, 2)) for slope in slopes]).mean(0).reshape(2, 3, 4, 4)
+    expected = stretched(cells, video)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert expected.max() > 1.5 * expected.mean() > 0
+
+
 def test_divided_attention_has_the_gradient_by_its_matrices_in_time_and_in_space(monkeypatch):
     from aosa_fast.demo.attention import PREPROCESSING, DemoAttention
 

@@ -133,15 +133,28 @@ def check_deltas(network: nn.Module, anatomy: Anatomy, sizes: tuple[int, ...], p
         assert changed(network, anatomy, video, where) == [[1, t, y, x]]
 
 
-HF_PATCHES = {"timesformer": (1, 8, 8), "timesformer-joint": (1, 8, 8), "videomae": (2, 8, 4), "vivit": (2, 8, 4)}
+HF_PATCHES = {
+    "timesformer": (1, 8, 8),
+    "timesformer-joint": (1, 8, 8),
+    "videomae": (2, 8, 4),
+    "vivit": (2, 8, 4),
+    "vjepa2": (2, 4, 4),
+}
+MIXED = {
+    "timesformer": ("model.timesformer.encoder.layer.0.temporal_dense",),
+    "vjepa2": (
+        "model.vjepa2.encoder.layer.0.attention.proj",
+        "model.pooler.self_attention_layers.0.self_attn.out_proj",
+    ),
+}
 SWIN = ("features.0.0.attn.proj", "features.0.0.mlp", "features.0.1.attn.proj", "features.0.1.mlp")
 # Network, the layer, what mixes places before it and is turned off, T, H and W of the clips, the patch, and `part`.
 DELTAS = {
     **{
         family: (
             partial(tiny_network, family, num_hidden_layers=1),
-            "layernorm_before",
-            ("model.timesformer.encoder.layer.0.temporal_dense",) if family == "timesformer" else (),
+            "layer_norm1" if family == "vjepa2" else "layernorm_before",
+            MIXED.get(family, ()),
             tiny_clips(family).shape[2:],
             patch,
             1,
@@ -264,8 +277,8 @@ def test_the_embedded_networks():
 @pytest.mark.parametrize("family", HF_PATCHES)
 def test_the_kind_of_attention(family: str):
     anatomy = find_anatomy(tiny_network(family))
-    assert anatomy.attention == ("divided" if family == "timesformer" else "joint")
-    assert ".1." in anatomy.layer
+    assert anatomy.attention == {"timesformer": "divided", "vjepa2": "pooled"}.get(family, "joint")
+    assert ".1." in anatomy.layer or family == "vjepa2"
 
 
 def test_wrapped_networks_are_looked_into():

@@ -15,6 +15,7 @@ import transformers
 from tiny_transformers import FAMILIES, tiny_clips, tiny_config, tiny_network
 from transformers import utils
 
+from aosa_fast import explain
 from aosa_fast.errors import InputError
 from aosa_fast.models.huggingface import HuggingFace, load_huggingface
 
@@ -49,7 +50,7 @@ def test_a_folder_gives_the_model_that_was_saved(family: str, tmp_path: Path, no
     video = tiny_clips(family)
     with torch.no_grad():
         # Hugging Face has the frames before the channels.
-        expected = network.model(pixel_values=video.permute(0, 2, 1, 3, 4)).logits
+        expected = network.model(**{network.model.main_input_name: video.permute(0, 2, 1, 3, 4)}).logits
         assert torch.equal(loaded.network(video), expected)
         assert expected.std() > 1e-3
         alone = loaded.network(video[1:])
@@ -76,13 +77,19 @@ def test_class_names_are_those_of_the_config(tmp_path: Path):
 
 def test_defaults_without_a_preprocessor_file(tmp_path: Path):
     made = {family: load_huggingface("hf:x", str(save(tiny_network(family), tmp_path / family))) for family in FAMILIES}
-    assert [made[family].preprocessing.stride for family in FAMILIES] == [32, 32, 4, 2]
+    assert [made[family].preprocessing.stride for family in FAMILIES] == [32, 32, 4, 2, 2]
     assert made["timesformer"].preprocessing.mean == (0.45, 0.45, 0.45)
     assert made["videomae"].preprocessing.crop == (24, 40)
     assert made["videomae"].preprocessing.mean == (0.485, 0.456, 0.406)
     assert made["vivit"].preprocessing.std == (0.5, 0.5, 0.5)
+    assert made["vjepa2"].preprocessing.mean == (0.485, 0.456, 0.406)
+    assert (made["vjepa2"].preprocessing.size, made["vjepa2"].preprocessing.crop) == (18, (16, 16))
     many = save(tiny_network("timesformer", num_frames=16), tmp_path / "hr")
     assert load_huggingface("hf:x", str(many)).preprocessing.stride == 16
+    few = save(tiny_network("vjepa2", frames_per_clip=16), tmp_path / "ssv2")
+    (few / "video_preprocessor_config.json").write_text("{}")
+    assert load_huggingface("hf:x", str(few)).preprocessing.stride == 4
+    assert load_huggingface("hf:x", str(few)).preprocessing.std == (0.229, 0.224, 0.225)
 
 
 @pytest.mark.parametrize(
@@ -96,15 +103,21 @@ def test_defaults_without_a_preprocessor_file(tmp_path: Path):
         ("vivit", {}),
         ("vivit", {"do_normalize": False}),
         ("vivit", {"offset": False, "rescale_factor": 1 / 255, "image_std": [0.2, 0.3, 0.4]}),
+        ("vjepa2", {}),
+        ("vjepa2", {"image_mean": [0.45, 0.4, 0.35], "image_std": [0.2, 0.21, 0.22]}),
     ],
     ids=str,
 )
 def test_input_is_what_the_models_own_processor_gives(family: str, processor: dict[str, Any], tmp_path: Path):
     folder = save(tiny_network(family), tmp_path / "model")
-    kind = transformers.VivitImageProcessor if family == "vivit" else transformers.VideoMAEImageProcessorPil
+    kind = {"vivit": transformers.VivitImageProcessor, "vjepa2": transformers.VJEPA2VideoProcessor}.get(
+        family, transformers.VideoMAEImageProcessorPil
+    )
     sizes = {"size": {"shortest_edge": 40}, "crop_size": {"height": 24, "width": 40}}
     if family == "timesformer":
         sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    if family == "vjepa2":  # whose processor takes the short side from the crop
+        sizes = {"size": {"shortest_edge": 18}, "crop_size": {"height": 16, "width": 16}}
     theirs = kind(**sizes, **processor)
     theirs.save_pretrained(folder)
     mine = load_huggingface("hf:x", str(folder)).preprocessing
@@ -113,7 +126,10 @@ def test_input_is_what_the_models_own_processor_gives(family: str, processor: di
     frames = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
     if family == "timesformer":
         frames = frames[:, :32, :32]
-    expected = torch.as_tensor(np.asarray(theirs(list(frames), return_tensors="np")["pixel_values"]))
+    if family == "vjepa2":
+        frames = frames[:, :18, :30]
+    made = theirs(list(frames), return_tensors="np")
+    expected = torch.as_tensor(np.asarray(made[theirs.model_input_names[0]]))
     ours = mine.to_input(mine.crop_frames(frames))
     torch.testing.assert_close(ours, expected.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
@@ -204,7 +220,7 @@ def test_folders_that_are_no_such_model(tmp_path: Path):
     with pytest.raises(InputError, match=r"config.json: must hold an object; got list"):
         load_huggingface("hf:x", str(tmp_path))
     config.write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match=r"must be one of TimeSformer, VideoMAE, ViViT .*; got bert"):
+    with pytest.raises(InputError, match=r"must be one of TimeSformer, VideoMAE, ViViT, V-JEPA 2 .*; got bert"):
         load_huggingface("hf:x", str(tmp_path))
     tiny_config("vivit").save_pretrained(tmp_path)
     with pytest.raises(InputError, match="must hold a vivit model; got Error no file named"):
@@ -250,6 +266,8 @@ def test_attention_without_time_is_refused(tmp_path: Path):
         ("timesformer", (1, 3, 3, 48, 40), r"\(B, C, 3, 48, 32\)"),
         ("timesformer", (1, 3, 3, 44, 32), r"\(B, C, 3, 32, 32\)"),
         ("videomae", (1, 3, 8, 40, 24), r"\(B, C, 8, 24, 40\)"),
+        ("vjepa2", (1, 3, 5, 16, 16), r"\(B, C, 6, 16, 16\)"),
+        ("vjepa2", (1, 3, 6, 32, 8), r"\(B, C, 6, 16, 16\)"),
         ("vivit", (1, 3, 4, 24, 40), r"\(B, C, 8, 24, 40\)"),
         ("vivit", (3, 8, 24, 40), r"\(B, C, 8, 24, 40\)"),
     ],
@@ -257,6 +275,35 @@ def test_attention_without_time_is_refused(tmp_path: Path):
 def test_clips_of_another_size_are_refused(family: str, shape: tuple[int, ...], wanted: str):
     with pytest.raises(InputError, match=f"video must be {wanted} for this model; got"):
         tiny_network(family)(torch.zeros(shape))
+
+
+def test_vjepa2_takes_more_frames_and_fewer():
+    network = tiny_network("vjepa2")
+    more = torch.randn(1, 3, 8, 16, 16)
+    with torch.no_grad():
+        for video in (more, more[:, :, :4]):
+            expected = network.model(pixel_values_videos=video.transpose(1, 2)).logits
+            assert torch.equal(network(video), expected)
+
+
+@pytest.mark.parametrize(
+    ("choices", "likeness"),
+    [
+        ({"method": "aosa-path"}, 0.8),
+        ({"method": "aosa-approx"}, 0.5),
+        ({"method": "aosa-dual", "detail": "tube"}, 0.3),
+    ],
+    ids=lambda value: str(value),
+)
+def test_vjepa2_is_explained_like_the_exact_scores(choices: dict[str, str], likeness: float):
+    network, video = tiny_network("vjepa2"), tiny_clips("vjepa2")
+    exact, found = (
+        explain(network, video, 2, score="logit", stride=4, box=4, **chosen).saliency
+        for chosen in ({"method": "aosa"}, choices)
+    )
+    assert found.shape == (2, 6, 16, 16)
+    same = torch.corrcoef(torch.stack([exact.flatten(), found.flatten()]))
+    assert likeness < float(same[0, 1]) < 1 - 1e-3
 
 
 def test_a_folder_named_kernels_is_not_taken_for_the_package(tmp_path: Path):
