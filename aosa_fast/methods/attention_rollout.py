@@ -70,8 +70,8 @@ class Attention:
 
     Attributes:
         module: what these layers are in.
-        kind: its tokens: of a place in "time", of a frame in "space", or all in "joint" attention; or in "pooled", where
-            queries are no tokens.
+        kind: its tokens: of a place in "time", of a frame in "space", all in "joint" attention, or all in "pooled"
+            attention, whose queries are no tokens.
         layers: the layer that gives queries, keys and values side by side, or that of the queries and that of the keys.
         heads: how many each of these is split into.
     """

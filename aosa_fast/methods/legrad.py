@@ -85,7 +85,7 @@ def _hooks(attention: Attention, values: dict[nn.Module, Tensor], mixed: dict[nn
 def _per_token(attention: Attention, values: Tensor, grad: Tensor, anatomy: Anatomy, video: Tensor) -> Tensor:
     """(B, 1, T', H', W'): the mean over heads and all queries of ReLU(gradient by the attention to each token)."""
     pooled = attention.kind == "pooled"
-    if values.ndim != 3 or values.shape != grad.shape and not pooled:
+    if values.ndim != 3 or (values.shape != grad.shape and not pooled):
         raise InputError(
             f"legrad must have as many values as outputs of attention, (N, L, C); got {tuple(values.shape)} and "
             f"{tuple(grad.shape)}"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import InputError
 
-# What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, and others.
-CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model")
+# What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, DeepSpeed, and others.
+CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model", "module")
 
 
 def parts_of(rest: str) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.classifier import Classifier, read_names
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.models.videomae import find_original, read_original
 
 
 def _usual(stride: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
@@ -80,7 +81,8 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     `HuggingFace` in evaluation mode.
 
     Args:
-        rest: a folder as `save_pretrained` writes it, or a model's id (facebook/timesformer-base-finetuned-k400).
+        rest: a folder as `save_pretrained` writes it, or a model's id (facebook/timesformer-base-finetuned-k400). Of
+            VideoMAE, its own repository's checkpoint FILE.pth may lie in the folder, beside transformers' config.json.
 
     Raises:
         InputError: transformers or the files are missing, another kind of model, weights that are not all there.
@@ -94,21 +96,36 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
         raise InputError(f"model={spec} must be one of {known}; got {kind}")
     again = "" if os.path.isdir(rest) else f" (download it again from https://huggingface.co/{rest})"
     with reading(folder, f"must hold a {kind} model{again}"):
-        with _no_other_kernels(), _quiet():
-            from transformers import AutoModelForVideoClassification
-
-            model, report = AutoModelForVideoClassification.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
-            )
+        model, report = _read_model(folder, kind)
         # What a file lacks, transformers makes up at random: a pretrained body without a classifier, most often.
         if report["missing_keys"] or report["mismatched_keys"]:
             lacking = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
             raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {lacking}")
+        if report["unexpected_keys"]:
+            others = ", ".join(sorted(map(str, report["unexpected_keys"]))[:3])
+            raise InputError(
+                f"{folder}: must hold weights of the classifier in config.json alone; it has also {others}"
+            )
         network = HuggingFace(model.float()).eval()
         anatomy = find_anatomy(network)
         if anatomy is None:
             raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
         return Classifier(network, _preprocessing(folder, model.config), _names(model.config), anatomy)
+
+
+def _read_model(folder: str, kind: str) -> tuple[Any, dict[str, Any]]:
+    """The classifier of transformers, and which weights did not fit."""
+    original = find_original(folder) if kind == "videomae" else None
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    with _no_other_kernels(), _quiet():
+        from transformers import AutoModelForVideoClassification, VideoMAEConfig, VideoMAEForVideoClassification
+
+        if original is None:
+            return AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=False, **options)
+        config = VideoMAEConfig.from_pretrained(folder, local_files_only=True)
+        return VideoMAEForVideoClassification.from_pretrained(
+            None, config=config, state_dict=read_original(original), **options
+        )
 
 
 def _folder(spec: str, rest: str) -> str:

@@ -24,9 +24,9 @@ ORDERS = {
 class TokenLayout:
     """The order of a layer's output.
 
-    A video's tokens come time-major (frame by frame, as in VideoMAE, ViViT and V-JEPA 2) or patch-major (all frames of a patch,
-    as TimeSformer passes them on between its blocks); TimeSformer's spatial attention has the frames in the batch, and
-    so have 2-D convolutions ("frames").
+    A video's tokens come time-major (frame by frame, as in VideoMAE, ViViT and V-JEPA 2) or patch-major (all frames of
+    a patch, as TimeSformer passes them on between its blocks); TimeSformer's spatial attention has the frames in the
+    batch, and so have 2-D convolutions ("frames").
 
     Attributes:
         order: one of `ORDERS`.

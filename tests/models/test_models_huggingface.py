@@ -253,6 +253,78 @@ def test_a_body_without_its_classifier_is_refused(tmp_path: Path):
         load_huggingface("hf:x", str(other))
 
 
+def test_weights_that_the_network_has_no_place_for_are_refused(tmp_path: Path):
+    deep = save(tiny_network("videomae", num_hidden_layers=3), tmp_path / "deep")
+    shutil.copy(save(tiny_network("videomae"), tmp_path / "shallow") / "config.json", deep)
+    with pytest.raises(InputError, match=r"classifier in config.json alone; it has also videomae\.encoder\.layer\.2\."):
+        load_huggingface("hf:x", str(deep))
+
+
+def original_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """VideoMAE's weights as its own repository names them."""
+    named: dict[str, torch.Tensor] = {}
+    for block in range(2):
+        here, there = f"videomae.encoder.layer.{block}.", f"blocks.{block}."
+        qkv = [state[f"{here}attention.attention.{part}.weight"] for part in ("query", "key", "value")]
+        named[f"{there}attn.qkv.weight"] = torch.cat(qkv)
+        named[f"{there}attn.q_bias"] = state[f"{here}attention.attention.query.bias"]
+        named[f"{there}attn.v_bias"] = state[f"{here}attention.attention.value.bias"]
+        for kind in ("weight", "bias"):
+            named[f"{there}attn.proj.{kind}"] = state[f"{here}attention.output.dense.{kind}"]
+            named[f"{there}norm1.{kind}"] = state[f"{here}layernorm_before.{kind}"]
+            named[f"{there}norm2.{kind}"] = state[f"{here}layernorm_after.{kind}"]
+            named[f"{there}mlp.fc1.{kind}"] = state[f"{here}intermediate.dense.{kind}"]
+            named[f"{there}mlp.fc2.{kind}"] = state[f"{here}output.dense.{kind}"]
+    for kind in ("weight", "bias"):
+        named[f"patch_embed.proj.{kind}"] = state[f"videomae.embeddings.patch_embeddings.projection.{kind}"]
+        named[f"head.{kind}"] = state[f"classifier.{kind}"]
+        named.update({name: value for name, value in state.items() if name == f"fc_norm.{kind}"})
+        named.update({f"norm.{kind}": value for name, value in state.items() if name == f"videomae.layernorm.{kind}"})
+    assert sum(value.numel() for value in named.values()) == sum(value.numel() for value in state.values())
+    return named
+
+
+@pytest.mark.parametrize("pooling", [True, False], ids=["mean", "first"])
+@pytest.mark.parametrize("names", ["transformers 5", "transformers 4", "original", "of DeepSpeed"])
+def test_videomae_is_the_same_by_all_names_that_its_weights_have_had(names: str, pooling: bool, tmp_path: Path):
+    network = tiny_network("videomae", use_mean_pooling=pooling)
+    folder, state = save(network, tmp_path / "saved"), network.model.state_dict()
+    (folder / "model.safetensors").unlink()
+    if names == "transformers 5":
+        torch.save(state, folder / "pytorch_model.bin")
+    elif names == "transformers 4":
+        older = {"query.bias": "q_bias", "value.bias": "v_bias"}
+        renamed = {name: older.get(".".join(name.split(".")[-2:])) for name in state}
+        state = {
+            f"{name.rpartition('.attention.')[0]}.attention.{renamed[name]}" if renamed[name] else name: value
+            for name, value in state.items()
+        }
+        assert "videomae.encoder.layer.1.attention.attention.v_bias" in state
+        torch.save(state, folder / "pytorch_model.bin")
+    else:
+        inside = {"original": "model", "of DeepSpeed": "module"}[names]
+        torch.save({inside: original_names(state), "epoch": 7}, folder / "checkpoint.pth")
+    loaded, video = load_huggingface("hf:x", str(folder)).network, tiny_clips("videomae")
+    with torch.no_grad():
+        assert torch.equal(loaded(video), network(video))
+
+
+def test_videomaes_own_checkpoints_that_are_no_classifiers_are_refused(tmp_path: Path):
+    network = tiny_network("videomae")
+    folder = save(network, tmp_path / "saved")
+    (folder / "model.safetensors").unlink()
+    state = original_names(network.model.state_dict())
+    torch.save({f"encoder.{name}": value for name, value in state.items()}, folder / "pretrained.pth")
+    with pytest.raises(InputError, match=r"must hold all weights of a video classifier; it lacks classifier\.bias"):
+        load_huggingface("hf:x", str(folder))
+    torch.save({**state, "head.weight": state["head.weight"][:4]}, folder / "pretrained.pth")
+    with pytest.raises(InputError, match="must hold a videomae model"):
+        load_huggingface("hf:x", str(folder))
+    (folder / "pretrained.pth").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"pretrained\.pth: must be a PyTorch checkpoint"):
+        load_huggingface("hf:x", str(folder))
+
+
 def test_attention_without_time_is_refused(tmp_path: Path):
     folder = save(tiny_network("timesformer", attention_type="space_only"), tmp_path / "space")
     with pytest.raises(InputError, match="attention_type must be divided_space_time or joint_space_time"):

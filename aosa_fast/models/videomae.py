@@ -1,0 +1,50 @@
+"""Checkpoints of VideoMAE's own repository, beside the config.json of transformers that their network has."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from torch import Tensor
+
+from aosa_fast.models.checkpoints import read_state
+
+# From there to the older of transformers' names, which all its versions read.
+_NAMES = {
+    r"^patch_embed\.proj\.": "videomae.embeddings.patch_embeddings.projection.",
+    r"^blocks\.": "videomae.encoder.layer.",
+    r"\.norm1\.": ".layernorm_before.",
+    r"\.norm2\.": ".layernorm_after.",
+    r"\.attn\.proj\.": ".attention.output.dense.",
+    r"\.attn\.": ".attention.attention.",
+    r"\.mlp\.fc1\.": ".intermediate.dense.",
+    r"\.mlp\.fc2\.": ".output.dense.",
+    r"^norm\.": "videomae.layernorm.",
+    r"^head\.": "classifier.",
+}
+
+
+def find_original(folder: str) -> str | None:
+    """The only .pth file of a folder without weights of transformers; None if there is none, or more than one."""
+    names = os.listdir(folder)
+    found = [name for name in names if name.endswith(".pth")]
+    known = any(name.endswith((".safetensors", ".bin")) for name in names)
+    return os.path.join(folder, found[0]) if len(found) == 1 and not known else None
+
+
+def read_original(path: str) -> dict[str, Tensor]:
+    """Its weights by transformers' names; those that are not known keep their own.
+
+    Raises:
+        InputError: as `read_state`.
+    """
+    state = {}
+    for name, value in read_state(path).items():
+        for old, new in _NAMES.items():
+            name = re.sub(old, new, name)
+        prefix, _, rest = name.rpartition("qkv.")
+        if rest == "weight" and value.ndim == 2 and len(value) % 3 == 0:
+            state |= zip((f"{prefix}{part}.weight" for part in ("query", "key", "value")), value.chunk(3), strict=True)
+        else:
+            state[name] = value
+    return state
