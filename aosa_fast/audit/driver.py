@@ -28,6 +28,7 @@ from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import open_dataset, unknown_labels
 from aosa_fast.errors import InputError, ModelWarning
 from aosa_fast.inference.timing import Progress
+from aosa_fast.models.downloads import downloads_allowed
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -207,7 +208,9 @@ def make_setup(request: AuditRequest, dataset: Dataset) -> Setup:
     """What the processes need to begin."""
     used = tuple(sorted(dataset.count_labels()))
     names, device, threads = dataset.class_names, request.device, request.threads
-    return Setup(request.model, request.settings, names, used, dataset.name, device=device, threads=threads)
+    return Setup(
+        request.model, request.settings, names, used, dataset.name, device, threads, download=downloads_allowed()
+    )
 
 
 def _engine(request: AuditRequest, dataset: Dataset) -> Engine:

@@ -126,6 +126,7 @@ class Setup:
         data: the data set's name, for messages.
         device: where the model is put: "cpu", "cuda:0", ... or "auto".
         threads: of torch in the process that explains; 0 leaves them as torch chooses.
+        download: whether weights of the model that the machine lacks are fetched.
     """
 
     model: str
@@ -135,6 +136,7 @@ class Setup:
     data: str
     device: str = "auto"
     threads: int = 0
+    download: bool = False
 
 
 @dataclass(frozen=True)

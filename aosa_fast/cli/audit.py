@@ -17,6 +17,7 @@ from aosa_fast.cli.options import (
     DEVICE_HELP,
     DEVICES,
     MODELS,
+    Download,
     check_specs,
     option,
     read_config,
@@ -28,6 +29,7 @@ from aosa_fast.config import COMMON, own_options, read_choice
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import check_libraries, check_opencv
 from aosa_fast.methods.registry import METHODS
+from aosa_fast.models.downloads import allow_downloads
 
 # Choices of Config for which an audit has its own defaults, and those that it has not, or reads from its settings.
 _CONFIG = (
@@ -89,6 +91,7 @@ def register(app: typer.Typer) -> None:
 def audit(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help=f"The clips to audit: {DATA}")] = None,
     model: Annotated[str, option(f"The model to audit: {MODELS}", "what", metavar="SPEC")] = "demo",
+    download: Download = False,
     shard: Annotated[str, option("Audit part I of N: for job arrays, in one folder.", "data", metavar="I/N")] = "1/1",
     device: Device = "auto",
     demo: Annotated[
@@ -143,7 +146,8 @@ def audit(
     request = AuditRequest(
         data, model, locate(out), settings, device=device, shard=read_shard(shard), **_chosen(AuditRequest, options)
     )
-    run_audit(request, verdicts, *consoles())
+    with allow_downloads(download):
+        run_audit(request, verdicts, *consoles())
 
 
 def audit_report(
@@ -163,6 +167,7 @@ def audit_report(
         bool, option("Hide from the model what each shortcut is about, and say what that does to its answers.", "what")
     ] = True,
     model: AuditedModel = None,
+    download: Download = False,
     trust: Trust = False,
     device: Device = "auto",
     verdicts: Verdicts = None,
@@ -183,7 +188,7 @@ def audit_report(
     place = locate(folder)
     if out is None and not isinstance(place, Path):
         out = Path("out/report.html")
-    with working_folder(place) as (here, _):
+    with working_folder(place) as (here, _), allow_downloads(download):
         run_report(here, out, permutations, seed, pictures, verdicts, *consoles(), trust=trust, ask=ask)
 
 
@@ -191,6 +196,7 @@ def audit_clip(
     folder: Folder,
     clip: Annotated[str, typer.Argument(metavar="ID", help="The clip's id, as in the rows and on the page.")],
     model: AuditedModel = None,
+    download: Download = False,
     trust: Trust = False,
     device: Device = "auto",
     out: Annotated[Path | None, option("The folder for the results. Default: out/ID.", "out", metavar="DIR")] = None,
@@ -205,7 +211,7 @@ def audit_clip(
     from aosa_fast.audit.store.remote import working_folder
     from aosa_fast.cli.run_audit import run_clip
 
-    with working_folder(locate(folder)) as (here, _):
+    with working_folder(locate(folder)) as (here, _), allow_downloads(download):
         run_clip(here, clip, device, out, consoles()[0], model=model, trust=trust)
 
 

@@ -16,6 +16,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.libraries import check_libraries, is_installed
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS
+from aosa_fast.models.downloads import allow_downloads
 from aosa_fast.models.registry import FAMILIES, model_help
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -44,6 +45,14 @@ def option(help: str, panel: str, **settings: Any) -> Any:
 
 
 Model = Annotated[str, option(MODELS, "what", metavar="SPEC")]
+Download = Annotated[
+    bool,
+    option(
+        "Fetch weights that this machine lacks: of hf: an id, of torchvision: and pytorchvideo: a name. Default: "
+        "nothing is fetched, and a message says where they are.",
+        "what",
+    ),
+]
 Device = Annotated[str, option(DEVICE_HELP, "how", metavar=DEVICES)]
 Start = Annotated[
     str, option("First frame: a number, seconds such as 1.5s, or center.", "clip", metavar="N|SECONDSs|center")
@@ -149,6 +158,8 @@ def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
 def command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
     """A command that runs a request: its fields are the options, and all choices of a Config that is one of them.
 
+    A command with a model has --download too, within which the request is run.
+
     Args:
         request: a dataclass of annotated options with a method `run`; its docstring is the help.
         without: choices of Config that are no options.
@@ -158,12 +169,15 @@ def command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
     for field in fields(request):
         if field.default_factory is not MISSING:
             parameters[field.name] = parameters[field.name].replace(default=field.default_factory())
+    if "model" in parameters:
+        parameters["download"] = parameters["model"].replace(name="download", default=False, annotation=Download)
 
     def run(**options: Any) -> None:
         own = {name: options.pop(name) for name in parameters}
         if has_config:
             own["config"] = read_config(options | ({"seed": own["seed"]} if "seed" in own else {}))
-        request(**own).run()
+        with allow_downloads(own.pop("download", False)):
+            request(**own).run()
 
     run.__doc__ = request.__doc__
     added = _with_parameters(list(parameters.values()))(run)

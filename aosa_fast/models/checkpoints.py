@@ -6,12 +6,15 @@ import os
 import pickle
 import re
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
 
 import torch
 from torch import Tensor, nn
 
 from aosa_fast.boundary import open_file, reading
 from aosa_fast.errors import InputError
+from aosa_fast.models.downloads import HINT, downloads_allowed, fetching
 
 # What tools call the state dict in the files that they save: the 3D-ResNets, pytorchvideo, DeepSpeed, and others.
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model", "module")
@@ -114,14 +117,32 @@ def initialised(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def downloaded(spec: str, url: str) -> str:
-    """Where torch.hub keeps the file of `url`.
+    """Where torch.hub keeps the file of `url`, which is fetched if it is not there and downloads are allowed.
 
     Raises:
-        InputError: it is not there; the message says where it comes from and where it belongs.
+        InputError: it is not there; the message says where it comes from and where it belongs. Or it cannot be fetched.
     """
-    path = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
-    if not os.path.isfile(path):
-        raise InputError(f"model={spec} must have its weights at {path}; download them from {url}")
+    folder, name = os.path.join(torch.hub.get_dir(), "checkpoints"), os.path.basename(url)
+    path = os.path.join(folder, name)
+    if os.path.isfile(path):
+        return path
+    if not downloads_allowed():
+        raise InputError(f"model={spec} must have its weights at {path}; download them from {url}, {HINT}")
+    with fetching(spec, url):
+        os.makedirs(folder, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as beside:
+            part = os.path.join(beside, name)
+            digest = torch.hub.HASH_REGEX.search(name)
+            try:
+                torch.hub.download_url_to_file(url, part, hash_prefix=digest and digest[1])
+            except HTTPError as error:
+                error.close()  # which is the answer too
+                raise
+            try:
+                read_state(part)
+            except InputError:  # not all names have a hash: it may be a part of it, or the page of a proxy
+                raise InputError("no checkpoint, or a part of one") from None
+            os.replace(part, path)
     return path
 
 

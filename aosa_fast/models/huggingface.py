@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +16,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.classifier import Classifier, read_names
+from aosa_fast.models.downloads import HINT, downloads_allowed, fetching
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.videomae import find_original, read_original
 
@@ -73,7 +74,7 @@ class HuggingFace(nn.Module):
 
 
 def load_huggingface(spec: str, rest: str) -> Classifier:
-    """Loads TimeSformer, VideoMAE, ViViT or V-JEPA 2 from a folder, or from the cache of earlier downloads.
+    """Loads TimeSformer, VideoMAE, ViViT or V-JEPA 2 from a folder, the cache of earlier downloads, or Hugging Face.
 
     Frames are as many as the network takes; their stride is that of the family's published checkpoints (TimeSformer
     8 frames of every 32nd, VideoMAE 16 of every 4th, ViViT 32 of every 2nd, V-JEPA 2 16 of every 4th or 32 and 64 of
@@ -129,21 +130,53 @@ def _read_model(folder: str, kind: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _folder(spec: str, rest: str) -> str:
-    folder = rest
-    if not os.path.isdir(rest):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = snapshot_download(rest, local_files_only=True)
-        except (HFValidationError, LocalEntryNotFoundError):
-            raise InputError(
-                f"model={spec} must be a folder, or a model in the cache of Hugging Face; download it from "
-                f"https://huggingface.co/{rest} (hf download {rest}), or give its folder as hf:FOLDER"
-            ) from None
+    folder = rest if os.path.isdir(rest) else _snapshot(spec, rest)
     if not os.path.isfile(os.path.join(folder, "config.json")):
         raise InputError(f"{folder}: must hold config.json and the weights of a transformers model")
     return folder
+
+
+def _snapshot(spec: str, rest: str) -> str:
+    """The folder of a model in Hugging Face's cache, which is fetched if it is not all there and that is allowed."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    found = None
+    with suppress(HFValidationError, LocalEntryNotFoundError):
+        found, whole = _files(rest, local_files_only=True)
+        if whole:
+            return found
+    if downloads_allowed():
+        with fetching(spec, f"{constants.ENDPOINT}/{rest}"):
+            try:
+                found, _ = _files(rest)
+            except GatedRepoError:
+                raise InputError("no access: accept its terms there, and log in (hf auth login)") from None
+            except RepositoryNotFoundError:
+                raise InputError("no such model, or one that needs a login (hf auth login)") from None
+    if found is None:
+        raise InputError(
+            f"model={spec} must be a folder, or a model in the cache of Hugging Face; download it from "
+            f"https://huggingface.co/{rest} (hf download {rest}), {HINT}, or give its folder as hf:FOLDER"
+        )
+    return found
+
+
+def _files(rest: str, **options: Any) -> tuple[str, bool]:
+    """A model's folder in the cache, and whether it holds weights; those of the older kind only if it has no others."""
+    from huggingface_hub import snapshot_download
+
+    for kind in (".safetensors", ".bin"):
+        wanted = {"allow_patterns": ["*.json", f"*{kind}"], "ignore_patterns": "*/*"}
+        folder: str = snapshot_download(rest, **wanted, **options)
+        if any(name.endswith(kind) for name in os.listdir(folder)):
+            return folder, True
+    return folder, False
 
 
 def _read_json(path: str) -> dict[str, Any]:

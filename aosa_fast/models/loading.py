@@ -13,6 +13,7 @@ from aosa_fast.errors import InputError, ModelError, describe_error
 from aosa_fast.inference.precision import resolve_device
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.classifier import KINETICS, Classifier
+from aosa_fast.models.downloads import allow_downloads
 from aosa_fast.models.exported import SUFFIXES
 from aosa_fast.models.registry import FAMILIES, PROGRAM, ModelFamily, model_help
 from aosa_fast.registry import foreign_code, import_object
@@ -41,22 +42,26 @@ def runs_code(spec: str) -> bool:
         return True
 
 
-def load(spec: str = "demo") -> Classifier:
+def load(spec: str = "demo", *, download: bool = False) -> Classifier:
     """Loads a model.
 
     Args:
         spec: what to load, as `aosa_fast.list_models` names it; `aosa-fast list models` says more. Modules of
             "python:", programs, and families of other packages that say so run code of their authors (`runs_code`);
             the others read plain tensors only.
+        download: whether weights that this machine lacks are fetched from where they are published: of hf: a model's
+            id, of torchvision: and pytorchvideo: a name. Otherwise nothing is, and the error says where they are. They
+            are kept in the caches of Hugging Face and of torch.hub; who may have them is settled by `hf auth login`.
 
     Returns:
         The classifier, with its anatomy where the network is of a family that `find_anatomy` knows.
 
     Raises:
-        InputError: an unknown spec, weights that are not on this machine or do not fit, a function that fails.
+        InputError: an unknown spec, weights that are not on this machine, cannot be fetched or do not fit, a function
+            that fails.
     """
     family = find_family(spec)
-    with _usual_defaults(family):
+    with allow_downloads(download), _usual_defaults(family):
         classifier: Classifier = import_object(family.load)(spec, spec.partition(":")[2])
     if classifier.anatomy is not None or not isinstance(classifier.network, nn.Module):
         return classifier

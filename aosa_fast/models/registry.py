@@ -16,7 +16,7 @@ class ModelFamily:
         spec: how it is written.
         help: one sentence for listings.
         load: "PACKAGE.MODULE:FUNCTION", a function of (spec, rest), what follows the colon, that returns a `Classifier`
-            in evaluation mode.
+            in evaluation mode. What it fetches from the net it does only if `models.downloads.downloads_allowed()`.
         runs_code: whether loading runs code of the model's authors, rather than reads their tensors.
         library: that it needs, of the extra "models".
     """

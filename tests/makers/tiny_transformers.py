@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import transformers
 from torch import Tensor
 from torchvision.models.video.mvit import MSBlockConfig, MViT
 from torchvision.models.video.swin_transformer import SwinTransformer3d
+from transformers import utils
 
 from aosa_fast.models.huggingface import HuggingFace
 
@@ -45,6 +47,16 @@ def tiny_network(family: str, sharpness: float = 1.0, seed: int = 0, **changes: 
             if "norm" not in name:
                 parameter.copy_(sharpness * 0.1 * torch.randn_like(parameter))
     return HuggingFace(model).eval()
+
+
+def save(network: HuggingFace, folder: Path) -> Path:
+    """As `save_pretrained` does, without its bars."""
+    bars = utils.logging.is_progress_bar_enabled()
+    utils.logging.disable_progress_bar()
+    network.model.save_pretrained(folder)
+    if bars:
+        utils.logging.enable_progress_bar()
+    return folder
 
 
 def tiny_clips(family: str, clips: int = 2, seed: int = 1) -> Tensor:

@@ -12,21 +12,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_transformers import FAMILIES, tiny_clips, tiny_config, tiny_network
+from tiny_transformers import FAMILIES, save, tiny_clips, tiny_config, tiny_network
 from transformers import utils
 
 from aosa_fast import explain
 from aosa_fast.errors import InputError
 from aosa_fast.models.huggingface import HuggingFace, load_huggingface
-
-
-def save(network: HuggingFace, folder: Path) -> Path:
-    bars = utils.logging.is_progress_bar_enabled()
-    utils.logging.disable_progress_bar()
-    network.model.save_pretrained(folder)
-    if bars:
-        utils.logging.enable_progress_bar()
-    return folder
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from aosa_fast.inputs import Given
 from aosa_fast.libraries import OPENCV, version_of
 from aosa_fast.methods.selfcheck import PROBABILITIES
 from aosa_fast.models import Classifier
+from aosa_fast.models.downloads import allow_downloads
 from aosa_fast.models.loading import load_on
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.pipeline import run
@@ -63,7 +64,8 @@ class Explainer:
             torch.set_num_threads(setup.threads)
         self._setup = setup
         self._settings = setup.settings
-        self._classifier = load_on(setup.model, setup.device)
+        with allow_downloads(setup.download):
+            self._classifier = load_on(setup.model, setup.device)
         self._device = model_device(self._classifier.network, torch.device("cpu"))
         self._names = tuple(map(plain_text, self._classifier.class_names or ())) or None
         self._config = _config(setup, self._classifier)
