@@ -93,10 +93,10 @@ class Attention:
             got = ", ".join(str(tuple(part.shape)) for part in parts) or "none"
             raise InputError(f"attention-rollout must have queries and keys of {tuple(row.shape)} tokens; got {got}")
         queries, keys = (part.unflatten(-1, (self.heads, -1)).movedim(2, 0).float() for part in parts)
-        turn: Any = getattr(self.module, "apply_rotary_embeddings", None)
-        if turn is not None:
-            places = self.module.get_position_ids(parts[0])
-            queries, keys = turn(queries, places), turn(keys, places)
+        module: Any = self.module
+        if hasattr(module, "apply_rotary_embeddings"):
+            places = module.get_position_ids(parts[0])
+            queries, keys = (module.apply_rotary_embeddings(part, places) for part in (queries, keys))
         passed = row.new_zeros(parts[1].shape[:2])
         for query, key in zip(queries, keys, strict=True):  # head by head: the matrices of all would fill the memory
             attention = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)

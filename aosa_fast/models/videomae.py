@@ -38,7 +38,7 @@ def read_original(path: str) -> dict[str, Tensor]:
     Raises:
         InputError: as `read_state`.
     """
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, value in read_state(path).items():
         for old, new in _NAMES.items():
             name = re.sub(old, new, name)
