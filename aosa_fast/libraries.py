@@ -23,6 +23,8 @@ __all__ = ["check_libraries", "check_opencv", "cv2", "is_installed", "opencv", "
 OPENCV = (
     "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless",
 )  # fmt: skip
+# All builds share one folder: the last one that was installed is what is imported, whatever pip takes to be there.
+OPENCV_CURE = "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
 
 
 class _OpenCV:
@@ -40,9 +42,11 @@ if not TYPE_CHECKING:
 def opencv() -> ModuleType | ImportError:
     """The module `cv2`, or why it cannot be imported, which it says the first time only."""
     try:
-        return importlib.import_module("cv2")
+        module = importlib.import_module("cv2")
     except ImportError as error:
         return error
+    # Where one of two builds was removed, the folder that they shared is an empty package.
+    return module if hasattr(module, "__version__") else ImportError("a folder cv2 without OpenCV in it")
 
 
 def check_opencv() -> ModuleType:
@@ -54,8 +58,7 @@ def check_opencv() -> ModuleType:
     module = opencv()
     if isinstance(module, ImportError):
         raise InputError(
-            f"OpenCV must be importable for this; got {module}: pip install opencv-contrib-python-headless, "
-            "or apt-get install libgl1 libglib2.0-0"
+            f"OpenCV must be importable for this; got {module}: {OPENCV_CURE}, or apt-get install libgl1 libglib2.0-0"
         )
     return module
 

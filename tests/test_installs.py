@@ -14,6 +14,7 @@ import pytest
 
 from aosa_fast import libraries
 from aosa_fast.demo import demo_clip_path
+from aosa_fast.errors import InputError
 from aosa_fast.models import Preprocessing
 from cli_runs import Done, one_line_error
 
@@ -66,7 +67,10 @@ def test_without_extras_and_opencv_clips_are_explained_and_compared(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"explain", "demo", "compare.png"}
 
 
-OPENCV = r"OpenCV must be importable for this; got {}: pip install opencv-contrib-python-headless, or apt-get install "
+OPENCV = (
+    "OpenCV must be importable for this; got import of cv2 halted; None in sys.modules: pip install --force-reinstall "
+    "--no-deps opencv-contrib-python-headless, or apt-get install libgl1 libglib2.0-0"
+)
 NEEDS = {
     "audit": (("audit", "x.csv"), "pyarrow", "audit must have pyarrow; it is missing: pip install aosa-fast[audit]"),
     "bench verify": (("bench", "verify", "warm approx s=8"), "captum", "the part warm must have captum; it is missing"),
@@ -74,7 +78,7 @@ NEEDS = {
     "audit --dense": (("audit", "x.csv", "--dense"), "zarr", "dense must have zarr; it is missing: pip install aosa-f"),
     "audit --engine ray": (("audit", "x.csv", "--engine", "ray"), "ray", "ray must have ray; it is missing"),
     "audit of rendered clips": (("audit", "rendered"), "skimage", "audit must have skimage; it is missing"),
-    "audit without OpenCV": (("audit", "x.csv"), "cv2", "OpenCV must be importable for this; got"),
+    "audit without OpenCV": (("audit", "x.csv"), "cv2", OPENCV),
     "audit-report": (("audit-report", "x"), "jinja2", "audit must have jinja2; it is missing"),
     "bench": (("bench", "--suite", "peers"), "captum", "the part peers must have captum; it is missing: pip install"),
     "bench plot": (("bench", "plot"), "matplotlib", "bench plot must have matplotlib; it is missing"),
@@ -104,6 +108,17 @@ def test_a_library_that_is_there_but_broken_is_told_from_a_missing_one():
         "error: audit must have pyarrow; it cannot be imported (libGL.so.1: cannot open shared object file): "
         "pip install aosa-fast[audit]"
     )
+
+
+def test_a_folder_cv2_that_is_left_of_two_builds_is_no_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cv2").mkdir()
+    libraries.opencv.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "cv2", raising=False)
+        patch.setattr(sys, "path", [str(tmp_path)])
+        with pytest.raises(InputError, match="got a folder cv2 without OpenCV in it: pip install --force-reinstall"):
+            libraries.check_opencv()
+    libraries.opencv.cache_clear()
 
 
 SIZES = [(64, 64), (32, 32), (128, 128), (40, 31), (17, 50), (63, 65), (300, 64), (64, 300), (1, 70), (70, 1), (33, 97)]

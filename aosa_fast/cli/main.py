@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli import audit, audit_export, bench, evaluate, listing
+from aosa_fast.cli import audit, audit_export, bench, doctor, evaluate, listing
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.options import command, option
 from aosa_fast.cli.serve import Serve
@@ -75,6 +75,7 @@ evaluate.register(app)
 audit.register(app)
 audit_export.register(app)
 listing.register(app)
+doctor.register(app)
 bench.register(app)
 
 
