@@ -87,11 +87,10 @@ _PATHS = (
 
 def examine() -> list[Check]:
     """Looks at everything, in some seconds; raises nothing."""
-    reason, own, extras = "", [], {}
     try:
-        own, extras = installed.requirements()
+        (own, extras), reason = installed.requirements(), ""
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the rest can be looked at
-        reason = describe_error(error)
+        own, extras, reason = [], {}, describe_error(error)
     libraries = dict.fromkeys(installed.trial(each) for parts in (own, *extras.values()) for each in parts)
     with ThreadPoolExecutor(1) as pool:
         paths = pool.submit(attempt, [path.trial for path in _PATHS])

@@ -52,9 +52,12 @@ def requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
     from packaging.requirements import Requirement
 
     every = [Requirement(line) for line in requires("aosa-fast") or ()]
-    own = [each for each in every if each.marker is None or each.marker.evaluate({"extra": ""})]
-    rest = [each for each in every if each.marker is not None and each not in own]
-    return own, {extra: [each for each in rest if each.marker.evaluate({"extra": extra})] for extra in EXTRAS}
+    own = [each for each in every if _applies(each, "")]
+    return own, {extra: [each for each in every if each not in own and _applies(each, extra)] for extra in EXTRAS}
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def check_library(requirement: Requirement, found: Facts) -> Facts:

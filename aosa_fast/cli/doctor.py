@@ -51,7 +51,7 @@ def doctor(
             for check in checks:
                 if check.group == group:
                     _write(console, check)
-        counts = Counter(check.state for check in checks)
+        counts = Counter[str](check.state for check in checks)
         told = ", ".join(f"{counts[state]} {state}" for state in _COLOURS)
         write_line(console, f"{told}: explain {'works' if is_healthy(checks) else 'does not work'} here")
     raise typer.Exit(0 if is_healthy(checks) else 1)
