@@ -71,8 +71,12 @@ def recorded() -> dict[str, int]:
 
 def metric() -> str:
     """What is counted, by name of the compilers that made it."""
-    found = re.search(rb"GCC: [^\x00]*? (\d+)\.\d+\.\d+\x00|clang version (\d+)", Path(_C.__file__).read_bytes())
-    compiler = "an unknown compiler" if found is None else f"GCC {found[1].decode()}" if found[1] else "Clang"
+    content = Path(_C.__file__).read_bytes()
+    compiler = "an unknown compiler"
+    # Clang last: what it links has parts that GCC made.
+    for name, mark in (("GCC", rb"GCC: [^\x00]*? (\d+)\.\d+\.\d+\x00"), ("Clang", rb"clang version (\d+)\.")):
+        if found := re.search(mark, content):
+            compiler = f"{name} {found[1].decode()}"
     return f"instructions, {compiler}, Numba {'.'.join(numba.__version__.split('.')[:2])}"
 
 

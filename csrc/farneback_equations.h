@@ -82,7 +82,9 @@ AOSA_INLINE void look_up(const float* __restrict first, const float* __restrict 
         const float* __restrict bottom = top + width * kRecord;
         const float right = ax[x] * inside[x], left = inside[x] - right, low = ay[x], high = 1.0f - low;
         const float w0 = left * high, w1 = right * high, w2 = left * low, w3 = right * low;
+#ifdef __GNUC__
 #pragma GCC unroll 1  // unrolled before it is vectorised, it would not be vectorised
+#endif
         for (int64_t i = 0; i < kRecord; ++i)
             record[i] = first[i] + kSign[i] * ((w0 * top[i] + w1 * top[kRecord + i]) +
                                                (w2 * bottom[i] + w3 * bottom[kRecord + i]));

@@ -12,8 +12,8 @@
 namespace aosa {
 
 void occlude(const char* video, const char* fill, const TubeRows& rows, char* out, ByteClip clip, int threads) {
-    const auto [planes, T, H, W, pixel] = clip;
-    const int64_t row = W * pixel, plane = H * row, size = planes * plane;
+    const int64_t planes = clip.planes, T = clip.T, pixel = clip.pixel;
+    const int64_t row = clip.W * pixel, plane = clip.H * row, size = planes * plane;
     parallel_for(rows.n * planes, threads, rows.n * size / 8, [&](int64_t begin, int64_t end) {
         for (int64_t ip = begin; ip < end; ++ip) {
             const int64_t i = ip / planes, p = ip % planes, t = p % T, b = rows.clips[i];
@@ -68,7 +68,7 @@ AOSA_INLINE void sampled_row(const float* x, const float* mean, const float* noi
 }
 
 AOSA_INLINE void sampled_clips_body(const SampledTask& task, int64_t begin, int64_t end) {
-    const auto [B, C, T, H, W] = task.shape;
+    const int64_t C = task.shape.C, T = task.shape.T, H = task.shape.H, W = task.shape.W;
     const auto [boxes, members, clips, N, n, K1] = task.rows;
     const int64_t plane = H * W, size = C * T * plane, side = 2 * task.radius + 1;
     std::vector<double> scratch(3 * W);

@@ -57,7 +57,7 @@ void integrate(Cell* difference, float* saliency, int32_t* coverage, int64_t H, 
 
 void saliency_map(const float* scores, const int32_t* boxes, const int32_t* members, float* saliency, int32_t* coverage,
                   TubeShape shape, int threads) {
-    const auto [B, N, K1, T, H, W] = shape;
+    const int64_t B = shape.B, N = shape.N, K1 = shape.K1, T = shape.T, H = shape.H, W = shape.W;
     parallel_for(B * T, threads, B * T * (2 * H * W + 8 * N * K1), [&](int64_t begin, int64_t end) {
         std::vector<Cell> difference((H + 1) * (W + 1));
         DisjointUnion pieces(K1);

@@ -16,7 +16,11 @@ void set_simd_level(Simd level);
 #define AOSA_X86 1
 #define AOSA_INLINE inline __attribute__((always_inline))
 #define AOSA_AVX2 __attribute__((target("avx2")))
+#ifdef __clang__  // has no such preference, and would ignore the whole attribute
+#define AOSA_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl")))
+#else
 #define AOSA_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512")))
+#endif
 #else
 #define AOSA_X86 0
 #define AOSA_INLINE inline

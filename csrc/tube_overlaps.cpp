@@ -115,7 +115,7 @@ class FrameCells {
 
 void tube_overlaps(const float* weights, const int32_t* boxes, const int32_t* members, float* overlaps, TubeShape shape,
                    int64_t cell, int threads) {
-    const auto [B, N, K1, T, H, W] = shape;
+    const int64_t B = shape.B, N = shape.N, K1 = shape.K1, T = shape.T, H = shape.H, W = shape.W;
     const float area = static_cast<float>(cell) * static_cast<float>(cell), scale = 1.0f / (area * area);
     std::fill(overlaps, overlaps + B * N * N, 0.0f);
     for (int64_t b = 0; b < B; ++b) {

@@ -38,7 +38,7 @@ double box_sum(const double* table, int64_t W, const Box& box) {
 
 void tube_scores(const float* field, const int32_t* boxes, const int32_t* members, float* scores, TubeShape shape,
                  int threads) {
-    const auto [B, N, K1, T, H, W] = shape;
+    const int64_t B = shape.B, N = shape.N, K1 = shape.K1, T = shape.T, H = shape.H, W = shape.W;
     // Sums per frame first, then over the frames in order: the same bits at any number of threads.
     std::vector<double> partial(B * T * N, 0.0);
     parallel_for(B * T, threads, B * T * (H * W + 8 * N * K1), [&](int64_t begin, int64_t end) {
