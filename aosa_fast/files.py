@@ -47,8 +47,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = target.with_name(f".partial-{secrets.token_hex(6)}{target.suffix}")
         try:
             yield temporary
-            # Some file systems notice a full disk only here.
-            with temporary.open("rb") as file:
+            # Some file systems notice a full disk only here; Windows flushes what may be written, only.
+            with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -37,6 +36,7 @@ from aosa_fast.methods.tubes import Tubes, make_tubes
 from aosa_fast.models.classifier import Names, read_names
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.options import Options, with_options
+from aosa_fast.processes import cores
 from aosa_fast.provenance import describe
 from aosa_fast.registry import import_object
 from aosa_fast.targets import Target
@@ -264,8 +264,7 @@ def _worth_a_thread(source: Flow, device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return not (isinstance(source, str) and source == "farneback")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > torch.get_num_threads()
+    return cores() > torch.get_num_threads()
 
 
 def _in_stream(function: Callable[[], Tubes], device: torch.device) -> Callable[[], Tubes]:

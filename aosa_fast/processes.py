@@ -7,7 +7,20 @@ import sys
 import time
 from contextlib import suppress
 
+from aosa_fast.errors import InputError
+
 _PIPE = 1 << 20  # bytes; what Linux grants without privileges
+
+
+def cores() -> int:
+    """Those that this process may use, where the system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def refuse_windows(what: str) -> None:
+    """Raises InputError on Windows, whose pipes, signals and limits are too different for what watches processes."""
+    if sys.platform == "win32":
+        raise InputError(f"{what} must run on Linux or macOS; got Windows")
 
 
 def search_path() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 import time
 from pathlib import Path
@@ -29,12 +28,17 @@ class OtherWork:
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
-        own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        own = sum(os.times()[:4])  # of this process and of its children
         try:
             ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         except OSError:
             return time.perf_counter(), float("nan"), own
         return time.perf_counter(), (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"), own
+
+
+def load() -> float:
+    """The mean number of busy processes in the last minute; NaN on Windows, which does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
 def describe_machine(accelerator: str = "") -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from aosa_fast.bench.harness import Seconds
-from aosa_fast.bench.machine import OtherWork, describe_machine
+from aosa_fast.bench.machine import OtherWork, describe_machine, load
 from aosa_fast.bench.rows import Row, write_run
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -49,14 +48,14 @@ class Report:
         self.rows: list[Row] = []
         self.targets: list[tuple[str, float, str, Target]] = []
         self._json, self._quick = json, quick
-        self._load = os.getloadavg()[0]
+        self._load = load()
         self._other_work = OtherWork()
         self._fixed = describe_machine(accelerator)
         self.machine = ", ".join(f"{name} {value}" for name, value in self._fixed.items())
 
     def section(self, title: str) -> None:
         """Prints a heading; the load on record is that of the section."""
-        self._load = os.getloadavg()[0]
+        self._load = load()
         self._other_work = OtherWork()
         print(f"\n{title}\n{'':2}{'case':46} {'metric':24} {'p50':>9} {'p20':>9} {'p80':>9} unit     thr  target")
 

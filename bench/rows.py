@@ -37,9 +37,9 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         if path.suffix == ".csv":
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 return [_typed(row) for row in csv.DictReader(file)]
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         if found["schema"] != _SCHEMA:
             raise InputError(f"{path}: schema must be {_SCHEMA}; got {brief(found['schema'])}")
         return [_typed(row) for row in found["rows"]]
@@ -71,7 +71,7 @@ def publish(run: Path, table: Path, overwrite: bool) -> tuple[int, int]:
         InputError: the run cannot be read, or was a quick one, whose figures rest on too few rounds.
     """
     rows = read_rows(run)
-    if run.suffix == ".json" and json.loads(run.read_text())["quick"]:
+    if run.suffix == ".json" and json.loads(run.read_text("utf-8"))["quick"]:
         raise InputError(f"{run} must be a run without --quick: its figures rest on too few rounds")
     known = {_key(row): row for row in read_rows(table)} if table.exists() else {}
     new = [row for row in rows if overwrite or _key(row) not in known]
@@ -82,7 +82,7 @@ def publish(run: Path, table: Path, overwrite: bool) -> tuple[int, int]:
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
     """Writes a table, in place of what was there. Raises OSError."""
-    with atomic_path(path) as part, part.open("w", newline="") as file:
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(

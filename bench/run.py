@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from aosa_fast.bench.check import MismatchError
+from aosa_fast.bench.machine import load
 from aosa_fast.bench.registry import Part
 from aosa_fast.bench.report import Report
 from aosa_fast.errors import InputError
@@ -71,7 +72,7 @@ def check_answers(checks: Sequence[str], quick: bool) -> Checked:
 
 
 def _run(report: Report, parts: Sequence[Part], check: Callable[[], Checked], time: Callable[[Part], None]) -> int:
-    print(f"{report.machine}\n{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.2f}", flush=True)
+    print(f"{report.machine}\n{torch.get_num_threads()} threads, load {load():.2f}", flush=True)
     jit.preload().join()  # what is timed is what a long run does: compiled code from the first call on
     wrong = check()
     for line in wrong:

@@ -18,6 +18,7 @@ from aosa_fast.cli.serve import Serve
 from aosa_fast.cli.terminal import write_line
 from aosa_fast.libraries import check_libraries
 from aosa_fast.models.loading import load_on
+from aosa_fast.processes import refuse_windows
 
 _LINES = 1000  # that may wait for whoever reads them
 
@@ -26,9 +27,10 @@ def run_serve(request: Serve, console: Console, errors: Console) -> None:
     """Serves until a signal ends it.
 
     Raises:
-        InputError: anything about the arguments, the port or the model that cannot be.
+        InputError: anything about the system, the arguments, the port or the model that cannot be.
         typer.Exit: requests were left unanswered.
     """
+    refuse_windows("serve")
     check_libraries("fastapi", "uvicorn", "prometheus_client", "python_multipart", extra="serve")
     from aosa_fast.service.access import Access
     from aosa_fast.service.app import make_app

@@ -19,6 +19,7 @@ from aosa_fast.cli.stream import Stream
 from aosa_fast.cli.terminal import write_line
 from aosa_fast.errors import InputError
 from aosa_fast.models.loading import load_on
+from aosa_fast.processes import refuse_windows
 from aosa_fast.streams.buffer import Buffer
 from aosa_fast.streams.explainer import StreamingExplainer, StreamWarning
 from aosa_fast.streams.follow import Sink, follow
@@ -35,9 +36,10 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
     """Explains the source until it ends, and says what was done.
 
     Raises:
-        InputError: anything about the arguments, the source or the model that cannot be.
+        InputError: anything about the system, the arguments, the source or the model that cannot be.
         typer.Exit: it was interrupted before the end.
     """
+    refuse_windows("stream")
     source = parse_source(request.source, size=request.size, pixel=request.pixel, fps=request.fps)
     if request.out is None and request.serve is None and request.metrics is None:
         raise InputError("out, serve or metrics must be given; got none, so nothing would be left of the maps")

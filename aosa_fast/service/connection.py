@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import resource
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aosa_fast.service.gate import ABORT
+
+if sys.platform != "win32":
+    import resource
 
 _HEADERS = 10.0  # seconds for the headers of a request
 

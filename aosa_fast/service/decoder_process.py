@@ -12,7 +12,6 @@ import faulthandler
 import gc
 import os
 import pickle
-import resource
 import signal
 import sys
 import threading
@@ -34,6 +33,9 @@ from aosa_fast.service.settings import Limits
 from aosa_fast.streams.messages import receive, send
 from aosa_fast.video import images, pyav_reader
 from aosa_fast.video.clip import DEFAULT_FPS, Convert, VideoClip, Window, check_pixels, join_frames
+
+if sys.platform != "win32":
+    import resource
 
 ARRAY = "application/x-npy"
 _FILES = 16  # that may be open at once

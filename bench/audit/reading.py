@@ -19,6 +19,7 @@ from aosa_fast.bench.audit.child import CHILD, Answer
 from aosa_fast.bench.fresh import answer, command, fresh
 from aosa_fast.bench.harness import ratios
 from aosa_fast.bench.report import Report, Target
+from aosa_fast.processes import cores
 
 HEIGHT, WIDTH, FRAMES = 480, 852, 61
 FIRST, LAST = 15, 45  # of the window in the middle: 16 frames, each second one
@@ -52,22 +53,21 @@ def reading(report: Report, quick: bool) -> None:
 
 def _rates(report: Report, name: str, model: str, paths: list[str], folder: Path, quick: bool) -> None:
     report.section(f"{name}: whole audits of these videos, bare decoding and the bare network, in turns")
-    cores = len(os.sched_getaffinity(0))
-    seconds = 0.0 if quick else 10.0
+    count, seconds = cores(), 0.0 if quick else 10.0
     rates: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, list[float]] = defaultdict(list)
     for round_ in range(1 if quick else 3):
-        rates["decode"].append(_decode(paths, cores, seconds))
+        rates["decode"].append(_decode(paths, count, seconds))
         out = str(folder / f"{name} {round_}")
         clips, settings = str(folder / "clips"), {"check_share": 0.0}
         audit = fresh(f"{CHILD}:audit", data=clips, model=model, out=out, device="cpu", settings=settings)
         rates["audit"].append(audit["rate"])
         rates["network"].append(
-            fresh(f"{CHILD}:pure", model=model, batch=8, threads=cores, seconds=seconds, least=2)["rate"]
+            fresh(f"{CHILD}:pure", model=model, batch=8, threads=count, seconds=seconds, least=2)["rate"]
         )
         for process, peak in audit["peaks"].items():
             peaks[process.split()[0]].append(peak)
-    report.add(name, f"decoding, {cores} processes", "clips/s", rates["decode"])
+    report.add(name, f"decoding, {count} processes", "clips/s", rates["decode"])
     report.add(name, "forward + input-backward", "clips/s", rates["network"])
     report.add(name, "audit", "clips/s", rates["audit"])
     slower = [min(pair) for pair in zip(rates["decode"], rates["network"], strict=True)]

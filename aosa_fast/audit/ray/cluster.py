@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import check_libraries
+from aosa_fast.processes import cores
 
 NAMESPACE = "aosa-fast"
 _STORE = 300_000_000  # bytes; what passes through it is some 20 kB a clip
@@ -67,8 +68,7 @@ class Cluster:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         where: dict[str, Any] = {"address": address}
         if address is None:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            where = {"address": "local", "num_cpus": cores, "object_store_memory": _STORE, "include_dashboard": False}
+            where = {"address": "local", "num_cpus": cores(), "object_store_memory": _STORE, "include_dashboard": False}
         on_main = threading.current_thread() is threading.main_thread()
         self._handler = signal.getsignal(signal.SIGTERM) if on_main else None  # Ray sets its own, and leaves it
         try:
@@ -147,7 +147,7 @@ def _check_address(address: str) -> None:
         raise InputError(f"address must be HOST:PORT of a cluster that this machine belongs to, or auto; got {address}")
     if address == "auto":
         note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray", "ray_current_cluster")
-        found = os.environ.get("RAY_ADDRESS") or (note.read_text().strip() if note.is_file() else "")
+        found = os.environ.get("RAY_ADDRESS") or (note.read_text("utf-8").strip() if note.is_file() else "")
         if not found or "://" in found:
             return  # Ray says at once that there is none
         address = found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -18,6 +17,7 @@ from aosa_fast.audit.workers.child import Child
 from aosa_fast.audit.workers.groups import Groups
 from aosa_fast.audit.workers.supervisor import Supervisor
 from aosa_fast.errors import InputError
+from aosa_fast.processes import cores, refuse_windows
 
 if TYPE_CHECKING:
     from aosa_fast.audit.settings import Ready, Setup
@@ -73,14 +73,13 @@ class Pool:
         Raises:
             InputError: no device, readers below 0, or a system that is not supported.
         """
-        if sys.platform == "win32":
-            raise InputError("an audit must run on Linux or macOS; got Windows")
+        refuse_windows("an audit")
         if readers < 0:
             raise InputError(f"readers must be at least 1, or 0 for one per core; got {readers}")
         if not devices:
             raise InputError("devices must name at least one; got none")
         self._setup, self._dataset, self._factories = setup, replace(dataset, samples=()), factories
-        self._devices, self._readers = tuple(devices), readers * len(devices) or _cores()
+        self._devices, self._readers = tuple(devices), readers * len(devices) or cores()
         self._supervisor = Supervisor(self._handle, self._replace)
         self._groups: Groups | None = None
         self._ready: Ready | None = None
@@ -250,11 +249,6 @@ class Pool:
                 f"{self._deaths[child.role]} died one after the other, the last one: {reason}"
             )
         self._add(child.role, child.device, probing=dying)
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system says."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batch(clips: Sequence[PooledClip]) -> list[Bytes]:
