@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: demo test test-gpu setup check format wheel bench clean test-versions mutate
+.PHONY: demo test test-gpu setup check format wheel sanitize bench clean test-versions mutate
 
 demo: setup
 	@echo "== explaining the embedded clip"
@@ -66,17 +66,40 @@ check: $(TOOLS) wheel
 	@cd $(WHEEL) && ../$(VENV)/bin/mypy --config-file ../pyproject.toml --python-executable bin/python -p aosa_fast
 	@cd $(WHEEL) && ../$(VENV)/bin/mypy --config-file ../pyproject.toml --python-executable bin/python ../tests/typed_calls.py
 
-# Builds the wheel, installs it alone in a fresh environment that borrows only the dependencies, and runs the tests
-# that a user's first minutes rest on against it.
+# Builds the sdist, and the wheel from it, as PyPI's users get them; installs the wheel alone in a fresh environment that
+# borrows only the dependencies, and runs the tests that a user's first minutes rest on against it. The sdist's own tests
+# are collected only: they are the same.
 wheel: $(TOOLS)
-	@echo "== building and testing the wheel"
+	@echo "== building and testing the sdist and the wheel"
 	@rm -rf $(WHEEL) build dist && $(VENV)/bin/python -m venv --without-pip $(WHEEL)
-	@$(VENV)/bin/python -m build --wheel --outdir dist . >$(VENV)/wheel.log 2>&1 || { cat $(VENV)/wheel.log >&2; exit 1; }
+	@$(VENV)/bin/python -m build --outdir dist . >$(VENV)/wheel.log 2>&1 || { cat $(VENV)/wheel.log >&2; exit 1; }
+	@$(VENV)/bin/twine check --strict dist/*
+	@test ! -x $(VENV)/bin/auditwheel || $(VENV)/bin/auditwheel show dist/*.whl
 	@$(VENV)/bin/pip --python $(WHEEL)/bin/python install --quiet --no-deps dist/*.whl
 	@$(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])' \
 		>"$$($(WHEEL)/bin/python -c 'import site; print(site.getsitepackages()[0])')/dependencies.pth"
 	@AOSA_EXPECT_WHEEL=1 $(WHEEL)/bin/python -P -m pytest --quiet --durations=0 -o addopts="--import-mode=importlib" \
 		tests/test_packaging.py tests/cli/test_cli.py tests/test_golden.py
+	@mkdir $(WHEEL)/sdist && tar -xzf dist/*.tar.gz -C $(WHEEL)/sdist --strip-components 1
+	@cd $(WHEEL)/sdist && ../bin/python -P -m pytest --quiet --quiet --collect-only >../collected.log || \
+		{ tail -n 50 ../collected.log >&2; exit 1; }
+
+SANITIZED := build/sanitize
+SANITIZE := -fsanitize=address,undefined,float-cast-overflow
+
+# The tests of the C++ operators, with every access to memory and every undefined step watched: a finding ends Python, so
+# pytest must not hold back what is said of it. Leaks are not looked for: all that were found would be the interpreter's.
+sanitize: $(TOOLS)
+	@echo "== compiling the extension with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@rm -rf $(SANITIZED) && $(VENV)/bin/python -m build --sdist --outdir $(SANITIZED) . >$(VENV)/sanitize.log 2>&1 || \
+		{ cat $(VENV)/sanitize.log >&2; exit 1; }
+	@CC=gcc CXX=g++ LDFLAGS="$(SANITIZE)" \
+		CFLAGS="$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -g -D_GLIBCXX_ASSERTIONS" \
+		$(VENV)/bin/pip install --quiet --no-deps --target $(SANITIZED)/lib $(SANITIZED)/*.tar.gz
+	@export PYTHONPATH=$(SANITIZED)/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)"; \
+		$(VENV)/bin/python -P -c 'from aosa_fast import _C; print("under test:", _C.__file__)' | grep $(SANITIZED) && \
+		$(VENV)/bin/python -P -m pytest --quiet --capture=sys $(filter-out %_triton.py %_jit.py %_compile.py, $(wildcard tests/kernels/*.py))
 
 format: $(TOOLS)
 	@$(VENV)/bin/ruff format .

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,19 @@ def test_data_files_come_along():
     assert RESULTS.is_file()
 
 
+def test_links_of_the_texts_that_pypi_shows_lead_to_files_of_the_checkout():
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    places = [
+        re.fullmatch(rf"{urls['Homepage']}/(?:blob|raw|tree)/main/([^#]+)(?:#.*)?", url)
+        for url in [*links, *urls.values()]
+    ]
+    paths = [place[1] for place in places if place]
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_every_public_name_can_be_imported():
     for name in aosa_fast.__all__:
         assert getattr(aosa_fast, name) is not None
@@ -82,3 +98,13 @@ def test_no_dynamo_at_the_first_explanation():
 @pytest.mark.skipif(not os.environ.get("AOSA_EXPECT_WHEEL"), reason="only where the wheel is under test")
 def test_it_is_the_wheel_that_is_tested():
     assert ROOT not in Path(aosa_fast.__file__).parents or ".venv-wheel" in aosa_fast.__file__
+
+
+@pytest.mark.skipif(not os.environ.get("AOSA_EXPECT_WHEEL"), reason="only where the sdist is under test")
+def test_the_sdist_holds_the_checkout_but_what_concerns_the_repository():
+    with tarfile.open(next((ROOT / "dist").glob("*.tar.gz"))) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames() if not sdist.getmember(name).isdir()}
+    made = {"PKG-INFO", "setup.cfg", *(name for name in names if name.startswith("aosa_fast.egg-info/"))}
+    files = ("git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard")
+    known = set(subprocess.run(files, capture_output=True, text=True, check=True).stdout.splitlines())
+    assert names - made == {name for name in known if not name.startswith((".ci/", ".git", ".pre-commit"))}
