@@ -94,12 +94,13 @@ sanitize: $(TOOLS)
 	@rm -rf $(SANITIZED) && $(VENV)/bin/python -m build --sdist --outdir $(SANITIZED) . >$(VENV)/sanitize.log 2>&1 || \
 		{ cat $(VENV)/sanitize.log >&2; exit 1; }
 	@CC=gcc CXX=g++ LDFLAGS="$(SANITIZE)" \
-		CFLAGS="$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -g -D_GLIBCXX_ASSERTIONS" \
+		CXXFLAGS="$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -g -D_GLIBCXX_ASSERTIONS" \
 		$(VENV)/bin/pip install --quiet --no-deps --target $(SANITIZED)/lib $(SANITIZED)/*.tar.gz
 	@export PYTHONPATH=$(SANITIZED)/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)"; \
-		$(VENV)/bin/python -P -c 'from aosa_fast import _C; print("under test:", _C.__file__)' | grep $(SANITIZED) && \
-		$(VENV)/bin/python -P -m pytest --quiet --capture=sys $(filter-out %_triton.py %_jit.py %_compile.py, $(wildcard tests/kernels/*.py))
+		grep -q __asan_report "$$($(VENV)/bin/python -P -c 'from aosa_fast import _C; print(_C.__file__)')" && \
+		$(VENV)/bin/python -P -m pytest --quiet --capture=sys \
+		$(filter-out %_triton.py %_jit.py %_compile.py, $(wildcard tests/kernels/*.py))
 
 format: $(TOOLS)
 	@$(VENV)/bin/ruff format .
