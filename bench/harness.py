@@ -63,7 +63,7 @@ def interleave(cases: Cases, repeats: int, warmup: int = 2, settle: bool = False
 def peak_of(run: Callable[[], object]) -> float | None:
     """The most resident memory that a call holds beyond what is held before it, MB; None where it cannot be seen."""
     gc.collect()
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # glibc has it alone
         ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have given back, but the C library still holds
     try:
         before = memory()
