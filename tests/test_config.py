@@ -108,6 +108,12 @@ def test_whole_numbers(name):
         assert refused(**{name: value}) == f"{name} must be a whole number; got {value!r}"
 
 
+@pytest.mark.parametrize("name", [*LEAST, "min_motion", "noise", "budget_ms", *CHOICES, "layer"])
+def test_what_is_one_value_is_no_tuple(name):
+    value = {**COMMON, **OWN}[name].default or 8
+    assert refused(**{name: (value, value, value)}).startswith(f"{name} must be ")
+
+
 def test_min_motion_may_be_a_fraction():
     assert Config(min_motion=0).min_motion == 0
     assert Config(min_motion=1.5).min_motion == 1.5

@@ -49,7 +49,7 @@ def split_names(texts: Sequence[str]) -> list[str]:
 
 
 def parse_entries(texts: Sequence[str], base: Config) -> list[Entry]:
-    """Reads METHOD[@CLIPS][:FIELD=VALUE[:FIELD=VALUE...]].
+    """Reads `METHOD[@CLIPS][:FIELD=VALUE[:FIELD=VALUE...]]`.
 
     Args:
         texts: the methods, each with the fields of `Config` in which it differs from `base`.

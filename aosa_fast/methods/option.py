@@ -42,10 +42,13 @@ class Option:
             return
         if self.choices and not (isinstance(value, str) and value in self.choices):
             raise InputError(f"{self.name} must be one of {', '.join(self.choices)}; got {value}")
+        if self.kind is str and not (self.choices or isinstance(value, str)):
+            raise InputError(f"{self.name} must be text; got {value!r}")
         if self.several and not (isinstance(value, tuple) and value):
             raise InputError(f"{self.name} {self.share}; got {value}")
         if self.least is not None:
-            for number in value if isinstance(value, tuple) else (value,):
+            listed = isinstance(value, tuple) and (self.several or self.name == "box")
+            for number in value if listed else (value,):
                 self._check_number(number, value)
 
     def _check_number(self, number: Any, given: Any) -> None:

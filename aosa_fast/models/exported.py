@@ -72,13 +72,14 @@ class ExportedNetwork(nn.Module):
 
 
 def load_exported(path: str, rest: str = "") -> Classifier:
-    """Loads a program, with its preprocessing from the JSON file beside it, FILE.json, where there is one.
+    """Loads a program, with its preprocessing from the JSON file beside it, where there is one.
 
     Args:
         path: what torch.export.save or torch.jit.save wrote, of a network in evaluation mode that maps a float32 tensor
-            (B, 3, T, H, W) to logits (B, n_classes). FILE.json may hold any of `KEYS`, as in `Preprocessing`. Without
-            it frames, size and crop are those of an exported program's input, where that is fixed, and the rest is
-            `KINETICS`. TorchScript does not keep its input's shape.
+            (B, 3, T, H, W) to logits (B, n_classes). Beside FILE.pt2, FILE.json may hold any of `KEYS`, as in
+            `Preprocessing`; so may FILE.pt2.json, which goes before it. Without one, frames, size and crop are those of
+            an exported program's input, where that is fixed, and the rest is `KINETICS`. TorchScript does not keep its
+            input's shape.
 
     Raises:
         InputError: no such file, one of another kind, damaged, exported in training mode, or with other inputs.
@@ -92,9 +93,12 @@ def load_exported(path: str, rest: str = "") -> Classifier:
         else:
             network = torch.jit.load(path, map_location="cpu").eval()
     sides = network.shape[1:] if isinstance(network, ExportedNetwork) else (None, None, None)
-    given = _description(f"{path}.json") if os.path.isfile(f"{path}.json") else {}
+    places = (f"{path}.json", f"{os.path.splitext(path)[0]}.json")
+    beside = next(filter(os.path.isfile, places), None)
+    given = {} if beside is None else _description(beside)
     names = given.pop("class_names", None)
-    return Classifier(network, _preprocessing(path, sides, given), names)
+    with reading(beside or path, "must be readable JSON", named=False):
+        return Classifier(network, _preprocessing(sides, given), names)
 
 
 def _kind(path: str) -> str:
@@ -151,9 +155,8 @@ def _description(path: str) -> dict[str, Any]:
     return given
 
 
-def _preprocessing(path: str, sides: tuple[int | None, ...], given: dict[str, Any]) -> Preprocessing:
+def _preprocessing(sides: tuple[int | None, ...], given: dict[str, Any]) -> Preprocessing:
     frames, height, width = sides
     side = given.get("size", KINETICS.size)
     crop = given.get("crop", (height, width) if height and width else (side, side))
-    with reading(f"{path}.json", "must be readable JSON", named=False):
-        return KINETICS.changed(**{"frames": frames or KINETICS.frames, "crop": crop, "size": max(crop), **given})
+    return KINETICS.changed(**{"frames": frames or KINETICS.frames, "crop": crop, "size": max(crop), **given})

@@ -105,7 +105,7 @@ FAMILIES = Registry(
         ModelFamily(
             PROGRAM,
             "FILE.pt2 of torch.export, FILE.pt of TorchScript",
-            "A program, beside which FILE.json may describe its preprocessing.",
+            "A program, beside which FILE.json (or FILE.pt2.json) may describe its preprocessing.",
             f"{_HERE}.exported:load_exported",
         ),
     ),

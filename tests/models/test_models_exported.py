@@ -145,7 +145,7 @@ def test_json_beside_the_file(tmp_path: Path):
         "std": [1, 0.5, 0.25],
         "class_names": ["a", "b"],
     }
-    beside = Path(f"{path}.json")
+    beside = tmp_path / "model.json"
     beside.write_text(json.dumps(described))
     loaded = load(path)
     p = loaded.preprocessing
@@ -192,6 +192,18 @@ def test_json_that_says_something_else(content: str, message: str, tmp_path: Pat
     path = script(tmp_path / "model.pt", "traced")
     Path(f"{path}.json").write_text(content)
     with pytest.raises(InputError, match=rf"model.pt.json: {message}"):
+        load(path)
+
+
+def test_the_json_of_the_whole_file_name_goes_before_that_of_the_name(tmp_path: Path):
+    path = script(tmp_path / "model.pt", "traced")
+    (tmp_path / "model.json").write_text('{"frames": 8}')
+    Path(f"{path}.json").write_text('{"frames": 9}')
+    assert load(path).preprocessing.frames == 9
+    Path(f"{path}.json").unlink()
+    assert load(path).preprocessing.frames == 8
+    (tmp_path / "model.json").write_text('{"frames": "8"}')
+    with pytest.raises(InputError, match=r"model.json: frames must be a whole number; got 8"):
         load(path)
 
 
