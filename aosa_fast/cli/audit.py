@@ -80,7 +80,7 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="The folder of an aud
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    app.command()(audit)
+    app.command("audit")(audit)
     app.command("audit-report", no_args_is_help=True)(audit_report)
     app.command("audit-clip", no_args_is_help=True)(audit_clip)
     app.command("audit-diff", no_args_is_help=True)(audit_diff)

@@ -15,6 +15,7 @@ from aosa_fast.cli import audit, audit_export, bench, doctor, evaluate, listing
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.options import command, option
 from aosa_fast.cli.serve import Serve
+from aosa_fast.cli.settings import with_settings
 from aosa_fast.cli.stream import Stream
 from aosa_fast.cli.terminal import consoles, escape_what_cannot_be_encoded, say, silence
 from aosa_fast.config import Config
@@ -60,7 +61,7 @@ app.command("stream", no_args_is_help=True)(command(Stream))
 app.command("serve")(command(Serve))
 
 
-@app.command()
+@app.command("demo")
 def demo(
     out: Annotated[Path, option("Folder for the results.", "out", metavar="DIR")] = Path("out/demo"),
     method: Annotated[str, option("As in explain.", "how", metavar="aosa-approx|aosa|aosa-path|...")] = "aosa",
@@ -75,6 +76,9 @@ evaluate.register(app)
 audit.register(app)
 audit_export.register(app)
 listing.register(app)
+for registered in app.registered_commands:
+    if registered.callback is not None and registered.name not in ("demo", "list"):
+        registered.callback = with_settings(registered.callback)
 doctor.register(app)
 bench.register(app)
 

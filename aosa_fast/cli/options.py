@@ -30,6 +30,7 @@ _PANEL = {
     "out": "Output",
     "http": "Who may ask, and where",
     "limits": "How much at once",
+    "file": "Options in a file",
     "other": "Options of single methods",
 }
 MODELS, DATA = f"{model_help()}.", f"{data_help()}."
@@ -39,9 +40,9 @@ DEVICES = "auto|cpu|cuda[:N]"
 _METAVARS = {"box": "SIDE|HxW", "areas": "SHARE[,SHARE...]", "layer": "NAME"}
 
 
-def option(help: str, panel: str, **settings: Any) -> Any:
-    """An option in one of the help's panels."""
-    return typer.Option(help=help, rich_help_panel=_PANEL[panel], **settings)
+def option(help: str, panel: str, *flags: str, **settings: Any) -> Any:
+    """An option in one of the help's panels; its flags are made of its name, where none are given."""
+    return typer.Option(*flags, help=help, rich_help_panel=_PANEL[panel], **settings)
 
 
 Model = Annotated[str, option(MODELS, "what", metavar="SPEC")]
@@ -76,7 +77,7 @@ def with_config_options(*, without: tuple[str, ...] = (), changed: tuple[Option,
     own = own_options()
     left_out = {*without, *(choice.name for choice in changed)}
     rest = [choice for name, choice in (COMMON | own).items() if name not in left_out]
-    return _with_parameters(
+    return with_parameters(
         [_parameter(choice, "how") for choice in changed]
         + [_parameter(choice, "other" if choice.name in own else "how") for choice in rest]
     )
@@ -95,10 +96,10 @@ def with_field_options(*classes: type) -> Decorator:
                 settings: dict[str, Any] = dict(field.metadata)
                 kind = settings.pop("kind", known[field.name].annotation)
                 parameters.append(known[field.name].replace(annotation=Annotated[kind, option(**settings)]))
-    return _with_parameters(parameters)
+    return with_parameters(parameters)
 
 
-def _with_parameters(added: list[inspect.Parameter]) -> Decorator:
+def with_parameters(added: list[inspect.Parameter]) -> Decorator:
     """Adds to the parameters that a function names those that it takes by **options."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -180,5 +181,5 @@ def command(request: Any, without: tuple[str, ...] = ()) -> Callable[..., None]:
             request(**own).run()
 
     run.__doc__ = request.__doc__
-    added = _with_parameters(list(parameters.values()))(run)
+    added = with_parameters(list(parameters.values()))(run)
     return with_config_options(without=without)(added) if has_config else added
