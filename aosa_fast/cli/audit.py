@@ -12,12 +12,13 @@ import typer
 from aosa_fast.addresses import locate
 from aosa_fast.audit.request import AuditRequest
 from aosa_fast.audit.settings import BACKWARD, FILL, RELU, SCORE, AuditSettings
+from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.options import (
     DATA,
     DEVICE_HELP,
     DEVICES,
-    MODELS,
     Download,
+    Model,
     check_specs,
     option,
     read_config,
@@ -90,7 +91,7 @@ def register(app: typer.Typer) -> None:
 @with_field_options(AuditRequest, AuditSettings)
 def audit(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help=f"The clips to audit: {DATA}")] = None,
-    model: Annotated[str, option(f"The model to audit: {MODELS}", "what", metavar="SPEC")] = "demo",
+    model: Model = None,
     download: Download = False,
     shard: Annotated[str, option("Audit part I of N: for job arrays, in one folder.", "data", metavar="I/N")] = "1/1",
     device: Device = "auto",
@@ -144,8 +145,15 @@ def audit(
     options["box"] = read_choice(COMMON["box"], options["box"])
     settings = AuditSettings(config=config, **_chosen(AuditSettings, options))
     request = AuditRequest(
-        data, model, locate(out), settings, device=device, shard=read_shard(shard), **_chosen(AuditRequest, options)
+        data,
+        model or DEFAULT_MODEL,
+        locate(out),
+        settings,
+        device=device,
+        shard=read_shard(shard),
+        **_chosen(AuditRequest, options),
     )
+    tell_of_default(model, consoles()[0], data)
     with allow_downloads(download):
         run_audit(request, verdicts, *consoles())
 

@@ -67,7 +67,7 @@ class Evaluate:
     """
 
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)] = "rendered"
-    model: Model = "demo"
+    model: Model = None
     methods: Annotated[list[str] | None, _methods("all but step and attention-rollout")] = None
     metrics: Annotated[str, option(f"What to measure, by commas. {_METRICS}", "what", metavar="METRICS")] = ",".join(
         DEFAULT_METRICS
@@ -105,7 +105,7 @@ class Evaluate:
         needed = [library for name in METRICS if name in self.metrics for library in METRICS[name].libraries]
         check_libraries("pyarrow", "matplotlib", *needed, extra="evaluate")
         check_opencv()
-        check_specs(self.data, [self.model, *([self.judge] if self.judge else [])], extra="evaluate")
+        check_specs(self.data, [self.model, self.judge], extra="evaluate")
         import_object("aosa_fast.cli.run_evaluate:run_evaluate")(self, *consoles())
 
 
@@ -154,7 +154,7 @@ class Compare:
     """Explain CLIP with several methods, and put the maps into one picture, a row per method."""
 
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video or a folder of frames.")]
-    model: Model = "demo"
+    model: Model = None
     methods: Annotated[list[str] | None, _methods("grad-cam, osa, smoothgrad, aosa, aosa-approx, aosa-path")] = None
     target: Annotated[str, option("The class to explain: pred, an index, or a name.", "what", metavar="CLASS")] = "pred"
     device: Device = "auto"

@@ -41,7 +41,7 @@ class Explain:
             help="A video (mp4, mkv, avi, mov, webm, gif ...), a folder of frames, or 'FOLDER/img_*.jpg'.",
         ),
     ]
-    model: Model = "demo"
+    model: Model = None
     device: Device = "auto"
     target: Annotated[
         list[str],

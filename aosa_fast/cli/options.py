@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aosa_fast.cli.demo_model import DEFAULT_MODEL
 from aosa_fast.config import COMMON, Config, own_options, read_choice
 from aosa_fast.data.registry import KINDS, data_help
 from aosa_fast.errors import InputError
@@ -17,7 +18,7 @@ from aosa_fast.libraries import check_libraries, is_installed
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS
 from aosa_fast.models.downloads import allow_downloads
-from aosa_fast.models.registry import FAMILIES, model_help
+from aosa_fast.models.registry import FAMILIES, MOTIONS, model_help
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _PANEL = {
@@ -45,7 +46,8 @@ def option(help: str, panel: str, *flags: str, **settings: Any) -> Any:
     return typer.Option(*flags, help=help, rich_help_panel=_PANEL[panel], **settings)
 
 
-Model = Annotated[str, option(MODELS, "what", metavar="SPEC")]
+_DEFAULT = f"Default: {DEFAULT_MODEL}, embedded, which knows {MOTIONS}."
+Model = Annotated[str | None, option(f"{MODELS} {_DEFAULT}", "what", metavar="SPEC")]
 Download = Annotated[
     bool,
     option(
@@ -139,7 +141,7 @@ def read_config(options: dict[str, Any]) -> Config:
     return Config(**{name: read_choice(choices[name], value) for name, value in options.items()})
 
 
-def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
+def check_specs(data: str, models: Sequence[str | None], *, extra: str) -> None:
     """Says what the specs of data and of models lack before torch is loaded; models' libraries are only looked for.
 
     Raises:
@@ -147,7 +149,7 @@ def check_specs(data: str, models: Sequence[str], *, extra: str) -> None:
     """
     needed = {family.name: family.library for family in FAMILIES.own()}
     needed |= {kind.name: kind.library for kind in KINDS.own()}
-    for spec in models:
+    for spec in filter(None, models):
         library = needed.get(spec.rpartition("=")[2].partition(":")[0])
         if library and not is_installed(library):
             raise InputError(f"model={spec} must have {library}; it is missing: pip install aosa-fast[models]")

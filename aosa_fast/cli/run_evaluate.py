@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.progress import show_progress
@@ -53,14 +54,16 @@ def run_evaluate(request: Evaluate, console: Console, errors: Console) -> None:
     )  # fmt: skip
     check_folder(request.out)
     dataset = _dataset(request)
-    classifier = load_on(request.model, request.device)
+    model = request.model or DEFAULT_MODEL
+    classifier = load_on(model, request.device)
     config = _scaled(request, classifier)
     radius = scaled_radius(classifier) if request.radius_px is None else request.radius_px
     entries = parse_entries(split_names(request.methods or []) or DEFAULT_METHODS, config)
+    tell_of_default(request.model, console, request.data)
     with _working(errors, request.out, f"{dataset.name}, {len(dataset)} clips") as report:
         evaluation = evaluate(
             dataset, classifier, entries, request.out, replace(settings, radius=radius),
-            model_name=request.model, retry=request.retry, report=report,
+            model_name=model, retry=request.retry, report=report,
         )  # fmt: skip
     files = write_results(evaluation, request.out, command_line())
     _print(console, files["table"].read_text(encoding="utf-8"))
@@ -92,6 +95,7 @@ def run_reproduce(request: Reproduce, console: Console, errors: Console) -> None
         paper = table.models.index(heading) if heading else min(place, len(table.models) - 1)
         columns.append(ModelOnData(text, paper, load_on(spec, request.device), dataset))
     methods, settings = split_names(request.methods or []), Settings(seed=request.seed)
+    tell_of_default(request.model, console, request.data)
     with _working(errors, out, f"table {name}, {len(dataset)} clips") as report:
         text = reproduce(table, columns, out, settings, methods=methods, report=report)
     text += f"\n`{command_line()}`\n"
@@ -111,7 +115,8 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"out must end in .png or .jpg; got {out}")
     check_folder(out.parent, out.name)
-    classifier = changed(load_on(request.model, request.device), resize=request.resize)
+    model = request.model or DEFAULT_MODEL
+    classifier = changed(load_on(model, request.device), resize=request.resize)
     _, cropped, display = read_views(request.clip, classifier.preprocessing, request.start)
     entries = parse_entries(split_names(request.methods or []) or COMPARED, _scaled(request, classifier))
     pictures = torch.from_numpy(cropped[None])
@@ -122,8 +127,9 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
             found = explain(classifier, pictures, request.target, config=entry.config)
             name, probability = found.metadata["target"][0], found.metadata["probability"][0]
             maps.append((entry.name, found.saliency[0].numpy(), found.config.unit))
-    title = f"why {name}?  (p = {probability:.3f}, {request.model})"
+    title = f"why {name}?  (p = {probability:.3f}, {model})"
     write_image(out, comparison_sheet(display, maps, title=title, columns=request.columns))
+    tell_of_default(request.model, console)
     _print(console, f"explained  {name} (p = {probability:.3f})")
     _print(console, f"picture    {out}")
 

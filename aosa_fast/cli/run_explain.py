@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.names import file_names
@@ -53,6 +54,7 @@ def run_explain(
     with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
         pictures = torch.from_numpy(cropped[None])
         explanations = explain(classifier, pictures, targets, config=request.config, segments=segments, progress=report)
+    tell_of_default(request.model, console)
     names = file_names(explanation.metadata["target"][0] for explanation in explanations)
     for explanation, name in zip(explanations, names, strict=True):
         explanation.metadata["source"] = _source(clip, request)
@@ -66,7 +68,7 @@ def run_demo(config: Config, out: Path, console: Console, errors: Console) -> fl
     """Explains the embedded clip, and returns the share of positive saliency inside the moving object's box."""
     truth = demo_truth()
     boxes = PREPROCESSING.map_boxes(truth["boxes"], truth["size"], truth["size"])
-    request = Explain(clip=demo_clip_path(), out=out, config=config, fps=float(truth["fps"]))
+    request = Explain(clip=demo_clip_path(), model=DEFAULT_MODEL, out=out, config=config, fps=float(truth["fps"]))
     (explanation,) = run_explain(request, console, errors, boxes)
     share, area = object_share(explanation.saliency[0].numpy(), boxes)
     console.print(f"true class        {truth['class_name']}", highlight=False)
@@ -87,7 +89,7 @@ def object_share(saliency: NDArray[np.float32], boxes: NDArray[np.int32]) -> tup
 
 
 def _classifier(request: Explain) -> Classifier:
-    classifier = load_on(request.model, request.device)
+    classifier = load_on(request.model or DEFAULT_MODEL, request.device)
     return changed(
         classifier,
         frames=request.frames,
@@ -112,7 +114,7 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
     lines = {
         "prediction": f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})",
         "explained": f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {explanation.config.unit}",
-        **(_tube_lines(scores, check["uncovered_share"][0], facts.get("segments")) if len(scores) else {}),
+        **(_tube_lines(explanation, scores) if len(scores) else {}),
         "time": f"{seconds['total']:.2f} s ("
         + ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total" and value >= 0.005)
         + ")",
@@ -132,21 +134,37 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
         write_line(console, f"{name:<17} {text}")
 
 
-def _tube_lines(scores: Tensor, uncovered: float, segments: dict[str, Any] | None) -> dict[str, str]:
+def _tube_lines(explanation: Explanation, scores: Tensor) -> dict[str, str]:
     best = int(scores.argmax())
+    segments = explanation.metadata.get("segments")
     name = f"anchor {best}" if segments is None else f"segment {best}"
     if segments is not None and segments["labels"]:
         name = f"label {segments['labels'][best]}"
     return {
         "strongest tube": f"{float(scores[best]):+.4g} of {len(scores)} tubes, {name}",
-        "never covered": f"{uncovered:.1%} of the voxels",
+        **({"larger than p": why} if (why := _why_larger(explanation, float(scores[best]))) else {}),
+        "never covered": f"{explanation.metadata['self_check']['uncovered_share'][0]:.1%} of the voxels",
     }
+
+
+def _why_larger(explanation: Explanation, drop: float) -> str:
+    """Why a tube's score is larger than the probability that is printed beside it; nothing where it is not."""
+    config, facts = explanation.config, explanation.metadata
+    if not config.record.knows_model or drop <= facts["probability"][0]:
+        return ""
+    if config.score_name not in ("prob", "sigmoid"):
+        return f"the scores are drops of the {config.score_name}, which may be of any size, not of p"
+    if facts["minus_index"] is not None:
+        return "the scores are drops of a difference: hiding a tube can lower one class and raise the other"
+    if config.method == "aosa":
+        return "the scores of tubes that were not hidden within --budget-ms are estimates"
+    return f"{config.method} estimates drops from gradients; --method aosa measures them"
 
 
 def _source(clip: VideoClip, request: Explain) -> dict[str, Any]:
     return {
         "path": str(request.clip),
-        "model": request.model,
+        "model": request.model or DEFAULT_MODEL,
         **({} if request.segments is None else {"segments": str(request.segments)}),
         **clip.facts,
     }

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from aosa_fast.boundary import read_bytes, reading
+from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.run_explain import changed
 from aosa_fast.cli.serve import Serve
 from aosa_fast.cli.terminal import write_line
@@ -48,7 +49,8 @@ def run_serve(request: Serve, console: Console, errors: Console) -> None:
         origins=tuple(origin.rstrip("/") for origin in request.allow_origin),
     )
     with listen(request.host, request.port) as listener:
-        classifier = changed(load_on(request.model, request.device), resize=request.resize)
+        classifier = changed(load_on(request.model or DEFAULT_MODEL, request.device), resize=request.resize)
+        tell_of_default(request.model, console)
         metrics = ServiceMetrics()
         engine = Engine(classifier, limits, metrics, config=request.config)
         decoders = Decoders(classifier.preprocessing, limits, start=request.start)

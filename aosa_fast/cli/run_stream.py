@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.run_explain import changed
 from aosa_fast.cli.stream import Stream
 from aosa_fast.cli.terminal import write_line
@@ -46,7 +47,9 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
     policy = request.policy or ("drop-oldest" if source.live else "wait")
     consumption = request.consume or ("eager" if source.live else "lazy")
     buffer = Buffer(policy, consumption, request.queue)
-    classifier = changed(load_on(request.model, request.device), stride=request.frame_stride, resize=request.resize)
+    classifier = changed(
+        load_on(request.model or DEFAULT_MODEL, request.device), stride=request.frame_stride, resize=request.resize
+    )
     stride = classifier.preprocessing.stride
     seen = changed(classifier, stride=1)  # frames that the model does not see stay in the reader
     with ExitStack() as stack, stopping() as signals:
@@ -68,6 +71,7 @@ def run_stream(request: Stream, console: Console, errors: Console) -> None:
             stack.callback(metrics.close)
         if request.serve is not None:
             write_line(console, f"page: {page.address}")
+        tell_of_default(request.model, console)
         if request.warmup:
             write_line(errors, str(stream.explainer.warmup()))
 

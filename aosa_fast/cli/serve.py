@@ -30,7 +30,7 @@ class Serve:
     Exit codes: 0 ended by a signal, all answered; 1 some were not; 2 bad argument.
     """
 
-    model: Model = "demo"
+    model: Model = None
     device: Device = "auto"
     resize: Resize = None
     start: Start = "center"

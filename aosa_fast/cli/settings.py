@@ -72,8 +72,8 @@ def _settings(
     config_file: Annotated[
         Path | None,
         option(
-            "Take arguments and options from a TOML file, by their long names, at its top or in a table named after the "
-            "command; the command line goes before it.",
+            "Take arguments and options from a TOML file, by their long names, at its top or in a table named after "
+            "the command; the command line goes before it.",
             "file",
             "--config",
             is_eager=True,

@@ -42,7 +42,7 @@ class Stream:
             "frames on stdin.",
         ),
     ]
-    model: Model = "demo"
+    model: Model = None
     device: Device = "auto"
     target: Annotated[str, option("The class to explain: pred, an index, or a name.", "what", metavar="CLASS")] = "pred"
     hop: Annotated[int, option("A map every so many frames that the model sees.", "clip")] = 8

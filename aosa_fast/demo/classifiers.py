@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ from aosa_fast.demo.r2plus1d import R2Plus1D
 from aosa_fast.demo.truth import CLASS_NAMES
 from aosa_fast.errors import InputError
 from aosa_fast.models.classifier import Classifier
+from aosa_fast.models.registry import MOTIONS
 
+_log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 R2PLUS1D_WEIGHTS = _HERE / "r2plus1d.pt"
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
@@ -32,6 +35,7 @@ def scene_weights(kind: str) -> Path:
 
 def load_demo(spec: str, rest: str) -> Classifier:
     """The embedded convolutional network."""
+    _log.info("model=%s: it knows %s; your own: aosa_fast.models.load", spec, MOTIONS)
     return Classifier(network.load_demo_network(), network.PREPROCESSING, CLASS_NAMES)
 
 

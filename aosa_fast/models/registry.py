@@ -31,23 +31,28 @@ class ModelFamily:
 
 _HERE = "aosa_fast.models"
 PROGRAM = "program"  # files, told by their suffix
+MOTIONS = "six synthetic motions only: left, right, up, down, clockwise and counter-clockwise"  # the demos' classes
 FAMILIES = Registry(
     "model",
     (
         ModelFamily(
-            "demo", "demo", "The embedded convolutional network.", "aosa_fast.demo.classifiers:load_demo", False
+            "demo",
+            "demo",
+            f"The embedded convolutional network. It knows {MOTIONS}.",
+            "aosa_fast.demo.classifiers:load_demo",
+            False,
         ),
         ModelFamily(
             "demo-attention",
             "demo-attention",
-            "The embedded network with attention.",
+            f"The embedded network with attention. It knows {MOTIONS}.",
             "aosa_fast.demo.classifiers:load_attention",
             False,
         ),
         ModelFamily(
             "demo-r2plus1d",
             "demo-r2plus1d",
-            "The embedded R(2+1)D, trained on whole clips only.",
+            f"The embedded R(2+1)D, trained on whole clips only. It knows {MOTIONS}.",
             "aosa_fast.demo.classifiers:load_r2plus1d",
             False,
         ),
