@@ -69,8 +69,8 @@ class Evaluate:
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)] = "rendered"
     model: Model = None
     methods: Annotated[list[str] | None, _methods("all but step and attention-rollout")] = None
-    metrics: Annotated[str, option(f"What to measure, by commas. {_METRICS}", "what", metavar="METRICS")] = ",".join(
-        DEFAULT_METRICS
+    metrics: Annotated[str, option(f"What to measure, by commas. {_METRICS}", "what", metavar="METRIC[,METRIC...]")] = (
+        ",".join(DEFAULT_METRICS)
     )
     judge: Annotated[
         str | None,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aosa_fast.cli import audit, audit_export, bench, doctor, evaluate, listing
+from aosa_fast.cli import audit, audit_export, bench, completion, doctor, evaluate, listing
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.options import command, option
 from aosa_fast.cli.serve import Serve
@@ -76,8 +76,9 @@ evaluate.register(app)
 audit.register(app)
 audit_export.register(app)
 listing.register(app)
+completion.register(app)
 for registered in app.registered_commands:
-    if registered.callback is not None and registered.name not in ("demo", "list"):
+    if registered.callback is not None and registered.name not in ("demo", "list", "completion", "_complete"):
         registered.callback = with_settings(registered.callback)
 doctor.register(app)
 bench.register(app)
