@@ -50,7 +50,6 @@ def run_serve(request: Serve, console: Console, errors: Console) -> None:
     )
     with listen(request.host, request.port) as listener:
         classifier = changed(load_on(request.model or DEFAULT_MODEL, request.device), resize=request.resize)
-        tell_of_default(request.model, console)
         metrics = ServiceMetrics()
         engine = Engine(classifier, limits, metrics, config=request.config)
         decoders = Decoders(classifier.preprocessing, limits, start=request.start)
@@ -59,10 +58,12 @@ def run_serve(request: Serve, console: Console, errors: Console) -> None:
         app = make_app(work, access, speaker.say, log=not request.quiet)
         port = listener.getsockname()[1]
         name = f"[{request.host}]" if ":" in request.host else request.host
-        server = Server(
-            app, work, listener, speaker.say, warmup=request.warmup, grace=request.grace,
-            ready=lambda: write_line(console, f"ready: http://{name}:{port}/"),
-        )  # fmt: skip
+
+        def ready() -> None:
+            write_line(console, f"ready: http://{name}:{port}/")
+            tell_of_default(request.model, console)
+
+        server = Server(app, work, listener, speaker.say, warmup=request.warmup, grace=request.grace, ready=ready)
         lost = server.run()
         speaker.close()
     write_line(console, "ended" + (f": {lost} requests were left unanswered" if lost else ""))

@@ -22,7 +22,7 @@ from waiting import wait_for
 
 from cli_runs import Run, one_line_error
 
-FAST = ("--stride", "16", "--no-warmup", "--port", "0")
+FAST = ("--model", "demo", "--stride", "16", "--no-warmup", "--port", "0")
 SLOW = (*FAST, "--method", "aosa", "--stride", "6", "--batch-size", "1")  # seconds
 
 
@@ -91,6 +91,12 @@ def refused(port: int) -> bool:
             return False
     except OSError:
         return True
+
+
+def test_without_a_model_it_says_what_the_embedded_one_knows(tmp_path: Path) -> None:
+    with running(tmp_path, "--no-warmup", "--port", "0") as served:
+        assert served.process.stdout is not None
+        assert "six synthetic motions only" in served.process.stdout.readline()
 
 
 def test_a_second_signal_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:

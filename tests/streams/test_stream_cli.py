@@ -37,7 +37,7 @@ from aosa_fast.video import read_clip, write_video
 from audit_disk import short_files
 from cli_runs import Run, one_line_error
 
-FAST = ("--stride", "16")
+FAST = ("--stride", "16", "--model", "demo")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def test_a_file_that_is_too_short_for_a_map_is_said(aosa: Run, tmp_path: Path, m
     out = tmp_path / "maps.mp4"
     write_video(tmp_path / "take:1.mp4", np.stack([picture(t, 64, 64) for t in range(15)]), fps=25)
     monkeypatch.chdir(tmp_path)
-    done = aosa("stream", "take:1.mp4", "--out", out)
+    done = aosa("stream", "take:1.mp4", "--model", "demo", "--out", out)
     assert (done.returncode, done.stdout) == (0, "ended: 15 frames, 0 maps, 0 dropped; a map needs 16 in a row\n")
     assert not out.exists()
 
