@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from aosa_fast import audit, data, evaluation, metrics, models, video
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSADual, AOSAPath
     from aosa_fast.audit.store.compact import load_map
+    from aosa_fast.comparison import Comparison
     from aosa_fast.config import Config
+    from aosa_fast.evaluation.compare import compare
     from aosa_fast.explainer import Explainer
     from aosa_fast.explanation import Explanation
     from aosa_fast.methods.registry import list_methods
@@ -38,6 +40,7 @@ __all__ = [
     "AOSAApprox",
     "AOSADual",
     "AOSAPath",
+    "Comparison",
     "Config",
     "Difference",
     "Explainer",
@@ -47,6 +50,7 @@ __all__ = [
     "VideoError",
     "__version__",
     "audit",
+    "compare",
     "data",
     "evaluation",
     "explain",
@@ -65,11 +69,13 @@ __getattr__ = lazy(
         "AOSAApprox": "attribution",
         "AOSADual": "attribution",
         "AOSAPath": "attribution",
+        "Comparison": "comparison",
         "Config": "config",
         "Difference": "targets",
         "Explainer": "explainer",
         "Explanation": "explanation",
         "StreamingExplainer": "streams.explainer",
+        "compare": "evaluation.compare",
         "explain": "pipeline",
         "list_methods": "methods.registry",
         "list_models": "models.registry",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.boundary import read_arrays, reading
+from aosa_fast.comparison import Comparison
 from aosa_fast.config import FLOWS, Config
+from aosa_fast.display import Shown
 from aosa_fast.errors import InputError
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.regression import agreement
@@ -25,8 +27,8 @@ from aosa_fast.provenance import describe_target
 from aosa_fast.targets import ResolvedTarget, Target, class_scores, probabilities, resolve_target
 
 
-@dataclass(eq=False)
-class Explanation:
+@dataclass(eq=False, repr=False)
+class Explanation(Shown):
     """A saliency video and all that led to it, for a batch of B clips; tensors are where the explained video was.
 
     The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes. Where
@@ -50,6 +52,9 @@ class Explanation:
             the clip (`budget_ms` only, else None).
         target: the explained class indices.
         frames: (B, T, H, W, 3) uint8, the pictures that the optical flow saw.
+        display: (B, T, H', W', 3) uint8, the same part of these frames in the resolution of the explained file, no side
+            above 1280 pixels, for overlays; None where no file was given, and after `load`. Set it to None where many
+            explanations are kept.
         config: every choice.
         facts: `metadata`, or what makes it.
     """
@@ -70,10 +75,11 @@ class Explanation:
     exact: Tensor | None = None
     estimate_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
+    display: NDArray[np.uint8] | None = None
     facts: dict[str, Any] | Callable[[], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:  # type: ignore[override] # can be set, and is a plain attribute to `Shown`
         """Every choice in plain types, with versions, timings per stage in seconds, predictions and self-checks.
 
         Made when it is first asked for: beside a running model nobody may ever do so.
@@ -157,7 +163,7 @@ class Explanation:
         Raises:
             InputError: no such clip.
         """
-        self._check_clip(index)
+        self.check_clip(index)
         if len(self.saliency) == 1:
             return self
 
@@ -170,12 +176,23 @@ class Explanation:
             **parts,
             target=self.target.take([index]),
             frames=self.frames[index : index + 1].copy(),
+            display=None if self.display is None else self.display[index : index + 1].copy(),
             facts=_facts_of_clip(self.metadata, index),
         )
 
-    def _check_clip(self, index: int) -> None:
-        if not 0 <= index < len(self.saliency):
-            raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {index}")
+    def compare(
+        self, others: Explanation | Iterable[Explanation] | Mapping[str, Explanation]
+    ) -> Comparison[Explanation]:
+        """This explanation beside others of the same clips and target, in one picture: see `Comparison`.
+
+        Args:
+            others: one or several, which get the names of their methods, with the choices that differ; or by names of
+                your own. `aosa_fast.compare` makes them by the methods' names.
+
+        Raises:
+            InputError: other clips, targets or sizes, or two of one name.
+        """
+        return Comparison.of(self, others)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes everything to one `.npz` file, under a temporary name first.
@@ -233,41 +250,6 @@ class Explanation:
             class_names=tuple(metadata["class_names"]) if metadata["class_names"] else None,
             facts=metadata,
         )
-
-    def save_overlay(
-        self,
-        path: str | PathLike[str],
-        *,
-        clip: int = 0,
-        frames: NDArray[np.uint8] | None = None,
-        boxes: NDArray[np.int32] | None = None,
-        fps: float = 8.0,
-    ) -> None:
-        """Paints the map over the frames: a video for .mp4, .mkv, .mov, .webp or .gif, a contact sheet for .png.
-
-        Colours are scaled to the clip's own largest values; the contact sheet's bar gives them in units of the score.
-
-        Args:
-            path: the file; written under a temporary name first.
-            clip: which clip of the batch.
-            frames: (T, H', W', 3) uint8, other pictures of the same frames, say in higher resolution.
-            boxes: (T, 4) int32, (x0, y0, x1, y1), pixels of the map: rectangles to draw.
-            fps: frames per second.
-
-        Raises:
-            InputError: an unknown suffix, no such clip, or a folder that cannot be written.
-        """
-        from aosa_fast.video import contact_sheet, render_overlay, write_image, write_video
-
-        self._check_clip(clip)
-        pictures = self.frames[clip] if frames is None else frames
-        saliency = self.saliency[clip].cpu().numpy()
-        if not str(path).lower().endswith((".png", ".jpg", ".jpeg")):
-            write_video(path, render_overlay(pictures, saliency, boxes=boxes), fps)
-            return
-        probability = self.metadata["probability"][clip]
-        title = f"{self.config.method}: why {self.metadata['target'][clip]}?  (p = {probability:.3f})"
-        write_image(path, contact_sheet(pictures, saliency, title=title, units=self.config.unit, boxes=boxes))
 
 
 # What `metadata` has of each clip, in a list; None where there is nothing to say.

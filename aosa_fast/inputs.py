@@ -86,6 +86,10 @@ class ClipArguments(OfModels, OfClips, total=False):
     """The keyword arguments of `explain` for arrays and tensors."""
 
 
+class AnyArguments(FileArguments, ClipArguments, total=False):
+    """The keyword arguments of `explain`, whatever the clips are."""
+
+
 @dataclass(frozen=True)
 class Unpacked:
     """What `unpack` gives.
@@ -95,12 +99,14 @@ class Unpacked:
         video: (B, T, H, W, 3) uint8 or (B, C, T, H, W) float32, as the network sees it.
         given: with what the classifier brings along.
         source: of a file, which frames of it these are, and how they were read, in plain types.
+        display: of a file, (1, T, H', W', 3) uint8, the same part of these frames in the file's own resolution.
     """
 
     model: Model
     video: Tensor
     given: Given
     source: dict[str, Any] | None = None
+    display: NDArray[np.uint8] | None = None
 
 
 def with_preprocessing(model: AnyModel, preprocessing: Preprocessing | None) -> Model | Classifier:
@@ -130,16 +136,17 @@ def unpack(model: AnyModel, video: Video, given: Given) -> Unpacked:
     """
     model = with_preprocessing(model, given.preprocessing)
     network = model.network if isinstance(model, Classifier) else model
-    source = None
+    source: dict[str, Any] | None = None
+    display: NDArray[np.uint8] | None = None
     if isinstance(video, str | os.PathLike):
         if not isinstance(model, Classifier):
             raise InputError(_no_preprocessing(os.fspath(video)))
         if given.frames is not None:
             raise InputError("frames must be left out where video is a file, which holds the pictures")
         start = "center" if given.start is None else given.start
-        clip, cropped, _ = read_views(video, model.preprocessing, start)
+        clip, cropped, display = read_views(video, model.preprocessing, start)
         source = {"path": clip.path, **clip.facts}
-        clips = torch.from_numpy(cropped[None])
+        clips, display = torch.from_numpy(cropped[None]), display[None]
     else:
         if given.start is not None:
             raise InputError(
@@ -154,7 +161,7 @@ def unpack(model: AnyModel, video: Video, given: Given) -> Unpacked:
     if given.class_names is None:
         given = replace(given, class_names=model.class_names)
     fitted = fit_pictures(clips, preprocessing) if clips.dtype == torch.uint8 else clips
-    return Unpacked(network, fitted, given, source)
+    return Unpacked(network, fitted, given, source, display)
 
 
 def _no_preprocessing(path: str) -> str:

@@ -22,7 +22,6 @@ FILES = {
 def write_explanation(
     explanation: Explanation,
     out: Path,
-    display: NDArray[np.uint8],
     prefix: str = "",
     *,
     boxes: NDArray[np.int32] | None = None,
@@ -33,14 +32,13 @@ def write_explanation(
     Args:
         explanation: of one clip.
         out: the folder.
-        display: (T, H, W, 3) uint8, the frames to paint on.
         prefix: of the files' names.
         boxes: (T, 4) in pixels of the map, drawn into the overlay.
         fps: frames per second of the overlay.
     """
     files = {kind: out / f"{prefix}{name}" for kind, name in FILES.items()}
     for name in ("overlay", "contact sheet"):
-        explanation.save_overlay(files[name], frames=display, boxes=boxes, fps=fps)
+        explanation.save_overlay(files[name], boxes=boxes, fps=fps)
     explanation.save(files["raw result"])
     with atomic_path(files["report"]) as temporary:
         temporary.write_text(json.dumps(explanation.metadata, indent=2) + "\n", encoding="utf-8")

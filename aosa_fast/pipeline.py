@@ -209,7 +209,9 @@ def run(
             segments=None if own is None else own.as_dict(), source=asked.source, seconds=job.timings.seconds,
             threads=torch.get_num_threads(),
         )  # fmt: skip
-        explanations = [_explanation(job, result, clips.frames, partial(facts, result)) for result in results]
+        explanations = [
+            _explanation(job, result, clips.frames, asked.display, partial(facts, result)) for result in results
+        ]
     for result in results:
         warn_saturated(result.logits, result.target, config, seen.output)
     return explanations if isinstance(target, list) else explanations[0]
@@ -287,7 +289,11 @@ def _flow_name(source: Flow) -> str:
 
 
 def _explanation(
-    job: Job, result: Result, pictures: NDArray[np.uint8], facts: Callable[[], dict[str, Any]]
+    job: Job,
+    result: Result,
+    pictures: NDArray[np.uint8],
+    display: NDArray[np.uint8] | None,
+    facts: Callable[[], dict[str, Any]],
 ) -> Explanation:
     return Explanation(
         saliency=result.saliency,
@@ -306,5 +312,6 @@ def _explanation(
         frames=pictures,
         config=job.config,
         class_names=job.names,
+        display=display,
         facts=facts,
     )

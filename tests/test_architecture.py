@@ -27,7 +27,7 @@ FLOORS = [
     {"demo"},
     {"data"},
     {"methods"},
-    {"provenance", "inputs"},
+    {"provenance", "inputs", "display", "figure", "comparison"},
     {"explanation"},
     {"pipeline", "output"},
     {"attribution", "warmup", "trials"},

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from aosa_fast import pipeline
 from aosa_fast.audit.report.rows import find_rows
@@ -93,7 +91,7 @@ def read_audited(folder: Path) -> Audited:
 
 def explain_again(
     folder: Path, clip_id: str, device: str, *, model: str | None = None, trust: bool = False
-) -> tuple[Explanation, NDArray[np.uint8]]:
+) -> Explanation:
     """Reads a clip as the audit did, and explains the same class with the same config.
 
     Args:
@@ -102,9 +100,6 @@ def explain_again(
         device: this and the rest as in `Audited.load`.
         model: see there.
         trust: see there.
-
-    Returns:
-        The explanation, and the frames that it is of, (T, H, W, 3) uint8, RGB, as the model sees them.
 
     Raises:
         InputError: no audit or no such row; the clip failed there, or cannot be read now; as `Audited.load`.
@@ -124,4 +119,4 @@ def explain_again(
     assert isinstance(found, Explanation)
     source = {"audit": str(folder), "id": clip_id, "path": row["path"], "model": model or audited.model}
     found.metadata["source"] = source
-    return found, clip.frames
+    return found

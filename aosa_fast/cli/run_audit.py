@@ -141,8 +141,8 @@ def run_clip(
 
     where = out if out is not None else Path("out") / file_names([clip])[0]
     check_folder(where)
-    found, frames = explain_again(folder, clip, device, model=model, trust=trust)
-    files = write_explanation(found, where, frames)
+    found = explain_again(folder, clip, device, model=model, trust=trust)
+    files = write_explanation(found, where)
     facts = found.metadata
     write_fact(console, "prediction", f"{facts['prediction'][0]} (p = {facts['prediction_probability'][0]:.3f})")
     write_fact(console, "explained", f"{facts['target'][0]} (p = {facts['probability'][0]:.3f}), {found.config.unit}")

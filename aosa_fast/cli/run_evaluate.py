@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
 from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
@@ -21,21 +20,18 @@ from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation import DEFAULT_METHODS, Settings, evaluate, parse_entries, write_results
+from aosa_fast.evaluation.compare import COMPARED, compare
 from aosa_fast.evaluation.entries import split_names
 from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
-from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled, scaled_radius
+from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled_radius
+from aosa_fast.evaluation.scale import scaled_grid
 from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
-from aosa_fast.models.views import read_views
-from aosa_fast.pipeline import explain
-from aosa_fast.video import atomic_path, write_image
-from aosa_fast.video.comparison import comparison_sheet
+from aosa_fast.video import atomic_path
 
-STRIDE, BOX = 8, 16  # the paper's, for inputs of 112 pixels
 TIMED_CLIPS = 3
-COMPARED = ("grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path")
 EMBEDDED = ("demo", "demo-attention")
 
 if TYPE_CHECKING:
@@ -117,20 +113,16 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
     check_folder(out.parent, out.name)
     model = request.model or DEFAULT_MODEL
     classifier = changed(load_on(model, request.device), resize=request.resize)
-    _, cropped, display = read_views(request.clip, classifier.preprocessing, request.start)
-    entries = parse_entries(split_names(request.methods or []) or COMPARED, _scaled(request, classifier))
-    pictures = torch.from_numpy(cropped[None])
-    maps, name, probability = [], "", 0.0
     with show_progress(errors, request.clip.name) as report:
-        for number, entry in enumerate(entries):
-            report(number, len(entries), entry.name)
-            found = explain(classifier, pictures, request.target, config=entry.config)
-            name, probability = found.metadata["target"][0], found.metadata["probability"][0]
-            maps.append((entry.name, found.saliency[0].numpy(), found.config.unit))
-    title = f"why {name}?  (p = {probability:.3f}, {model})"
-    write_image(out, comparison_sheet(display, maps, title=title, columns=request.columns))
+        comparison = compare(
+            classifier, request.clip, split_names(request.methods or []) or COMPARED, request.target,
+            start=request.start, config=_scaled(request, classifier), progress=report,
+        )  # fmt: skip
+    facts = next(iter(comparison.explanations.values())).metadata
+    name, probability = facts["target"][0], f"p = {facts['probability'][0]:.3f}"
+    comparison.save(out, columns=request.columns, title=f"why {name}?  ({probability}, {model})")
     tell_of_default(request.model, console)
-    _print(console, f"explained  {name} (p = {probability:.3f})")
+    _print(console, f"explained  {name} ({probability})")
     _print(console, f"picture    {out}")
 
 
@@ -154,9 +146,8 @@ def _dataset(request: Evaluate | Reproduce) -> Dataset:
 
 def _scaled(request: Evaluate | Compare, classifier: Classifier) -> Config:
     """The paper's anchors and boxes, as large against the model's input as they are against the paper's."""
-    stride = scaled(STRIDE, classifier) if request.stride is None else request.stride
-    box = scaled(BOX, classifier) if request.box is None else read_box(request.box)
-    return replace(request.config, stride=stride, box=box)
+    box = None if request.box is None else read_box(request.box)
+    return replace(request.config, **scaled_grid(classifier.preprocessing.crop, request.stride, box))
 
 
 def _kept(out: Path) -> str:

@@ -57,9 +57,9 @@ def run_explain(
     tell_of_default(request.model, console)
     names = file_names(explanation.metadata["target"][0] for explanation in explanations)
     for explanation, name in zip(explanations, names, strict=True):
-        explanation.metadata["source"] = _source(clip, request)
+        explanation.metadata["source"], explanation.display = _source(clip, request), display[None]
         prefix = "" if len(explanations) == 1 else f"{name}."
-        files = write_explanation(explanation, request.folder, display, prefix, boxes=boxes, fps=request.fps)
+        files = write_explanation(explanation, request.folder, prefix, boxes=boxes, fps=request.fps)
         _report(explanation, files, console)
     return explanations
 

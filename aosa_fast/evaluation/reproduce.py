@@ -18,6 +18,7 @@ from aosa_fast.evaluation.entries import Entry, parse_entries
 from aosa_fast.evaluation.measure import Settings
 from aosa_fast.evaluation.paper import Number, Table
 from aosa_fast.evaluation.run import evaluate
+from aosa_fast.evaluation.scale import SIDE, scaled
 from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.files import refuse_link
@@ -27,8 +28,7 @@ from aosa_fast.models.anatomy import find_anatomy
 
 # Beyond the paper: its own rows would say little without a map that knows nothing, and AOSA-path is a row like others.
 ADDED = ("aosa-path", "random", "centre", "motion", "motion-tubes")
-RADIUS, OSA_STRIDE = 7.0, 8  # of the pointing game's disk, and of OSA, pixels
-SIDE = 112  # of the input that they are meant for
+RADIUS, OSA_STRIDE = 7.0, 8  # of the pointing game's disk, and of OSA, pixels of an input of SIDE
 HALF = ":half-stride"
 _HEADINGS = {
     "deletion": "deletion", "insertion": "insertion", "overall": "over-all", "spt": "S-PT", "seconds": "seconds",
@@ -53,13 +53,8 @@ class ModelOnData:
     dataset: Dataset
 
 
-def scaled(pixels: int, classifier: Classifier, side: int = SIDE) -> int:
-    """A length that is meant for inputs of `side` pixels, as large against the model's own input; at least 1."""
-    return max(1, round(pixels * (min(classifier.preprocessing.crop) / side)))
-
-
 def scaled_radius(classifier: Classifier) -> float:
-    """The radius of the pointing game, 7 pixels at 112, likewise; not rounded."""
+    """The radius of the pointing game, 7 pixels at 112, as large against the model's input; not rounded."""
     return RADIUS * min(classifier.preprocessing.crop) / SIDE
 
 
@@ -95,7 +90,9 @@ def reproduce(
     for column in columns:
         # The paper's settings, scaled to the input's side where that is another than the paper's.
         model, side = column.classifier, table.side[column.paper]
-        stride, box = (scaled(pixels[column.paper], model, side) for pixels in (table.stride, table.box))
+        stride, box = (
+            scaled(pixels[column.paper], model.preprocessing.crop, side) for pixels in (table.stride, table.box)
+        )
         entries = _entries(rows, Config(stride=stride, box=box, seed=settings.seed), column)
         names = [entry.name for entry in entries]
         entries = [entry for entry in entries if _is_possible(entry, column)]
@@ -134,7 +131,7 @@ def _measure(
 
 def _entries(rows: Sequence[str], config: Config, column: ModelOnData) -> list[Entry]:
     """The rows as methods; OSA keeps the step that it has in all of the paper, and half-stride is Table V's s = 4."""
-    osa_stride = scaled(OSA_STRIDE, column.classifier)
+    osa_stride = scaled(OSA_STRIDE, column.classifier.preprocessing.crop)
     made: list[Entry] = []
     for row in rows:
         (entry,) = parse_entries([row.replace(HALF, "")], config)

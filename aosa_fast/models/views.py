@@ -49,12 +49,12 @@ def read_views(
     return clip, cropped, display
 
 
-def shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An (H, W, 3) uint8 picture, no side of which is longer than `DISPLAY_SIDE`."""
+def shrunk(picture: NDArray[np.uint8], most: int = DISPLAY_SIDE) -> NDArray[np.uint8]:
+    """An (H, W, 3) uint8 picture, no side of which is longer than `most` pixels."""
     longest = max(picture.shape)
-    if longest <= DISPLAY_SIDE:
+    if longest <= most:
         return picture
-    height, width = (max(1, round(side * DISPLAY_SIDE / longest)) for side in picture.shape[:2])
+    height, width = (max(1, round(side * most / longest)) for side in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
 

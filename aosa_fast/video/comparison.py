@@ -18,10 +18,11 @@ from aosa_fast.video.drawing import (
     cell_size,
     color_bar,
     font,
+    spread,
     wrap_lines,
     write_line,
 )
-from aosa_fast.video.overlay import check_maps, color_limit, render_overlay, resize_image
+from aosa_fast.video.overlay import check_maps, color_limit, color_range, render_overlay, resize_image
 
 _MARGIN = 22
 _GAP = 6
@@ -64,8 +65,8 @@ def comparison_sheet(
     """
     outlines = _check(frames, maps, columns, boxes)
     T, H, W = frames.shape[:3]
-    count = min(T, columns)
-    chosen = np.rint(np.linspace(0, T - 1, count)).astype(int) if count > 1 else np.array([(T - 1) // 2])
+    chosen = spread(T, columns)
+    count = len(chosen)
     h, w = cell_size(H, W, 180 if count > 4 else 220)
     sources = np.stack([resize_image(frames[t], h, w) for t in chosen])
     row_height = max(h, _LOWEST) + 2 * _GAP
@@ -149,7 +150,7 @@ def _label(
     else:
         text = " .. ".join(_range(least, most))
         limit = color_limit(saliency)
-        bar = color_bar(max(min(0.0, least), -limit), min(max(0.0, most), limit), limit, _TEXT, _BAR)
+        bar = color_bar(*color_range(saliency, limit), limit, _TEXT, _BAR)
         sheet.paste(Image.fromarray(bar), (_MARGIN, y))
         y += _BAR + 4
     write_line(draw, (_MARGIN, y), text, 13, _TEXT, INK)

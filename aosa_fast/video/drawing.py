@@ -32,6 +32,12 @@ def cell_size(H: int, W: int, side: int) -> tuple[int, int]:
     return min(max(round(H * scale), 24), 480), min(max(round(W * scale), 72), 480)
 
 
+def spread(T: int, count: int) -> NDArray[np.intp]:
+    """Indices of up to `count` of T frames, evenly spread: the first and the last among them, or the middle one."""
+    count = min(T, count)
+    return np.rint(np.linspace(0, T - 1, count)).astype(int) if count > 1 else np.array([(T - 1) // 2])
+
+
 def write_line(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, room: float, fill: Color
 ) -> None:

@@ -80,6 +80,11 @@ def color_limit(saliency: NDArray[np.float32], limit: float | None = None) -> fl
     return float(np.percentile(size, 99.5)) or float(size.max())
 
 
+def color_range(saliency: NDArray[np.float32], limit: float) -> tuple[float, float]:
+    """The values between which a map has colours of their own, 0 among them, where `limit` has the strongest."""
+    return max(min(0.0, float(saliency.min())), -limit), min(max(0.0, float(saliency.max())), limit)
+
+
 def check_maps(frames: NDArray[np.uint8], saliency: NDArray[np.float32], boxes: NDArray[np.int32] | None) -> None:
     """Check that frames, maps and boxes fit together.
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from aosa_fast.errors import InputError
-from aosa_fast.video.drawing import FAINT, INK, MAX_FRAMES, PAPER, cell_size, color_bar, font, write_line
-from aosa_fast.video.overlay import check_maps, color_limit, render_overlay, resize_image
+from aosa_fast.video.drawing import FAINT, INK, MAX_FRAMES, PAPER, cell_size, color_bar, font, spread, write_line
+from aosa_fast.video.overlay import check_maps, color_limit, color_range, render_overlay, resize_image
 
 _MARGIN = 20
 _GAP = 6
@@ -57,8 +57,8 @@ def contact_sheet(
         raise InputError(f"captions must have one text per frame, T={T}; got {len(captions)}")
     texts = [f"frame {t}" for t in range(T)] if captions is None else [*captions]
     limit = color_limit(saliency, limit)
-    count = min(T, MAX_FRAMES)
-    chosen = np.rint(np.linspace(0, T - 1, count)).astype(int)
+    chosen = spread(T, MAX_FRAMES)
+    count = len(chosen)
     rows = math.ceil(count / columns)
     columns = math.ceil(count / rows)
     # Fewer columns make room for larger frames.
@@ -78,8 +78,7 @@ def contact_sheet(
         sheet.paste(Image.fromarray(sources[i]), (x, y))
         sheet.paste(Image.fromarray(overlays[i]), (x, y + h + 2))
         write_line(draw, (x, y + 2 * h + 5), texts[t], 13, w, FAINT)
-    low, high = min(0.0, float(saliency.min())), max(0.0, float(saliency.max()))
-    _scale(sheet, draw, top + rows * row_height + 12, max(low, -limit), min(high, limit), limit, units)
+    _scale(sheet, draw, top + rows * row_height + 12, *color_range(saliency, limit), limit, units)
     return np.asarray(sheet)
 
 

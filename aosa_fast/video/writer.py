@@ -109,8 +109,9 @@ def _write_h264(path: object, temporary: Path, frames: NDArray[np.uint8], fps: f
             container.mux(stream.encode(None))
     except OSError:
         raise
-    except av.error.FFmpegError as error:
-        raise InputError(f"{path}: must be encodable as H.264; got {error.strerror}, frames {W}x{H}") from error
+    except (av.error.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+        got = getattr(error, "strerror", f"no encoder {error}")
+        raise InputError(f"{path}: must be encodable as H.264; got {got}, frames {W}x{H}") from error
 
 
 def _write_animation(path: object, temporary: Path, frames: NDArray[np.uint8], fps: float) -> None:

@@ -26,7 +26,7 @@ from aosa_fast.config import Config
 from aosa_fast.data import Sample
 from aosa_fast.errors import InputError, ModelError, ModelWarning, is_broken_device
 from aosa_fast.evaluation.identity import match_classes, weights_hash
-from aosa_fast.evaluation.reproduce import scaled
+from aosa_fast.evaluation.scale import scaled_grid
 from aosa_fast.explanation import Explanation
 from aosa_fast.inference.precision import model_device
 from aosa_fast.inference.routes import lasting_route
@@ -41,7 +41,6 @@ from aosa_fast.pipeline import run
 from aosa_fast.targets import Target
 from aosa_fast.version import __version__
 
-STRIDE, BOX = 8, 16  # for a model that sees 112 pixels, as in the paper
 TOP = 5
 _SOURCE = ("source_height", "source_width", "source_fps", "source_frames")
 
@@ -299,9 +298,8 @@ def _match(setup: Setup, classifier: Classifier) -> dict[int, int]:
 def _config(setup: Setup, classifier: Classifier) -> Config:
     """The config for this model: its checks are made on a sample of clips only, and the seed is the audit's."""
     settings = setup.settings
-    stride = scaled(STRIDE, classifier) if settings.stride is None else settings.stride
-    box = scaled(BOX, classifier) if settings.box is None else settings.box
     crop = classifier.preprocessing.crop
-    if stride // 2 >= min(crop):
+    grid = scaled_grid(crop, settings.stride, settings.box)
+    if (stride := grid["stride"]) // 2 >= min(crop):
         raise InputError(f"stride must be at most {2 * min(crop) - 1} for frames of {crop[0]}x{crop[1]}; got {stride}")
-    return replace(settings.config, stride=stride, box=box, check=0, seed=settings.seed)
+    return replace(settings.config, **grid, check=0, seed=settings.seed)

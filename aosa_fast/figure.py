@@ -1,0 +1,73 @@
+"""Explanations as figures of matplotlib, made without pyplot: no backend is chosen, and no figure is kept open."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from aosa_fast.errors import InputError
+from aosa_fast.video.drawing import color_bar, spread
+from aosa_fast.video.overlay import color_limit, color_range, render_overlay
+
+
+class NotebookFigure(Figure):
+    """A figure that notebooks show also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def plot_frames(
+    pictures: NDArray[np.uint8],
+    saliency: NDArray[np.float32],
+    frames: int | Sequence[int] = 4,
+    *,
+    title: str,
+    unit: str,
+) -> Figure:
+    """Draws frames in a row, below them the same with the map over them, and beside them the colours.
+
+    Args:
+        pictures: (T, H', W', 3) uint8, RGB.
+        saliency: (T, H, W) floating point.
+        frames: how many, evenly spread; or their indices.
+        title: of the figure.
+        unit: of the map.
+
+    Raises:
+        InputError: no frames, or one that is not there; as `render_overlay`.
+    """
+    T, H, W = pictures.shape[:3]
+    chosen = spread(T, frames) if isinstance(frames, int) else np.asarray(frames, int)
+    if chosen.ndim != 1 or not len(chosen) or not ((chosen >= 0) & (chosen < T)).all():
+        raise InputError(f"frames must be how many, or which from 0 to {T - 1}; got {frames}")
+    limit = color_limit(saliency)
+    overlays = render_overlay(pictures[chosen], saliency[chosen], limit=limit, min_side=1)
+    width = 2.4 * min(2.0, max(0.5, W / H))
+    figure = NotebookFigure(figsize=(width * len(chosen) + 1.6, 2 * width * H / W + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    for row, images in zip(axes, (pictures[chosen], overlays), strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image)
+            axis.set_axis_off()
+    for axis, t in zip(axes[0], chosen, strict=True):
+        axis.set_title(f"frame {t}", fontsize="medium")
+    # Names of classes are no formulas.
+    figure.suptitle(title, parse_math=False)
+    low, high = color_range(saliency, limit)
+    if low < high:
+        colors = ListedColormap(color_bar(low, high, limit, 256, 1)[0] / 255)
+        figure.colorbar(ScalarMappable(Normalize(low, high), colors), ax=axes, label=unit, fraction=0.05)
+    else:
+        figure.supxlabel(f"no colour: the map is constant ({unit})", fontsize="medium", parse_math=False)
+    return figure
