@@ -46,9 +46,9 @@ class Shown:
         facts = [*zip(self.metadata["target"], self.metadata["probability"], strict=True)]
         names = [f"{name!r} (p = {p:.3f})" for name, p in facts[:_CLIPS]] + ["..."] * (B > _CLIPS)
         size = (f"{B} clips of " if B > 1 else "") + f"{T} frame{'s' if T > 1 else ''} of {W}x{H} pixels"
-        tubes = f", strongest tube {float(self.scores.max()):+.3g} of {self.scores.shape[1]}"
-        text = f"{self.config.method} of {', '.join(names)}: {size}, {self.config.unit}"
-        return f"<{type(self).__name__} by {text}{tubes if self.scores.numel() else ''}>"
+        N = self.scores.shape[1]
+        tubes = f", strongest tube {float(self.scores.max()):+.3g} of {N}" if N else ""
+        return f"<Explanation by {self.config.method} of {', '.join(names)}: {size}, {self.config.unit}{tubes}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: the overlays of the first clips, as videos that are part of the page."""
@@ -84,7 +84,7 @@ class Shown:
         A notebook shows what is returned, and `plot().savefig(path)` writes it; pyplot is not touched.
 
         Args:
-            frames: how many, evenly spread over the clip; or which ones, as indices.
+            frames: how many, evenly spread over the clip, or which ones, as indices; at most 16.
             clip: which clip of the batch.
 
         Returns:
@@ -180,14 +180,14 @@ def _data_uri(kind: str, data: bytes) -> str:
 def _clip_html(shown: Shown, clip: int, fps: float) -> str:
     pictures, saliency, unit = pictures_of(shown, clip), map_of(shown, clip), escape(shown.config.unit)
     overlay, kind, data = _smallest(pictures, saliency, fps)
-    source = f'style="display:block;width:100%" src="{_data_uri(kind, data)}"'
+    source = f'style="display:block;max-width:100%" src="{_data_uri(kind, data)}"'
     controls = "autoplay loop muted playsinline controls"
     video = f"<video {controls} {source}></video>" if kind.startswith("video") else f"<img {source}>"
     shrunk = max(overlay.shape[1:3]) < max(pictures.shape[1:3])
     less = "; shown smaller than it is, save_overlay writes all" if shrunk else ""
     return (
         '<figure style="display:inline-block;margin:0 16px 16px 0;vertical-align:top;'
-        f'width:{overlay.shape[2]}px;max-width:100%">'
+        f'width:{max(240, overlay.shape[2])}px;max-width:100%">'
         f"<figcaption>{escape(title_of(shown, clip))}</figcaption>{video}{_bar_html(saliency)}"
         f'<div style="{_FAINT}">{unit}, warm where positive, blue where negative{less}</div></figure>'
     )
@@ -202,7 +202,8 @@ def _smallest(
 
     for side in _SIDES:
         small = np.stack([shrunk(picture, side) for picture in pictures])
-        overlay = render_overlay(small, saliency, min_side=min(224, side))
+        least, most = sorted(small.shape[1:3])
+        overlay = render_overlay(small, saliency, min_side=min(224, side * least // most))
         kind, data = _encoded(overlay, fps)
         if len(data) <= _BYTES:
             break

@@ -12,8 +12,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aosa_fast.errors import InputError
-from aosa_fast.video.drawing import color_bar, spread
+from aosa_fast.errors import InputError, brief
+from aosa_fast.video.drawing import MAX_FRAMES, cell_size, color_bar, spread
 from aosa_fast.video.overlay import color_limit, color_range, render_overlay
 
 
@@ -39,21 +39,24 @@ def plot_frames(
     Args:
         pictures: (T, H', W', 3) uint8, RGB.
         saliency: (T, H, W) floating point.
-        frames: how many, evenly spread; or their indices.
+        frames: how many, evenly spread, or their indices; at most 16.
         title: of the figure.
         unit: of the map.
 
     Raises:
-        InputError: no frames, or one that is not there; as `render_overlay`.
+        InputError: no frames, too many, or one that is not there; as `render_overlay`.
     """
-    T, H, W = pictures.shape[:3]
-    chosen = spread(T, frames) if isinstance(frames, int) else np.asarray(frames, int)
-    if chosen.ndim != 1 or not len(chosen) or not ((chosen >= 0) & (chosen < T)).all():
-        raise InputError(f"frames must be how many, or which from 0 to {T - 1}; got {frames}")
+    asked, T = np.asarray(frames), len(pictures)
+    whole = asked.dtype.kind in "iu"
+    chosen = spread(T, int(asked)) if whole and asked.ndim == 0 and 1 <= asked <= MAX_FRAMES else asked
+    if not whole or chosen.ndim != 1 or not 1 <= len(chosen) <= MAX_FRAMES or chosen.min() < 0 or chosen.max() >= T:
+        raise InputError(
+            f"frames must be how many, 1 to {MAX_FRAMES}, or so many indices from 0 to {T - 1}; got {brief(frames)}"
+        )
     limit = color_limit(saliency)
     overlays = render_overlay(pictures[chosen], saliency[chosen], limit=limit, min_side=1)
-    width = 2.4 * min(2.0, max(0.5, W / H))
-    figure = NotebookFigure(figsize=(width * len(chosen) + 1.6, 2 * width * H / W + 0.8), layout="constrained")
+    height, width = (side / 100 for side in cell_size(*pictures.shape[1:3], 240))
+    figure = NotebookFigure(figsize=(max(width * len(chosen) + 1.6, 5.0), 2 * height + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for row, images in zip(axes, (pictures[chosen], overlays), strict=True):
@@ -63,7 +66,7 @@ def plot_frames(
     for axis, t in zip(axes[0], chosen, strict=True):
         axis.set_title(f"frame {t}", fontsize="medium")
     # Names of classes are no formulas.
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title, parse_math=False, wrap=True)
     low, high = color_range(saliency, limit)
     if low < high:
         colors = ListedColormap(color_bar(low, high, limit, 256, 1)[0] / 255)
