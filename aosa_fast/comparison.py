@@ -65,7 +65,7 @@ class Comparison(Generic[E]):
         return cls(dict(zip(names, listed, strict=True)))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {', '.join(self.explanations)}: {self._title(0)}>"
+        return f"<{type(self).__name__} of {', '.join(self.explanations)}: {brief(self._title(0))}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: the sheet of the first clip, as a picture that is part of the page."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.config import Config
-from aosa_fast.errors import InputError
+from aosa_fast.errors import InputError, brief
 from aosa_fast.libraries import check_libraries
 from aosa_fast.registry import import_object
 
@@ -74,9 +74,8 @@ class Shown:
             show({"text/html": _clip_html(self, clip, fps), "text/plain": repr(self)}, raw=True)
         else:
             which = f", clip={clip}" if clip else ""
-            sys.stdout.write(
-                f'{title_of(self, clip)}: save_overlay("overlay.mp4"{which}) writes the video that a notebook shows\n'
-            )
+            call = f'save_overlay("overlay.mp4"{which})'
+            sys.stdout.write(f"{brief(title_of(self, clip))}: {call} writes the video that a notebook shows\n")
 
     def plot(self, frames: int | Sequence[int] = 4, clip: int = 0) -> Figure:
         """Draws frames, below them the same with the map over them, and the colours in units of the score.

@@ -34,6 +34,8 @@ class Explanation(Shown):
     The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes. Where
     the user gave masks, `boxes` are their pieces: more rows than tubes, each of one tube.
 
+    A notebook shows the overlays as videos; `show`, `plot`, `save_overlay` and `compare` are for all else.
+
     Attributes:
         saliency: (B, T, H, W) float32, signed, in units of the score (`Config.unit` for the comparators);
             comparable across clips.

@@ -55,7 +55,7 @@ def plot_frames(
         )
     limit = color_limit(saliency)
     overlays = render_overlay(pictures[chosen], saliency[chosen], limit=limit, min_side=1)
-    height, width = (side / 100 for side in cell_size(*pictures.shape[1:3], 240))
+    height, width = (side / 100 for side in cell_size(pictures.shape[1], pictures.shape[2], 240))
     figure = NotebookFigure(figsize=(max(width * len(chosen) + 1.6, 5.0), 2 * height + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(chosen), squeeze=False)
@@ -72,5 +72,5 @@ def plot_frames(
         colors = ListedColormap(color_bar(low, high, limit, 256, 1)[0] / 255)
         figure.colorbar(ScalarMappable(Normalize(low, high), colors), ax=axes, label=unit, fraction=0.05)
     else:
-        figure.supxlabel(f"no colour: the map is constant ({unit})", fontsize="medium", parse_math=False)
+        figure.supxlabel(f"no colour: the map is constant ({unit})", fontsize="medium", parse_math=False, wrap=True)
     return figure

@@ -134,10 +134,10 @@ def test_show_elsewhere_says_how_to_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    both = make(B=2, target=2)
+    both = make(B=2, target=1)
     both.show(1)
     said = capsys.readouterr().out
-    assert said.startswith(f"aosa-approx: why x_1$?  (p = {both.probabilities[1, 2]:.3f}): save_overlay(")
+    assert said.startswith(f"aosa-approx: why two lines? (p = {both.probabilities[1, 1]:.3f}): save_overlay(")
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
     both.save_overlay("overlay.mp4", clip=1)  # the call that was said

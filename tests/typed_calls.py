@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import aosa_fast
-from aosa_fast import Config, Difference, Explainer, Explanation
+from aosa_fast import Comparison, Config, Difference, Explainer, Explanation
 from aosa_fast.models import Classifier, Preprocessing, load
 
 
@@ -37,6 +37,12 @@ def calls_that_work(net: nn.Module, video: Tensor, pictures: np.ndarray[tuple[in
     attributor = aosa_fast.AOSAApprox(net, stride=4, relu="none", flow="farneback")
     assert_type(attributor.attribute(video, [3, 1], 0.5, additional_forward_args=video), Tensor)
     assert_type(attributor.attribute((video, video), "pred", (0.5, None), flow="dis-fast"), tuple[Tensor, ...])
+    assert_type(
+        aosa_fast.compare(net, pictures, "aosa", Difference(3, 7), mean=(0.45,), std=(0.225,)).sheet().ndim, int
+    )
+    found = aosa_fast.compare("demo", Path("clip.mp4"), ["aosa", "grad-cam"], start=2.5, stride=4, fill="blur")
+    assert_type(found, Comparison[Explanation])
+    assert_type(found.explanations["aosa"].compare([found.explanations["grad-cam"]]), Comparison[Explanation])
 
 
 def calls_that_do_not(net: nn.Module, video: Tensor) -> None:

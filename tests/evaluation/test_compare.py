@@ -112,7 +112,7 @@ def test_a_notebook_gets_the_sheet_and_a_terminal_a_line() -> None:
     html = found._repr_html_()
     assert re.match('<img [^<>]*src="data:image/webp;base64,[^"]+">', html)
     assert "1 more" in html
-    assert repr(found).startswith("<Comparison of aosa-approx, gradient: why <i>?  (p = 0.")
+    assert repr(found).startswith("<Comparison of aosa-approx, gradient: why <i>? (p = 0.")
 
 
 def test_models_that_differ_have_their_probabilities_beside_them() -> None:
