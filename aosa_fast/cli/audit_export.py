@@ -30,6 +30,7 @@ def audit_export(
             "The folder to be made; an earlier export there is replaced. Default: exports/FORMAT in DIR, or in out for "
             "an address.",
             "out",
+            metavar="DIR",
         ),
     ] = None,
 ) -> None:

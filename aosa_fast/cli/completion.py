@@ -48,9 +48,13 @@ def register(app: typer.Typer) -> None:
 def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")]) -> None:
     """Print a script by which a shell completes commands, options, choices and files.
 
-    In ~/.bashrc: eval "$(aosa-fast completion bash)", or in ~/.zshrc: eval "$(aosa-fast completion zsh)"
+    eval "$(aosa-fast completion bash)"      in ~/.bashrc
 
-    For fish: aosa-fast completion fish > ~/.config/fish/completions/aosa-fast.fish
+    eval "$(aosa-fast completion zsh)"       in ~/.zshrc
+
+    aosa-fast completion fish | source       in ~/.config/fish/config.fish
+
+    Exit codes: 0 done, 2 bad argument.
     """
     if shell not in SCRIPTS:
         raise InputError(f"shell must be one of {', '.join(SCRIPTS)}; got {shell}")

@@ -76,7 +76,7 @@ else
 fi
 """
 
-FISH = r"""# aosa-fast for fish: aosa-fast completion fish > ~/.config/fish/completions/aosa-fast.fish
+FISH = r"""# aosa-fast for fish; in ~/.config/fish/config.fish: aosa-fast completion fish | source
 function __aosa_fast
     set -l words (commandline -opc)
     set -l current (commandline -ct)
