@@ -19,6 +19,7 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError, brief
 from aosa_fast.libraries import check_libraries
+from aosa_fast.progress import in_notebook
 from aosa_fast.registry import import_object
 
 if TYPE_CHECKING:
@@ -155,12 +156,6 @@ def map_of(shown: Shown, clip: int) -> NDArray[np.float32]:
     """(T, H, W) float32: the saliency of a clip, in main memory."""
     saliency: NDArray[np.float32] = shown.saliency[clip].detach().cpu().numpy()
     return saliency
-
-
-def in_notebook() -> bool:
-    """Whether a notebook shows what is displayed, be it Jupyter's or another that speaks with a kernel."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return hasattr(shell, "kernel")  # in a terminal, IPython has none
 
 
 def picture_html(picture: NDArray[np.uint8], style: str, text: str = "") -> str:

@@ -24,6 +24,7 @@ from aosa_fast.models.classifier import Classifier, Names
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.options import Choices
 from aosa_fast.pipeline import run
+from aosa_fast.progress import Progress, Report, show_progress
 from aosa_fast.targets import Target
 from aosa_fast.warmup import BATCHES, ROUNDS, Warmup, measure
 
@@ -105,12 +106,13 @@ class Explainer:
         """All choices, with the way that is gone, and after `warmup` with the batch size that it found."""
         return replace(self._choices, route=self._ready().name)
 
-    def warmup(self, video: Video | None = None) -> Warmup:
+    def warmup(self, video: Video | None = None, *, progress: Report | None = None) -> Warmup:
         """Measures how to run the model, and makes everything ready that a first call would wait for.
 
         Args:
             video: a clip as those to come, in any form that `aosa_fast.explain` takes; default: noise. A real one is
                 the better judge of whether a way gives the same scores.
+            progress: as for `aosa_fast.explain`; a step is a size of batch that is tried; the last one is whole calls.
 
         Returns:
             What was tried, and what is used from now on; `print` shows it.
@@ -118,6 +120,10 @@ class Explainer:
         Raises:
             InputError: neither a clip nor its shape is known, or as `aosa_fast.explain`.
         """
+        with show_progress(progress, "warmup") as step:
+            return self._measure(video, step)
+
+    def _measure(self, video: Video | None, step: Progress) -> Warmup:
         if self._asked.record.has_tubes:
             jit.preload().join()  # not beside what is timed
         with torch.inference_mode(False):
@@ -125,13 +131,15 @@ class Explainer:
             model, clip, given = asked.model, asked.video[:1], asked.given
             clips = bring_clips(clip, None, given.mean, given.std, self._asked, model_device(model, clip.device))
             many = self._asked.record.many_passes
+            batches = [size for size in BATCHES if many or size <= self._clips]
             route, found = measure(
                 model, clips, self._asked, mean=given.mean, std=given.std, compiled=self._compile,
-                batches=[size for size in BATCHES if many or size <= self._clips], tolerance=self._tolerance,
+                batches=batches, tolerance=self._tolerance, timed=lambda count: step(count, 1 + len(batches)),
             )  # fmt: skip
         with self._lock:
             self._route, self.found = route, found
             self._choices = replace(self._asked, batch_size=found.batch_size)
+        step(len(batches), 1 + len(batches))
         if self._asked.record.has_tubes and not self._asked.record.many_passes:
             self._beside = self._is_faster_beside(clip)
         else:
@@ -173,8 +181,10 @@ class Explainer:
         """
         flow = given.get("flow")
         config = replace(self._choices, flow=flow) if isinstance(flow, str) else self._choices
-        own = replace(self._given, **given)
-        return run(self._model, video, target, config, own, route=self._ready(), pool=self._pool, beside=self._beside)
+        ready, beside = self._ready(), self._beside
+        with show_progress(given.pop("progress", None), config.method) as step:
+            own = replace(self._given, **given, progress=step)
+            return run(self._model, video, target, config, own, route=ready, pool=self._pool, beside=beside)
 
     __call__ = explain
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.call import Model
-from aosa_fast.inference.timing import Progress
 from aosa_fast.methods.flow import FlowFunction
 from aosa_fast.methods.inputs import Values, fit_pictures
 from aosa_fast.methods.layouts import as_clips
@@ -24,13 +22,13 @@ from aosa_fast.models.loading import load
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import read_views
 from aosa_fast.options import Options
+from aosa_fast.progress import Progress, Report
 
 AnyModel = Model | Classifier | str
 File = str | os.PathLike[str]
 Clips = NDArray[Any] | Tensor
 Video = File | Clips
 Flow = str | Tensor | NDArray[np.float32] | FlowFunction
-Report = Progress | Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Given:
     std: Values | None = None
     class_names: Names | None = None
     flow: Flow | None = None
-    progress: Report | None = None
+    progress: Progress | None = None
     segments: NDArray[Any] | Tensor | None = None
     preprocessing: Preprocessing | None = None
     start: int | float | str | None = None

@@ -25,7 +25,7 @@ from aosa_fast.inference.call import evaluating
 from aosa_fast.inference.precision import check_device, current, model_device, precision
 from aosa_fast.inference.routes import Route, route_name
 from aosa_fast.inference.timing import Timings
-from aosa_fast.inputs import AnyModel, ClipArguments, Clips, File, FileArguments, Flow, Given, Report, Video, unpack
+from aosa_fast.inputs import AnyModel, ClipArguments, Clips, File, FileArguments, Flow, Given, Video, unpack
 from aosa_fast.methods.comparators import compared
 from aosa_fast.methods.flow import resolve_flow
 from aosa_fast.methods.inputs import Values, bring_clips
@@ -37,6 +37,7 @@ from aosa_fast.models.classifier import Names, read_names
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.options import Options, with_options
 from aosa_fast.processes import cores
+from aosa_fast.progress import Report, show_progress
 from aosa_fast.provenance import describe
 from aosa_fast.registry import import_object
 from aosa_fast.targets import Target
@@ -113,7 +114,9 @@ def explain(
         std: likewise.
         class_names: names by index, or a mapping between names and indices in either direction, for `target` and for
             what is written.
-        progress: called with (steps done, steps in all) during long work.
+        progress: how far the work is, of methods that ask the model many times: by default a bar in a notebook, or on
+            stderr where that is a terminal, once it has taken 3 seconds; True: from the start, and elsewhere as a line
+            every half minute; False: never. Or a function, which is called with (steps done, steps in all).
         options: fields of `Config`, listed at the end.
 
     Returns:
@@ -127,8 +130,10 @@ def explain(
     """
     config = Config() if config is None else config
     fields: dict[str, Any] = {**options, **({"flow": flow} if isinstance(flow, str) else {})}
-    given = Given(frames, mean, std, class_names, flow, progress, segments, preprocessing, start)
-    return run(model, video, target, _changed(config, **fields), given)
+    config = _changed(config, **fields)
+    with show_progress(progress, config.method) as step:
+        given = Given(frames, mean, std, class_names, flow, step, segments, preprocessing, start)
+        return run(model, video, target, config, given)
 
 
 def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -94,6 +94,7 @@ def measure(
     batches: Sequence[int] = BATCHES,
     compiled: bool = False,
     tolerance: float = 1e-5,
+    timed: Callable[[int], None] = lambda batches: None,
 ) -> tuple[Route, Warmup]:
     """Times every way to run the model, and takes the fastest whose scores are right.
 
@@ -109,6 +110,7 @@ def measure(
         batches: clips per call that are tried, the smallest first.
         compiled: whether torch.compile is tried, too, which takes minutes.
         tolerance: see above.
+        timed: called with how many of `batches` have been tried.
 
     Raises:
         InputError: as `call_model`.
@@ -119,7 +121,7 @@ def measure(
         if config.batch_size or seen.one_by_one:
             batches = (seen.batch_size(config.batch_size),)
         routes, lost = _routes(trial, compiled)
-        ways = _timed(trial, routes, batches)
+        ways = _timed(trial, routes, batches, timed)
         refused: dict[str, Tried] = {}
         for way in sorted(ways, key=lambda way: way.milliseconds or 0.0):
             checked = trial.check(routes[way.route], tolerance)
@@ -134,11 +136,14 @@ def measure(
     return routes[way.route], Warmup(way.route, way.batch, (*lost, *tried), trial.what)
 
 
-def _timed(trial: _Trial, routes: dict[str, Route], batches: Sequence[int]) -> list[Tried]:
+def _timed(
+    trial: _Trial, routes: dict[str, Route], batches: Sequence[int], timed: Callable[[int], None]
+) -> list[Tried]:
     """All ways one clip at a time, and the best two of each batch in the next larger one, while that helps."""
     ways: list[Tried] = []
     best = list(routes)
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        timed(number)
         try:
             seconds = trial.time({name: routes[name] for name in best}, batch)
         except torch.OutOfMemoryError:

@@ -15,7 +15,7 @@ BESIDE = {"bench": Path(bench.__file__).parent, "kernels": Path(kernels.__file__
 FLOORS = [
     {"version", "errors", "lazy", "processes", "_C"},
     {"addresses"},
-    {"boundary", "registry"},
+    {"boundary", "registry", "progress"},
     {"files", "libraries", "attempts"},
     {"journal", "installed"},
     {"video", "kernels"},

@@ -31,8 +31,8 @@ def calls_that_work(net: nn.Module, video: Tensor, pictures: np.ndarray[tuple[in
     assert_type(aosa_fast.explain(net, video, config=Config(method="aosa"), stride=4, box=(16, 24)), Explanation)
     assert_type(aosa_fast.explain(net, video, method="step", areas=(0.05, 0.1), score="logit", fill=None), Explanation)
     with Explainer(net, preprocessing=own, method="aosa", flow="farneback", budget_ms=80) as explainer:
-        explainer.warmup("clip.mp4")
-        assert_type(explainer("clip.mp4", start=12), Explanation)
+        explainer.warmup("clip.mp4", progress=True)
+        assert_type(explainer("clip.mp4", start=12, progress=False), Explanation)
         assert_type(explainer(video, [1, 2], frames=pictures), list[Explanation])
     attributor = aosa_fast.AOSAApprox(net, stride=4, relu="none", flow="farneback")
     assert_type(attributor.attribute(video, [3, 1], 0.5, additional_forward_args=video), Tensor)
@@ -43,6 +43,7 @@ def calls_that_work(net: nn.Module, video: Tensor, pictures: np.ndarray[tuple[in
     found = aosa_fast.compare("demo", Path("clip.mp4"), ["aosa", "grad-cam"], start=2.5, stride=4, fill="blur")
     assert_type(found, Comparison[Explanation])
     assert_type(found.explanations["aosa"].compare([found.explanations["grad-cam"]]), Comparison[Explanation])
+    aosa_fast.explain(net, video, progress=lambda done, total: print(done / total))  # noqa: T201
 
 
 def calls_that_do_not(net: nn.Module, video: Tensor) -> None:
@@ -54,6 +55,7 @@ def calls_that_do_not(net: nn.Module, video: Tensor) -> None:
     aosa_fast.explain(net, "clip.mp4", frames=video)  # type: ignore[call-overload]
     aosa_fast.explain(net, [video])  # type: ignore[call-overload]
     aosa_fast.explain(net, video, 0.5)  # type: ignore[call-overload]
+    aosa_fast.explain(net, video, progress="bar")  # type: ignore[call-overload]
     aosa_fast.explain(3, video)  # type: ignore[call-overload]
     aosa_fast.explain(net, video, "pred", 4)  # type: ignore[call-overload]
     Explainer(net, strid=4)  # type: ignore[call-arg]

@@ -25,7 +25,7 @@ from aosa_fast.data import open_dataset
 from aosa_fast.data.planted import PlantedDataset, true_label
 from aosa_fast.demo.planted import ATTENTION_SEED, CLASS_NAMES, CORNERS, SEEDS, Cue, make_plan
 from aosa_fast.files import refuse_link
-from aosa_fast.inference.timing import Progress
+from aosa_fast.progress import Progress
 
 # What a finding says of the place of each kind of cue.
 PLACES = {"logo": (OVERLAY, PLACE), "border": (BORDER,), "flash": (TIME,), "object": (BESIDE,)}

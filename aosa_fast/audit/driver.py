@@ -27,8 +27,8 @@ from aosa_fast.audit.tasks import ERROR, OK, QUARANTINED, Row, plain_text, row_i
 from aosa_fast.audit.workers.attempts import Attempts
 from aosa_fast.data import open_dataset, unknown_labels
 from aosa_fast.errors import InputError, ModelWarning
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models.downloads import downloads_allowed
+from aosa_fast.progress import Report, show_progress
 from aosa_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -99,13 +99,14 @@ class Engine(Protocol):
 
 
 def audit(
-    request: AuditRequest, report: Progress | None = None, failed: Callable[[Row], None] | None = None
+    request: AuditRequest, progress: Report | None = None, failed: Callable[[Row], None] | None = None
 ) -> AuditResult:
     """Explains all clips of a data set, or of a shard of it, that have no row yet.
 
     Args:
         request: see there.
-        report: called now and then, before the first clip as well.
+        progress: as for `aosa_fast.explain`; a step is a clip, and a function is called before the first as well, and
+            with a text too if it takes three arguments.
         failed: called with the row of each clip that cannot be read or explained, as it comes.
 
     Returns:
@@ -116,14 +117,14 @@ def audit(
             on); or processes die again and again without a clip done.
     """
     with working_folder(request.out, request.shard) as (folder, put):
-        return replace(_audit(request, folder, put, report, failed), folder=request.out)
+        return replace(_audit(request, folder, put, progress, failed), folder=request.out)
 
 
 def _audit(
     request: AuditRequest,
     folder: Path,
     put: Callable[[], None],
-    report: Progress | None,
+    progress: Report | None,
     failed: Callable[[Row], None] | None,
 ) -> AuditResult:
     """As `audit`, in a folder of this machine; `put` is called when a part has come to it."""
@@ -131,6 +132,7 @@ def _audit(
     dataset = choose_clips(request)
     engine = _engine(request, dataset)
     with ExitStack() as stack:
+        report = stack.enter_context(show_progress(progress, request.data))
         stack.callback(engine.close)
         ready = engine.start()
         unknown_labels(dataset, ready.labels, ready.class_names)  # warns of them
@@ -147,8 +149,7 @@ def _audit(
         parts = stack.enter_context(writer)
         left, counts = _left(dataset, request.shard, parts.done)
         clips, tally = len(left) + sum(counts.values()), _Tally(counts, run.earlier or {})
-        if report:
-            report(clips - len(left), clips, str(tally))
+        report(clips - len(left), clips, str(tally))
         for rows in engine.run(dataset.take(left).samples, attempts):
             parts.add([_complete(row, dataset, dense) for row in rows])
             parts.poll()
@@ -156,8 +157,7 @@ def _audit(
             if failed:
                 for row in (row for row in rows if row["status"] != OK):
                     failed(row)
-            if report:
-                report(sum(counts.values()), clips, str(tally))
+            report(sum(counts.values()), clips, str(tally))
         parts.flush()
         end = time.monotonic()
         busy, seconds = end - tally.started, end - begin

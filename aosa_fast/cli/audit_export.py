@@ -10,10 +10,10 @@ import typer
 from aosa_fast.addresses import locate
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.cli.options import option
-from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.terminal import consoles, write_fact
 from aosa_fast.files import refuse_link
 from aosa_fast.libraries import check_libraries
+from aosa_fast.progress import show_progress
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def audit_export(
     if out is None:
         refuse_link(where.parent, "folder")
     console, errors = consoles()
-    with working_folder(place) as (here, _), show_progress(errors, to) as report:
+    with working_folder(place) as (here, _), show_progress(True, to, errors) as report:
         count = export_audit(here, to, where, report)
     for name, text in (("clips", str(count)), ("folder", str(where)), ("open", record.load.replace("DIR", str(where)))):
         write_fact(console, name, text)

@@ -18,9 +18,9 @@ from aosa_fast.cli.failures import Failures
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.names import file_names
-from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.terminal import write_fact, write_line
 from aosa_fast.errors import InputError
+from aosa_fast.progress import show_progress
 
 
 def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, errors: Console) -> None:
@@ -33,7 +33,7 @@ def run_audit(request: AuditRequest, verdicts: Path | None, console: Console, er
         check_folder(request.out)
     given = None if verdicts is None else read_verdicts(verdicts)  # before the work
     begun = False
-    with resumable(errors, lambda: _kept(request), lambda: begun), show_progress(errors, request.data) as show:
+    with resumable(errors, lambda: _kept(request), lambda: begun), show_progress(True, request.data, errors) as show:
 
         def report(done: int, total: int, what: str = "", /) -> None:
             nonlocal begun
@@ -95,10 +95,10 @@ def run_report(
     if ask is not None:
         from aosa_fast.audit.confirm.confirm import confirm_findings
 
-        with show_progress(errors, "confirmed findings") as report:
+        with show_progress(True, "confirmed findings", errors) as report:
             summary = confirm_findings(folder, summary, seed=seed, trust=trust, progress=report, **ask)
     suspects = find_suspects(summary, folder, page.parent)
-    with show_progress(errors, "pictures") as report:
+    with show_progress(True, "pictures", errors) as report:
         size = write_page(
             summary, ClipPictures(folder, trust=trust), page, suspects=suspects, most=pictures, progress=report
         )
@@ -156,7 +156,7 @@ def run_demo(out: Path, clips: int, console: Console, errors: Console) -> None:
 
     check_folder(out)
     kept = f"all rows so far are kept in {out}"
-    with resumable(errors, lambda: kept), show_progress(errors, "planted clips") as show:
+    with resumable(errors, lambda: kept), show_progress(True, "planted clips", errors) as show:
         scores = run_demo(
             out, clips, progress=lambda model: lambda done, total, what="": show(done, total, f"{model} {what}")
         )

@@ -13,7 +13,6 @@ from rich.console import Console
 from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
-from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.run_explain import changed
 from aosa_fast.cli.terminal import write_line
 from aosa_fast.config import Config, read_box
@@ -26,9 +25,9 @@ from aosa_fast.evaluation.journal import FILE
 from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.evaluation.reproduce import ModelOnData, reproduce, scaled_radius
 from aosa_fast.evaluation.scale import scaled_grid
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.loading import load_on
+from aosa_fast.progress import Progress, show_progress
 from aosa_fast.video import atomic_path
 
 TIMED_CLIPS = 3
@@ -59,7 +58,7 @@ def run_evaluate(request: Evaluate, console: Console, errors: Console) -> None:
     with _working(errors, request.out, f"{dataset.name}, {len(dataset)} clips") as report:
         evaluation = evaluate(
             dataset, classifier, entries, request.out, replace(settings, radius=radius),
-            model_name=model, retry=request.retry, report=report,
+            model_name=model, retry=request.retry, progress=report,
         )  # fmt: skip
     files = write_results(evaluation, request.out, command_line())
     _print(console, files["table"].read_text(encoding="utf-8"))
@@ -93,7 +92,7 @@ def run_reproduce(request: Reproduce, console: Console, errors: Console) -> None
     methods, settings = split_names(request.methods or []), Settings(seed=request.seed)
     tell_of_default(request.model, console, request.data)
     with _working(errors, out, f"table {name}, {len(dataset)} clips") as report:
-        text = reproduce(table, columns, out, settings, methods=methods, report=report)
+        text = reproduce(table, columns, out, settings, methods=methods, progress=report)
     text += f"\n`{command_line()}`\n"
     path = out / "table.md"
     with atomic_path(path) as temporary:
@@ -113,7 +112,7 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
     check_folder(out.parent, out.name)
     model = request.model or DEFAULT_MODEL
     classifier = changed(load_on(model, request.device), resize=request.resize)
-    with show_progress(errors, request.clip.name) as report:
+    with show_progress(True, request.clip.name, errors) as report:
         comparison = compare(
             classifier, request.clip, split_names(request.methods or []) or COMPARED, request.target,
             start=request.start, config=_scaled(request, classifier), progress=report,
@@ -129,7 +128,7 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
 @contextmanager
 def _working(errors: Console, out: Path, title: str) -> Iterator[Progress]:
     """Around what a later run goes on from: shows how far it is, and says what is kept where it is interrupted."""
-    with resumable(errors, lambda: _kept(out)), show_progress(errors, title) as report:
+    with resumable(errors, lambda: _kept(out)), show_progress(True, title, errors) as report:
         yield report
 
 

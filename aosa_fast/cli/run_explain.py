@@ -16,7 +16,6 @@ from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.names import file_names
-from aosa_fast.cli.progress import show_progress
 from aosa_fast.cli.segments import read_segments_file, seen_by
 from aosa_fast.cli.terminal import write_line
 from aosa_fast.config import Config
@@ -28,6 +27,7 @@ from aosa_fast.models.loading import load_on
 from aosa_fast.models.views import read_views
 from aosa_fast.output import FILES, write_explanation
 from aosa_fast.pipeline import explain
+from aosa_fast.progress import show_progress
 from aosa_fast.targets import Difference, Target
 from aosa_fast.video import VideoClip
 
@@ -51,7 +51,7 @@ def run_explain(
         target if request.minus is None else Difference(target, request.minus) for target in request.target
     ]
     segments = None if given is None else seen_by(preprocessing, given, clip)
-    with show_progress(errors, f"{request.config.method} on {request.clip.name}") as report:
+    with show_progress(True, f"{request.config.method} on {request.clip.name}", errors) as report:
         pictures = torch.from_numpy(cropped[None])
         explanations = explain(classifier, pictures, targets, config=request.config, segments=segments, progress=report)
     tell_of_default(request.model, console)

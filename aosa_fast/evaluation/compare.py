@@ -16,6 +16,7 @@ from aosa_fast.evaluation.scale import scaled_grid
 from aosa_fast.explanation import Explanation
 from aosa_fast.inputs import AnyArguments, AnyModel, Given, Video, unpack
 from aosa_fast.pipeline import run
+from aosa_fast.progress import Report, show_progress
 from aosa_fast.targets import Difference, Target
 
 COMPARED = ("grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path")
@@ -56,6 +57,7 @@ def compare(
     if "method" in choices:
         raise InputError(f"method must be among methods; got method={choices['method']}")
     config: Config | None = choices.pop("config", None)
+    progress: Report | None = choices.pop("progress", None)
     given = Given(**{field.name: choices.pop(field.name) for field in fields(Given) if field.name in choices})
     if isinstance(given.flow, str):
         choices["flow"], given = given.flow, replace(given, flow=None)
@@ -67,12 +69,15 @@ def compare(
     else:
         config = replace(config, **choices)
     found: dict[str, Explanation] = {}
-    for entry in parse_entries(split_names([methods] if isinstance(methods, str) else methods), config):
-        one = run(asked.model, asked.video, target, entry.config, given)
-        assert isinstance(one, Explanation)
-        one.display = asked.display
-        if asked.source is not None:
-            one.metadata["source"] = asked.source
-        target = one.target.index if one.target.minus is None else Difference(one.target.index, one.target.minus)
-        found[entry.name] = one
+    entries = parse_entries(split_names([methods] if isinstance(methods, str) else methods), config)
+    with show_progress(progress, "compare") as step:
+        for number, entry in enumerate(entries):
+            step(number, len(entries), entry.name)
+            one = run(asked.model, asked.video, target, entry.config, given)
+            assert isinstance(one, Explanation)
+            one.display = asked.display
+            if asked.source is not None:
+                one.metadata["source"] = asked.source
+            target = one.target.index if one.target.minus is None else Difference(one.target.index, one.target.minus)
+            found[entry.name] = one
     return Comparison(found)

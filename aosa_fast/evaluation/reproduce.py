@@ -22,9 +22,9 @@ from aosa_fast.evaluation.scale import SIDE, scaled
 from aosa_fast.evaluation.table import summarise
 from aosa_fast.evaluation.timed import time_methods
 from aosa_fast.files import refuse_link
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.models.anatomy import find_anatomy
+from aosa_fast.progress import Report
 
 # Beyond the paper: its own rows would say little without a map that knows nothing, and AOSA-path is a row like others.
 ADDED = ("aosa-path", "random", "centre", "motion", "motion-tubes")
@@ -65,7 +65,7 @@ def reproduce(
     settings: Settings,
     *,
     methods: Sequence[str] = (),
-    report: Progress | None = None,
+    progress: Report | None = None,
 ) -> str:
     """Runs a table, and puts what came out beside the paper's numbers, as Markdown.
 
@@ -75,7 +75,7 @@ def reproduce(
         out: folder; each column has one of its own in it, from which an interrupted run goes on.
         settings: target, blocks and seed; metrics and radius are the table's.
         methods: rows in place of the table's and `ADDED`.
-        report: as for `evaluate`.
+        progress: as for `evaluate`, one column after the other.
 
     Raises:
         InputError: as `evaluate`; S-PT of data without boxes.
@@ -97,12 +97,12 @@ def reproduce(
         names = [entry.name for entry in entries]
         entries = [entry for entry in entries if _is_possible(entry, column)]
         if quantities == ("seconds",):
-            found, note = time_methods(model, column.dataset, entries, report)
+            found, note = time_methods(model, column.dataset, entries, progress)
         else:
             if metrics == ("pointing",):
                 _check_boxes(table, column)
             own = dataclasses.replace(settings, metrics=metrics, radius=scaled_radius(model))
-            found, note = _measure(column, entries, quantities, out / _folder(column.name), own, report)
+            found, note = _measure(column, entries, quantities, out / _folder(column.name), own, progress)
         cells.append(found)
         notes.append(f"{column.name}: anchors every {stride} pixels, boxes of {box}, {note}.")
     return _markdown(table, columns, names, quantities, cells, notes)
@@ -114,12 +114,12 @@ def _measure(
     quantities: Sequence[str],
     folder: Path,
     settings: Settings,
-    report: Progress | None,
+    progress: Report | None,
 ) -> tuple[dict[str, list[Estimate]], str]:
     """By method, an estimate of each quantity; and a note on the clips."""
     refuse_link(folder, "folder")
     found = evaluate(
-        column.dataset, column.classifier, entries, folder, settings, model_name=column.name, report=report
+        column.dataset, column.classifier, entries, folder, settings, model_name=column.name, progress=progress
     )
     summaries = summarise(found.rows, [entry.name for entry in entries], seed=settings.seed)
     keys = ["spt_micro" if quantity == "spt" else quantity for quantity in quantities]

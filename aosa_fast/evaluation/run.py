@@ -14,8 +14,8 @@ from aosa_fast.evaluation.identity import describe_run, load_judge, match_classe
 from aosa_fast.evaluation.journal import Journal
 from aosa_fast.evaluation.measure import Item, Settings, measure
 from aosa_fast.evaluation.metrics import Row
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
+from aosa_fast.progress import Report, show_progress
 
 if TYPE_CHECKING:
     from aosa_fast.data import Dataset, Sample
@@ -49,7 +49,7 @@ def evaluate(
     *,
     model_name: str = "",
     retry: bool = False,
-    report: Progress | None = None,
+    progress: Report | None = None,
 ) -> Evaluation:
     """Explains clips with several methods and measures the maps.
 
@@ -65,7 +65,8 @@ def evaluate(
         settings: metrics, target, size of the blocks.
         model_name: how the model was called, for the record.
         retry: whether blocks with clips that failed are made again; else their errors stay.
-        report: called before each block of a method.
+        progress: as for `aosa_fast.explain`; a step is a block of a method, and a function is called before each, with
+            a text too if it takes three arguments.
 
     Raises:
         InputError: labels that the model does not know, a folder that holds another evaluation, a method that cannot
@@ -82,7 +83,7 @@ def evaluate(
     unknown = unknown_labels(dataset, labels, classifier.class_names)
     judge = load_judge(settings.judge, classifier) if settings.judge else None
     identity = describe_run(dataset, classifier, settings, model_name, judge)
-    with closing(Journal(out, identity)) as journal:
+    with closing(Journal(out, identity)) as journal, show_progress(progress, dataset.name) as report:
         for entry in entries:
             journal.check(entry.name, entry.identity)
         work = _Work(dataset, classifier, settings, labels, journal, retry, judge)
@@ -91,8 +92,7 @@ def evaluate(
         for number, missing in enumerate(todo):
             items, errors = work.read(number) if missing else ([], [])
             for entry in missing:
-                if report:
-                    report(done, count, f"{entry.name}, clip {number * settings.block + 1} of {len(dataset.samples)}")
+                report(done, count, f"{entry.name}, clip {number * settings.block + 1} of {len(dataset.samples)}")
                 work.run(entry, number, items, errors)
                 done += 1
         rows = [row for entry in entries for row in work.rows(entry)]

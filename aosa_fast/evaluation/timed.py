@@ -15,20 +15,20 @@ from aosa_fast.errors import InputError
 from aosa_fast.evaluation.bootstrap import Estimate
 from aosa_fast.evaluation.entries import Entry
 from aosa_fast.inference.precision import model_device
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models import Classifier
 from aosa_fast.pipeline import explain
+from aosa_fast.progress import Report, show_progress
 
 # Of STEP's iterations so many are timed: they all take the same.
 _TIMED_STEPS = 40
 
 
 def time_methods(
-    classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], report: Progress | None = None
+    classifier: Classifier, dataset: Dataset, entries: Sequence[Entry], progress: Report | None = None
 ) -> tuple[dict[str, list[Estimate]], str]:
     """Times every method on the same clips, all in memory, one at a time; the first run of each is not counted.
 
-    An entry's `clips` says on how many of the clips; `report` is called before each method.
+    An entry's `clips` says on how many of the clips; `progress` is as for `evaluate`, a step a method.
 
     Returns:
         By name, the median of the clips' seconds, with the shortest and the longest as its ends, in a list; and a note
@@ -46,10 +46,10 @@ def time_methods(
     if not clips:
         raise InputError(refused[0] if refused else f"{dataset.name}: must have at least one clip; got none")
     seconds: dict[str, list[Estimate]] = {}
-    for number, entry in enumerate(entries):
-        if report:
+    with show_progress(progress, dataset.name) as report:
+        for number, entry in enumerate(entries):
             report(number, len(entries), entry.name)
-        seconds[entry.name] = [_time(classifier, clips[: entry.clips], entry.config)]
+            seconds[entry.name] = [_time(classifier, clips[: entry.clips], entry.config)]
     device = model_device(classifier.network, torch.device("cpu"))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return seconds, f"on {where}, {len(clips)} clips one at a time; STEP from {_TIMED_STEPS} of its iterations"

@@ -1,18 +1,10 @@
-"""How far work is, and the seconds that its stages took."""
+"""The seconds that the stages of work took."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-
-class Progress(Protocol):
-    """Called now and then during long work, with steps done, steps in all and, if there is more to say, a text."""
-
-    def __call__(self, done: int, total: int, what: str = "", /) -> None:
-        """Shows it."""
 
 
 class Timings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from aosa_fast.config import Config
 from aosa_fast.inference.call import Model
-from aosa_fast.inference.timing import Progress, Timings
+from aosa_fast.inference.timing import Timings
 from aosa_fast.methods.inputs import Values
 from aosa_fast.methods.tubes import Tubes
+from aosa_fast.progress import Progress
 from aosa_fast.targets import ResolvedTarget, Target, resolve_target, target_of_clips
 
 
@@ -29,7 +29,7 @@ class Job:
     mean: Values | None
     std: Values | None
     names: tuple[str, ...] | None
-    progress: Progress | Callable[[int, int], None] | None
+    progress: Progress | None
     timings: Timings
     start: float = field(default_factory=time.perf_counter)  # of the whole call, what a budget counts from
 

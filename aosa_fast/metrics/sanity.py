@@ -19,6 +19,7 @@ from aosa_fast.inference.precision import model_device
 from aosa_fast.methods.inputs import upload
 from aosa_fast.metrics.causal import check_video
 from aosa_fast.metrics.similarity import Map, read_map, spearman, ssim
+from aosa_fast.progress import Report, show_progress
 from aosa_fast.targets import Difference, ResolvedTarget, Target, resolve_target
 
 Explain = Callable[[nn.Module, Tensor, Target], Map]
@@ -62,6 +63,7 @@ def sanity_check(
     *,
     stages: Sequence[str] | None = None,
     seed: int = 0,
+    progress: Report | None = None,
 ) -> list[SanityStage]:
     """Randomises a copy of the model from the classifier to the first layer, and explains it after each group.
 
@@ -78,6 +80,7 @@ def sanity_check(
             map (B, T, H, W); any method of any tool.
         stages: dotted names of modules, in the order of their randomisation. Default: see `default_stages`.
         seed: of the random weights.
+        progress: as for `aosa_fast.explain`; a step is a network that is explained.
 
     Returns:
         The trained network first, with the stage "", then the stages; each also holds the earlier ones' random weights.
@@ -109,18 +112,20 @@ def sanity_check(
         "target_index": resolved.index.tolist(),
     }
     results: list[SanityStage] = []
-    for number, name in enumerate(["", *names]):
-        if number:
-            _randomise(network, name, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
-        # A copy of the clips: gradients that an explainer keeps in its input must not add up over the stages.
-        saliency = read_map(explain(network, clips.clone(), fixed), "explain's map").cpu()
-        if saliency.shape != (len(video), *video.shape[2:]):
-            raise InputError(f"explain must return (B, T, H, W) like the video; got {tuple(saliency.shape)}")
-        trained = results[0].saliency if results else saliency
-        logits = clean_logits(network, clips, batches).cpu()
-        likeness = spearman(trained, saliency), spearman(trained.abs(), saliency.abs()), ssim(trained, saliency)
-        probability = ResolvedTarget(resolved.index).pick(logits.softmax(-1))
-        results.append(SanityStage(name, *likeness, logits, probability, saliency, metadata))
+    with show_progress(progress, "sanity check") as report:
+        for number, name in enumerate(["", *names]):
+            report(number, 1 + len(names))
+            if number:
+                _randomise(network, name, int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+            # A copy of the clips: gradients that an explainer keeps in its input must not add up over the stages.
+            saliency = read_map(explain(network, clips.clone(), fixed), "explain's map").cpu()
+            if saliency.shape != (len(video), *video.shape[2:]):
+                raise InputError(f"explain must return (B, T, H, W) like the video; got {tuple(saliency.shape)}")
+            trained = results[0].saliency if results else saliency
+            logits = clean_logits(network, clips, batches).cpu()
+            likeness = spearman(trained, saliency), spearman(trained.abs(), saliency.abs()), ssim(trained, saliency)
+            probability = ResolvedTarget(resolved.index).pick(logits.softmax(-1))
+            results.append(SanityStage(name, *likeness, logits, probability, saliency, metadata))
     return results
 
 

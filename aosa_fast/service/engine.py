@@ -74,14 +74,14 @@ class Engine:
         Raises:
             InputError: the model cannot be explained so.
         """
-        found = self._explainer.warmup()
+        found = self._explainer.warmup(progress=False)
         preprocessing = self.classifier.preprocessing
         # Clips that do not share a forward would only wait for each other.
         self._batcher.size = min(self._batcher.size, max(found.batch_size, 1))
         shape = (self._batcher.size, preprocessing.frames, *preprocessing.crop, 3)
         noise = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         for clips in range(1, len(noise) + 1):
-            self._classes = self._explainer.explain(noise[:clips]).logits.shape[1]
+            self._classes = self._explainer.explain(noise[:clips], progress=False).logits.shape[1]
         return str(found)
 
     def submit(self, pictures: NDArray[np.uint8], target: str = "pred", *, deadline: float) -> Future[Explanation]:
@@ -124,7 +124,7 @@ class Engine:
         video = torch.from_numpy(np.stack([clip.pictures for clip in clips]))
         failure: RequestError
         try:
-            found = self._explainer.explain(video, PerClip(tuple(clip.target for clip in clips)))
+            found = self._explainer.explain(video, PerClip(tuple(clip.target for clip in clips)), progress=False)
         except Exception as error:
             cause = error.__cause__ if isinstance(error, ModelError) else error
             self._is_broken = self._is_broken or (cause is not None and is_broken_device(cause))

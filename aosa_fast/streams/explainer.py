@@ -158,7 +158,7 @@ class StreamingExplainer:
     def _explain(self) -> Explanation:
         pictures = torch.from_numpy(np.stack(self._pictures)[None])
         flow = torch.cat(list(self._vectors), 1) if self._vectors else None
-        explanation = self.explainer.explain(pictures, self._target, flow=flow)
+        explanation = self.explainer.explain(pictures, self._target, flow=flow, progress=False)
         name = None if flow is None or self._flow else self._config.flow
         explanation.facts = partial(_facts, explanation.facts, [*self._numbers], name)
         return explanation

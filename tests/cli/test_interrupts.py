@@ -16,9 +16,9 @@ from rich.console import Console
 
 pytest.importorskip("pyarrow")
 
-import aosa_fast.cli.progress as progress
 import aosa_fast.cli.run_audit as run_audit
 import aosa_fast.cli.run_evaluate as run_evaluation
+import aosa_fast.progress as progress
 from aosa_fast.audit.store.parts import done_ids
 from aosa_fast.errors import InputError
 from cli_runs import Run
@@ -43,8 +43,8 @@ def signalled(work: Callable[..., Any], number: int, at: int) -> Callable[..., A
             if done == at:
                 os.kill(os.getpid(), number)
 
-        if "report" in options:
-            return work(*arguments, **{**options, "report": report})
+        if "progress" in options:
+            return work(*arguments, **{**options, "progress": report})
         return work(arguments[0], report, *arguments[2:])
 
     return run
@@ -115,10 +115,10 @@ def test_clips_that_fail_are_named_without_a_flood_and_an_error_says_how_to_go_o
 
 
 def test_the_rate_is_that_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 20))
+    clock = iter(range(0, 1000, 25))
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     said = io.StringIO()
-    with progress.show_progress(Console(file=said), "clips") as show:
+    with progress.show_progress(True, "clips", Console(file=said)) as show:
         show(5000, 5100)
         show(5020, 5100, "2 failed")
     last = said.getvalue().splitlines()[-1]

@@ -36,9 +36,9 @@ METHODS = ["aosa-approx", "aosa:partners=0", "random"]
 SETTINGS = Settings(block=3, radius=2.0)
 
 
-def run(out, methods=METHODS, data=None, settings=SETTINGS, report=None, model=None):
+def run(out, methods=METHODS, data=None, settings=SETTINGS, progress=None, model=None):
     entries = parse_entries(methods, BASE)
-    return evaluate(data or memory(), model or classifier(), entries, out, settings, report=report)
+    return evaluate(data or memory(), model or classifier(), entries, out, settings, progress=progress)
 
 
 def values(evaluation):
@@ -86,11 +86,11 @@ def test_an_interrupted_run_goes_on_to_the_same_values(tmp_path, stop):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", report=interrupt)
+        run(tmp_path / "parts", progress=interrupt)
     lines = (tmp_path / "parts" / FILE).read_text().splitlines()
     assert len(lines) == 1 + stop
     asked = []
-    again = run(tmp_path / "parts", report=lambda done, total, what: asked.append(total))
+    again = run(tmp_path / "parts", progress=lambda done, total, what: asked.append(total))
     assert asked == [9 - stop] * (9 - stop)
     assert json.dumps(values(again)) == json.dumps(whole)
     assert (tmp_path / "parts" / FILE).read_text().splitlines()[: 1 + stop] == lines
@@ -134,7 +134,7 @@ def test_a_line_cut_short_is_written_again(tmp_path):
 def test_methods_and_clips_may_be_added_later(tmp_path):
     run(tmp_path, methods=["random@3"], data=memory(3))
     asked = []
-    found = run(tmp_path, methods=["random", "centre@4"], report=lambda done, total, what: asked.append(what))
+    found = run(tmp_path, methods=["random", "centre@4"], progress=lambda done, total, what: asked.append(what))
     assert asked == [
         "centre, clip 1 of 7", "random, clip 4 of 7", "centre, clip 4 of 7", "random, clip 7 of 7",
     ]  # fmt: skip
@@ -233,7 +233,7 @@ def test_what_was_changed_is_measured_again(tmp_path):
     data = memory()
     other = type(data)("memory", CLASSES, tuple(replace(s, label=(s.label + (s.id == "4")) % 3) for s in data.samples))
     asked = []
-    found = run(tmp_path, methods=["random"], data=other, report=lambda done, total, what: asked.append(what))
+    found = run(tmp_path, methods=["random"], data=other, progress=lambda done, total, what: asked.append(what))
     assert asked == ["random, clip 4 of 7"]
     assert [row["label"] for row in found.rows] == [0, 1, 2, 0, 2, 2, 0]
 

@@ -24,7 +24,7 @@ from aosa_fast.audit.tasks import Row, sample_of
 from aosa_fast.config import Config
 from aosa_fast.errors import InputError
 from aosa_fast.inference.routes import lasting_route
-from aosa_fast.inference.timing import Progress
+from aosa_fast.progress import Report, show_progress
 
 _BATCH = 8
 # What a pixel's own surroundings make of it does not hide a region: its middle stays as it is.
@@ -42,7 +42,7 @@ def confirm_findings(
     model: str | None = None,
     trust: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> AuditSummary:
     """The summary with what hiding does to each shortcut: `Finding.confirmed`, see `Confirmation`.
 
@@ -57,7 +57,7 @@ def confirm_findings(
         model: see there.
         trust: see there.
         seed: of the choice of clips, and of the bootstrap.
-        progress: called with findings done and in all.
+        progress: as for `aosa_fast.explain`; a step is a finding.
 
     Returns:
         The summary; where the model or the data cannot be opened, or the model fails, `AuditSummary.unconfirmed` says
@@ -72,20 +72,20 @@ def confirm_findings(
     found = {id(one): known.find(one, choice, seed) for one, choice in zip(wanted, choices, strict=True)}
     asked = [(one, choice) for one, choice in zip(wanted, choices, strict=True) if found[id(one)] is None]
     unconfirmed = ""
-    try:
-        witness = _Witness(read_audited(folder), device, model, trust) if asked else None
-        for number, (one, choice) in enumerate(asked, 1):
-            assert witness is not None
-            answer = witness.ask(one, choice, seed)
-            if answer is None:
-                unconfirmed = f"not confirmed by the model: fewer than {FEWEST} of its clips could be read"
-            else:
-                known.keep(one, choice, seed, answer)
-            found[id(one)] = answer
-            if progress:
-                progress(number, len(asked))
-    except InputError as error:  # there is a report all the same
-        unconfirmed = f"not confirmed by the model: {error}"
+    with show_progress(progress, "confirmed findings") as report:
+        try:
+            witness = _Witness(read_audited(folder), device, model, trust) if asked else None
+            for number, (one, choice) in enumerate(asked, 1):
+                assert witness is not None
+                answer = witness.ask(one, choice, seed)
+                if answer is None:
+                    unconfirmed = f"not confirmed by the model: fewer than {FEWEST} of its clips could be read"
+                else:
+                    known.keep(one, choice, seed, answer)
+                found[id(one)] = answer
+                report(number, len(asked))
+        except InputError as error:  # there is a report all the same
+            unconfirmed = f"not confirmed by the model: {error}"
     findings = tuple(replace(one, confirmed=found.get(id(one))) for one in summary.findings)
     return replace(summary, findings=findings, unconfirmed=unconfirmed)
 

@@ -23,8 +23,8 @@ from aosa_fast.audit.tasks import OK, Row
 from aosa_fast.boundary import reading
 from aosa_fast.data.parquet import open_parquet
 from aosa_fast.errors import InputError
-from aosa_fast.inference.timing import Progress
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.progress import Progress
 
 FINDINGS = "findings.parquet"
 _BATCH = 256  # rows held at once

@@ -13,7 +13,7 @@ from aosa_fast.audit.exports.clips import Audit
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, make_folder
-from aosa_fast.inference.timing import Progress
+from aosa_fast.progress import Progress
 from aosa_fast.registry import import_object
 
 _MARK = ".aosa-fast-export"

@@ -26,7 +26,7 @@ from aosa_fast.audit.report.suspects import Suspect
 from aosa_fast.audit.report.views import LISTED, OF_GROUP, Views, accuracy, named_ids
 from aosa_fast.audit.report.words import KINDS, decided, known_kind, measures_of, quartiles, written
 from aosa_fast.audit.verdicts import VERDICTS
-from aosa_fast.inference.timing import Progress
+from aosa_fast.progress import Progress
 from aosa_fast.version import __version__
 from aosa_fast.video import atomic_path
 

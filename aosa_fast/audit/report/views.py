@@ -23,7 +23,7 @@ from aosa_fast.audit.report.mean_maps import (
 from aosa_fast.audit.report.pictures import Caption, ClipPictures
 from aosa_fast.audit.report.store import Store, Stored
 from aosa_fast.audit.report.text import percent
-from aosa_fast.inference.timing import Progress
+from aosa_fast.progress import Progress
 
 Grid = NDArray[np.float32]
 LISTED = 50  # clips of a finding
