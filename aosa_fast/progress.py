@@ -69,6 +69,8 @@ def show_progress(progress: Report | None, title: str, console: Console | None =
         raise InputError(f"progress must be True, False, None or a function; got {brief(progress)}")
     token = _around.set(display.again if display else around or _nothing)
     try:
+        if display and progress:
+            display.open()
         yield step
         if display:
             display.again(done=True)
@@ -89,9 +91,6 @@ class _Display:
         self._draw: _Draw | None = None
         self._drawn = -_OFTEN
         self._opened = ExitStack()
-        if asked:
-            with suppress(*_GONE):
-                self._open()
 
     def show(self, done: int, total: int, what: str = "", /) -> None:
         """Shows it, if it is time to and somebody sees it."""
@@ -99,7 +98,7 @@ class _Display:
         self._first, self._last = self._first or (done, now), (done, total, what)
         with suppress(*_GONE):
             if self._draw is None and done < total and (self._asked or now - self._begun > DELAY):
-                self._open()
+                self.open()
             if self._draw is not None and (now - self._drawn >= _OFTEN or done >= total):
                 self._drawn = now
                 text = f"{self._title}: {what}" if what else self._title
@@ -115,14 +114,16 @@ class _Display:
         with suppress(*_GONE):
             self._opened.close()
 
-    def _open(self) -> None:
-        notebook = self._console is None and in_notebook()
-        # The processes of one program share its terminal.
-        seen = _is_terminal() and parent_process() is None
-        if (self._asked or notebook or seen) and _screen.acquire(blocking=False):
-            self._opened.callback(_screen.release)
-            draw = _in_cell(self._opened, keep=self._asked) if notebook else None
-            self._draw = draw or _on_console(self._opened, self._title, self._console, keep=self._asked)
+    def open(self) -> None:
+        """Begins, where somebody sees it or it is asked for, and no other one is seen."""
+        with suppress(*_GONE):
+            notebook = self._console is None and in_notebook()
+            # The processes of one program share its terminal.
+            seen = _is_terminal() and parent_process() is None
+            if (self._asked or notebook or seen) and _screen.acquire(blocking=False):
+                self._opened.callback(_screen.release)
+                draw = _in_cell(self._opened, keep=self._asked) if notebook else None
+                self._draw = draw or _on_console(self._opened, self._title, self._console, keep=self._asked)
 
 
 def _is_terminal() -> bool:

@@ -19,6 +19,7 @@ from aosa_fast.errors import InputError
 from aosa_fast.inference.precision import resolve_device
 from aosa_fast.kernels import jit
 from aosa_fast.libraries import check_libraries
+from aosa_fast.progress import show_progress
 from aosa_fast.registry import import_object
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def check_answers(checks: Sequence[str], quick: bool) -> Checked:
     return []
 
 
+@show_progress(False, "bench")  # a bar's time is not the work's
 def _run(report: Report, parts: Sequence[Part], check: Callable[[], Checked], time: Callable[[Part], None]) -> int:
     print(f"{report.machine}\n{torch.get_num_threads()} threads, load {load():.2f}", flush=True)
     jit.preload().join()  # what is timed is what a long run does: compiled code from the first call on

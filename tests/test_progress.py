@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -44,7 +45,7 @@ class Screen(io.StringIO):
         self.terminal = terminal
 
     def isatty(self) -> bool:
-        return self.terminal
+        return self.terminal or super().isatty()  # which fails where it is closed
 
 
 class Slow(nn.Module):
@@ -148,6 +149,23 @@ def test_where_the_work_ends_early_the_bar_does_and_the_next_one_shows(clock, sc
     seen = screen(terminal=True)
     sweep(Slow(clock))
     assert f"{STEPS}/{STEPS}" in seen.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "nobody reads"])
+def test_a_stderr_that_is_gone_stops_no_work(clock, screen, monkeypatch, terminal, closed) -> None:
+    def gone(text: str) -> int:
+        raise OSError(errno.EIO, text) if terminal else BrokenPipeError(text)
+
+    seen = screen(terminal=terminal)
+    if closed:
+        seen.close()
+    else:
+        monkeypatch.setattr(seen, "write", gone)
+    told: list[int] = []
+    sweep(Slow(clock, 20), progress=True)
+    sweep(Slow(clock, 20), progress=lambda done, total: told.append(done))
+    assert told[-1] == STEPS
 
 
 def test_work_inside_of_other_work_shows_nothing_of_its_own_but_keeps_the_other_going(clock, screen) -> None:

@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +49,17 @@ class TestRun:
         assert bad["error"] == "bad/10: must be a video; it is not"
         assert said[-1][:2] == (11, 11)
         assert "1 failed" in said[-1][2]
+
+    def test_progress_is_shown_where_it_is_asked_for(self, tmp_path, monkeypatch):
+        seen, told = io.StringIO(), []
+        seen.isatty = lambda: True
+        with monkeypatch.context() as patched:
+            patched.setenv("TERM", "xterm")
+            patched.setattr(sys, "stderr", seen)
+            driver.audit(make_request(tmp_path), progress=True)
+            driver.audit(make_request(tmp_path), progress=lambda done, total: told.append((done, total)))
+        assert re.search(r"fakes: 1 failed .*11/11", seen.getvalue())
+        assert told == [(11, 11)]
 
     def test_run_json_says_how_to_do_it_again(self, tmp_path):
         driver.audit(make_request(tmp_path, command="aosa-fast audit x"))

@@ -13,20 +13,20 @@ from aosa_fast.audit.exports.clips import Audit
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.errors import InputError
 from aosa_fast.files import disk_error, make_folder
-from aosa_fast.progress import Progress
+from aosa_fast.progress import Report, show_progress
 from aosa_fast.registry import import_object
 
 _MARK = ".aosa-fast-export"
 
 
-def export_audit(folder: Path, to: str, out: Path, progress: Progress | None = None) -> int:
+def export_audit(folder: Path, to: str, out: Path, progress: Report | None = None) -> int:
     """Writes the clips of an audit, finished or not, in another tool's format.
 
     Args:
         folder: of the audit. What `audit-report` has found there is exported with it.
         to: a name of `aosa_fast.audit.exports.registry.EXPORTS`.
         out: the folder to be made; one that an earlier export made is replaced.
-        progress: called now and then with how many clips are done.
+        progress: as for `aosa_fast.explain`; a step is a clip.
 
     Returns:
         How many clips were written.
@@ -36,9 +36,10 @@ def export_audit(folder: Path, to: str, out: Path, progress: Progress | None = N
             full.
     """
     write = import_object(EXPORTS.find(to).write)
-    audit = Audit(folder, progress)
-    with _new_folder(out) as made:
-        count: int = write(audit, made)
+    with show_progress(progress, to) as step:
+        audit = Audit(folder, step)
+        with _new_folder(out) as made:
+            count: int = write(audit, made)
     return count
 
 
