@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from aosa_fast import audit, data, evaluation, metrics, models, video
     from aosa_fast.attribution import AOSA, AOSAApprox, AOSADual, AOSAPath
     from aosa_fast.audit.store.compact import load_map
-    from aosa_fast.comparison import Comparison
     from aosa_fast.config import Config
+    from aosa_fast.display.comparison import Comparison
     from aosa_fast.evaluation.compare import compare
     from aosa_fast.explainer import Explainer
     from aosa_fast.explanation import Explanation
@@ -69,7 +69,7 @@ __getattr__ = lazy(
         "AOSAApprox": "attribution",
         "AOSADual": "attribution",
         "AOSAPath": "attribution",
-        "Comparison": "comparison",
+        "Comparison": "display.comparison",
         "Config": "config",
         "Difference": "targets",
         "Explainer": "explainer",

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.boundary import read_arrays, reading
-from aosa_fast.comparison import Comparison
 from aosa_fast.config import FLOWS, Config
-from aosa_fast.display import Shown
+from aosa_fast.display.comparison import Comparison
+from aosa_fast.display.shown import Shown
 from aosa_fast.errors import InputError
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.regression import agreement

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from aosa_fast import _C, installed, libraries, trials
-from aosa_fast.attempts import attempt
-from aosa_fast.doctor import processors
+from aosa_fast import _C, libraries
+from aosa_fast.doctor import installed, processors, trials
+from aosa_fast.doctor.attempts import attempt
 from aosa_fast.kernels import reference
 from cli_runs import aosa_process
 
@@ -226,7 +226,7 @@ def test_an_extension_without_avx_is_slow_on_x86(level: str):
 def test_numba_without_a_place_for_its_code_is_slow():
     code = (
         "import json, numba.core.caching; numba.core.caching.CacheImpl._locator_classes = []\n"
-        "from aosa_fast.trials import compiled_code; print(json.dumps(compiled_code()))"
+        "from aosa_fast.doctor.trials import compiled_code; print(json.dumps(compiled_code()))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     said = json.loads(done.stdout)

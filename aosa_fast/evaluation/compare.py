@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 import torch
 
-from aosa_fast.comparison import Comparison
 from aosa_fast.config import Config
+from aosa_fast.display.comparison import Comparison
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.entries import parse_entries, split_names
 from aosa_fast.evaluation.scale import scaled_grid

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.display import Shown, map_of, picture_html, pictures_of
+from aosa_fast.display.shown import Shown, map_of, picture_html, pictures_of
 from aosa_fast.errors import InputError, brief
 
 E = TypeVar("E", bound=Shown)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from aosa_fast.attempts import Facts
+from aosa_fast.doctor.attempts import Facts
 from aosa_fast.errors import brief
 
 if TYPE_CHECKING:

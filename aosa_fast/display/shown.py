@@ -95,7 +95,7 @@ class Shown:
         """
         self.check_clip(clip)
         check_libraries("matplotlib.figure", extra="notebook", what="plot")
-        from aosa_fast.figure import plot_frames
+        from aosa_fast.display.figure import plot_frames
 
         return plot_frames(
             pictures_of(self, clip), map_of(self, clip), frames, title=title_of(self, clip), unit=self.config.unit

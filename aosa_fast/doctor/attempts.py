@@ -19,7 +19,7 @@ from aosa_fast.registry import import_object
 __all__ = ["Facts", "attempt"]
 
 Facts = dict[str, Any]
-_CHILD = "from aosa_fast.attempts import answer; answer()"
+_CHILD = "from aosa_fast.doctor.attempts import answer; answer()"
 
 
 def attempt(names: Sequence[str], seconds: float = 60) -> dict[str, Facts]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.metadata import requires
 from typing import TYPE_CHECKING
 
-from aosa_fast.attempts import Facts
+from aosa_fast.doctor.attempts import Facts
 from aosa_fast.libraries import OPENCV, OPENCV_CURE, version_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXTRAS = {
     "serve": "the HTTP service",
     "captum": "the methods captum:NAME",
     "dense": "audits with whole maps",
+    "notebook": "bars and figures in notebooks",
     "ray": "audits on a cluster",
 }
 # What is the worse without a library that the package asks for, where `explain` can do without it.
@@ -30,8 +31,8 @@ DISPENSABLE = {
     "opencv-contrib-python": "its own flows, --fill blur, evaluate, reproduce and audit need it, explain does not",
 }
 _TRIALS = {
-    "torch": "aosa_fast.trials:about_torch",
-    "opencv-contrib-python": "aosa_fast.trials:about_opencv",
+    "torch": "aosa_fast.doctor.trials:about_torch",
+    "opencv-contrib-python": "aosa_fast.doctor.trials:about_opencv",
     "pillow": "PIL",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",

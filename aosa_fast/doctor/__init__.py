@@ -6,11 +6,9 @@ be said. `python -m aosa_fast.doctor` writes what `aosa-fast doctor --json` does
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from aosa_fast import installed
-from aosa_fast.attempts import Facts, attempt
+from aosa_fast.doctor import installed
+from aosa_fast.doctor.attempts import Facts, attempt
 from aosa_fast.errors import describe_error
 from aosa_fast.version import __version__
 
@@ -57,7 +55,7 @@ class Check:
 
 @dataclass(frozen=True)
 class _Path:
-    """A function of `aosa_fast.trials`, and what is said where it fails."""
+    """A function of `aosa_fast.doctor.trials`, and what is said where it fails."""
 
     name: str
     state: State
@@ -67,7 +65,7 @@ class _Path:
 
     @property
     def trial(self) -> str:
-        return f"aosa_fast.trials:{self.name.replace('-', '_')}"
+        return f"aosa_fast.doctor.trials:{self.name.replace('-', '_')}"
 
 
 _SLOWER = "NumPy does what Numba should, up to ten times slower"
@@ -95,7 +93,7 @@ def examine() -> list[Check]:
     with ThreadPoolExecutor(1) as pool:
         paths = pool.submit(attempt, [path.trial for path in _PATHS])
         found = attempt([*libraries]) | paths.result()
-    threads = found.get("aosa_fast.trials:about_torch", {}).get("threads")
+    threads = found.get("aosa_fast.doctor.trials:about_torch", {}).get("threads")
     return [
         _check("python", "libraries", _python),
         _check("aosa-fast", "libraries", _package, reason),
@@ -147,7 +145,7 @@ def _python() -> Facts:
 
 
 def _package(reason: str) -> Facts:
-    facts = {"version": __version__, "path": str(Path(__file__).parent)}
+    facts = {"version": __version__, "path": str(Path(__file__).parents[1])}
     if reason:
         text = f"{__version__}, whose requirements cannot be read: {reason}"
         return {"state": "broken", "text": text, "command": "pip install aosa-fast packaging", "facts": facts}
@@ -191,7 +189,3 @@ def _waiting() -> Facts:
         return {"state": "ok", "text": text, "command": command, "facts": facts}
     text = "threads spin while they wait, which can slow all down thirtyfold where another process is at work"
     return {"state": "slow", "text": text, "command": command, "facts": facts}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(report(examine()), indent=2) + "\n")

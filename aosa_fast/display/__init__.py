@@ -1,0 +1,1 @@
+"""How explanations are shown to people: lines, notebooks, figures, comparisons, files."""
