@@ -103,6 +103,9 @@ def test_every_way_to_ask_gives_one_map(given_: dict[str, Any], options: dict[st
         given_["video"], 2, **rest
     )
     assert torch.equal(attributed, plain.saliency.unsqueeze(1).expand_as(given_["video"]))
+    compared = aosa_fast.compare(model, given_["video"], method, 2, config=config, **rest)
+    assert isinstance(compared, aosa_fast.Comparison)
+    assert torch.equal(compared.explanations[method].saliency, plain.saliency)
 
 
 @given(asked(clips=1), st.permutations(range(CLASSES)))
