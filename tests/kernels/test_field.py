@@ -162,3 +162,5 @@ def test_refuses_options_and_clips_of_the_mean() -> None:
         conditional_mean(X.int())
     with pytest.raises(ValueError, match="radius must be at least 0; got -2"):
         conditional_mean(X, -2)
+    with pytest.raises(ValueError, match="relu must be an index of element, channel, none, eq8-literal; got 4"):
+        torch.ops.aosa_fast.field(X, X, None, 4, 4)

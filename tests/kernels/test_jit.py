@@ -38,6 +38,7 @@ def tiers(monkeypatch: pytest.MonkeyPatch, run: Callable[[], tuple[Tensor, ...]]
     results = []
     for patience in (math.inf, -1):
         monkeypatch.setattr(jit, "PATIENCE", patience)
+        assert (jit.compiled("aosa_fast.kernels.tracking_numba") is None) == (patience > 0)
         results.append(run())
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 

@@ -115,6 +115,19 @@ def test_sampled_draws_are_rounded_to_the_output(dtype: torch.dtype, memory_form
     torch.testing.assert_close(out, expected.to(dtype), rtol=2**-7 if dtype == torch.bfloat16 else 0, atol=0)
 
 
+@pytest.mark.parametrize("y", [33, 34, 35])
+def test_a_box_on_the_edge_of_a_block_is_filled_whole(y: int) -> None:
+    # 1024 and 512 elements end in row 34 and in row 17.
+    video, boxes = torch.zeros(1, 1, 1, 40, 30), torch.tensor([[[[0, y, 30, y + 1]], [[0, y // 2, 30, y // 2 + 1]]]])
+    members, clips = torch.tensor([[0, 1]]).int(), torch.zeros(1).int()
+    expected = torch.zeros_like(video)
+    expected[..., [y, y // 2], :] = 1
+    for operator, extra in ((twins.occlude, []), (twins.occlude_sampled, [torch.zeros(1, 1, 1, 1)])):
+        out = torch.full_like(video, torch.nan)
+        operator(video, video + 1, boxes.int(), members, clips, *extra, out)
+        assert torch.equal(out, expected)
+
+
 def test_the_centre_of_the_noise_is_not_used() -> None:
     *arguments, noise = sampled_inputs((1, 2, 1, 5, 6), 2, 0, 9, 1)
     results = []

@@ -80,6 +80,8 @@ def test_min_motion_by_hand() -> None:
     # At its limit an anchor still counts as static, and chooses the nearest; it can be chosen all the same.
     assert select_partners(tracks, 1, 2.0)[0].tolist() == [[0, 1], [1, 0], [2, 1]]
     assert select_partners(tracks, 1, 1.99)[0].tolist() == [[0, 1], [1, 2], [2, 1]]
+    # By default the smallest motion counts.
+    assert select_partners(tracks / 100, 1)[0].tolist() == [[0, 1], [1, 2], [2, 1]]
     # The reach is the farthest from the start, not the last place.
     turning = torch.stack([out_and_back, jitter, out_and_back + 60])[None]
     assert select_partners(turning, 1, 2.9)[0].tolist() == [[0, 2], [1, 0], [2, 0]]

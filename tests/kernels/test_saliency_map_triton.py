@@ -92,6 +92,15 @@ def test_small_scores_beside_large_ones_are_kept() -> None:
     assert coverage.flatten().tolist() == [1, 1, 0, 1, 1, 0]
 
 
+def test_every_bit_of_a_sum_is_used() -> None:
+    boxes, members = torch.tensor([0, 0, 2, 1]).int().expand(1, 3, 1, 4), torch.arange(3).int().reshape(1, 3, 1)
+    # Of three scores, each is a multiple of 2^-58 of the power of two below the largest, and their sum still fits.
+    for scores in ([1.0, -1.0, 2.0**-58], [-1.0, 1.0, -(2.0**-58)], [1.99, 1.99, 1.99], [-1.99, -1.99, -1.99]):
+        saliency, coverage = saliency_map_triton.saliency_map(torch.tensor([scores]), boxes, members, 1, 3)
+        assert saliency.flatten().tolist() == pytest.approx([sum(scores), sum(scores), 0], rel=1e-6)
+        assert coverage.flatten().tolist() == [3, 3, 0]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_spoils_its_clip_alone(bad: float) -> None:
     scores, boxes, members = operands()

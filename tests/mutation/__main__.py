@@ -34,11 +34,16 @@ def main() -> int:
     options = parser.parse_args()
     subjects = tomllib.loads((HERE / "subjects.toml").read_text(encoding="utf-8"))
     survivors = tomllib.loads((HERE / "survivors.toml").read_text(encoding="utf-8"))
+    tuning = subjects.pop("tuning")
     unknown = sorted(set(options.files) - set(subjects))
     if unknown:
         parser.error(f"FILE must be one of subjects.toml; got {', '.join(unknown)}")
     mutants = {
-        path: find_mutants(path, (ROOT / path).read_text(encoding="utf-8"), subject.get("tuning", []))
+        path: find_mutants(
+            path,
+            (ROOT / path).read_text(encoding="utf-8"),
+            subject.get("tuning", []) + tuning.get(Path(path).suffix, []),
+        )
         for path, subject in subjects.items()
     }
     reasons = {

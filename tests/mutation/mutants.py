@@ -51,7 +51,7 @@ class Mutant:
 
 
 def find_mutants(path: str, text: str, tuning: list[str]) -> list[Mutant]:
-    """All of a file. Lines on which a pattern of `tuning` is found keep as they are, as does what `_fixed` gives."""
+    """All of a file. What patterns of `tuning` find in a line keeps as it is, as does what `_fixed` gives."""
     fixed = list(_python_fixed(text) if path.endswith(".py") else (m.span() for m in _CPP_FIXED.finditer(text)))
     found = []
     for (begin, end), new in sorted(set(_changes(text))):
@@ -59,7 +59,8 @@ def find_mutants(path: str, text: str, tuning: list[str]) -> list[Mutant]:
             continue
         start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
         line = text[start:stop]
-        if not any(re.search(pattern, line) for pattern in tuning):
+        kept = (match.span() for pattern in tuning for match in re.finditer(pattern, line))
+        if not any(first < end - start and begin - start < last for first, last in kept):
             becomes = line[: begin - start] + new + line[end - start :]
             number = text.count("\n", 0, begin) + 1
             found.append(Mutant(path, number, line.strip(), becomes.strip(), (begin, end), new))

@@ -22,3 +22,12 @@ def test_what_is_changed() -> None:
     assert "import" not in mutants
     assert "raise" not in mutants
     assert "at least 2; an even one" not in mutants  # of a docstring
+
+
+def test_what_says_only_how_fast_something_is_stays() -> None:
+    mutants = run("--list", "kernels/tracking_triton.py", "csrc/saliency_map.cpp")
+    assert "enable_fp_fusion=True" not in mutants
+    assert "num_warps=ANCHORS //" not in mutants
+    # Of a line, the rest is changed.
+    assert "+ parallel_for(B + T, threads, B * T * (2 * H * W + 8 * N * K1)," in mutants
+    assert "threads, B + T" not in mutants
