@@ -97,7 +97,7 @@ def test_every_bit_of_a_sum_is_used() -> None:
     # Of three scores, each is a multiple of 2^-58 of the power of two below the largest, and their sum still fits.
     for scores in ([1.0, -1.0, 2.0**-58], [-1.0, 1.0, -(2.0**-58)], [1.99, 1.99, 1.99], [-1.99, -1.99, -1.99]):
         saliency, coverage = saliency_map_triton.saliency_map(torch.tensor([scores]), boxes, members, 1, 3)
-        assert saliency.flatten().tolist() == pytest.approx([sum(scores), sum(scores), 0], rel=1e-6)
+        assert saliency.flatten().tolist() == pytest.approx([sum(scores), sum(scores), 0], rel=1e-6, abs=0)
         assert coverage.flatten().tolist() == [3, 3, 0]
 
 
