@@ -109,7 +109,10 @@ def test_levels_of_a_pyramid_fit_the_frame_and_one_another() -> None:
             [coarse, (*fine[:2], mixed[0][2], fine[3])],
             [coarse, (*fine[:3], mixed[1][3])],
         ),
-        "indices must lie inside the axis": ([level(4, 5, 1)],),
+        "indices must lie inside the axis": (
+            [(*coarse[:2], level(4, 5)[2], coarse[3])],
+            [(*coarse[:3], level(4, 5)[3])],
+        ),
     }
     for rule, cases in refused.items():
         for levels in cases:
