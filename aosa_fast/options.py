@@ -85,19 +85,28 @@ def with_options(function: Function) -> Function:
     return function
 
 
-def _listed() -> str:
+def described_options() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every option of ours but `flow`, as they are written in Python."""
     options = [option for option in (COMMON | own_options()).values() if option.name != "flow"]
+    return [(option.name, repr(option.default), _meaning(option)) for option in options]
+
+
+def _listed() -> str:
     return "\n".join(
         textwrap.fill(
-            _described(option), 116, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False
+            f"{name}={default}: {meaning}",
+            116,
+            initial_indent=" " * 8,
+            subsequent_indent=" " * 12,
+            break_on_hyphens=False,
         )
-        for option in options
+        for name, default, meaning in described_options()
     )
 
 
-def _described(option: Option) -> str:
+def _meaning(option: Option) -> str:
     choices = ", ".join(
         option.choices or ([method.name for method in METHODS.own()] if option.name == "method" else ())
     )
     help = re.sub(r"--([a-z-]+)", lambda match: match[1].replace("-", "_"), option.help)
-    return f"{option.name}={option.default!r}: {help}" + (f" One of {choices}." if choices else "")
+    return help + (f" One of {choices}." if choices else "")

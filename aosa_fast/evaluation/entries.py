@@ -15,11 +15,11 @@ from aosa_fast.errors import InputError
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import PATTERNS, find_method
 
-# The order of the paper's tables, then what it does not have.
 DEFAULT_METHODS = (
     "grad-cam", "osa", "smoothgrad", "aosa", "aosa-approx", "aosa-path", "aosa-dual", "gradient", "input-x-gradient",
     "integrated-gradients", "random", "centre", "motion", "motion-tubes",
 )  # fmt: skip
+"""What is compared unless told otherwise: the order of the paper's tables, then what it does not have."""
 
 
 @dataclass(frozen=True, eq=False)

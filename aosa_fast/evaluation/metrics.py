@@ -190,3 +190,4 @@ METRICS = Registry(
         ),
     ),
 )  # fmt: skip
+"""What can be measured, by name."""

@@ -73,6 +73,7 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol for protocol in (Protocol(name="aosa-28"), Protocol(name="aosa-28-fill", insertion="fill"))
 }
+"""The protocols of deletion and insertion by name: the paper's, and the one that inserts into the fill."""
 
 
 def find_protocol(protocol: str | Protocol) -> Protocol:

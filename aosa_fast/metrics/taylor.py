@@ -82,7 +82,8 @@ def taylor_error_of(
         video: (B, C, T, H, W) float32, the explained clips.
         explanation: of these clips, with tubes.
         tubes: how many, spread evenly over the ranking of each clip's scores; 0: all of them.
-        mean, std: of the normalisation, for fill="black" alone.
+        mean: of the normalisation, for fill="black" alone.
+        std: likewise.
 
     Raises:
         InputError: an explanation without tubes or of other clips, or as `aosa_fast.explain`.
