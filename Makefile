@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: demo test test-gpu setup check format wheel sanitize bench clean test-versions mutate
+.PHONY: demo test test-gpu setup check format wheel sanitize bench clean test-versions mutate docs
 
 demo: setup
 	@echo "== explaining the embedded clip"
@@ -115,6 +115,12 @@ bench: setup
 # MUTATE="--every 14 --jobs 2 aosa_fast/metrics/causal.py" for a sample.
 mutate: setup
 	@$(VENV)/bin/python tests/mutation $(MUTATE)
+
+# The documentation as a site in out/site, with warnings as errors; its notebook runs. make test runs its examples.
+docs: setup
+	@echo "== building the documentation"
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --site-dir out/site
+	@echo "out/site/index.html"
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist out *.egg-info aosa_fast/_C*.so
