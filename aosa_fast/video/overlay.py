@@ -82,7 +82,9 @@ def color_limit(saliency: NDArray[np.float32], limit: float | None = None) -> fl
 
 def color_range(saliency: NDArray[np.float32], limit: float) -> tuple[float, float]:
     """The values between which a map has colours of their own, 0 among them, where `limit` has the strongest."""
-    return max(min(0.0, float(saliency.min())), -limit), min(max(0.0, float(saliency.max())), limit)
+    ends = max(min(0.0, float(saliency.min())), -limit), min(max(0.0, float(saliency.max())), limit)
+    low, high = (end if abs(end) > limit / 1000 else 0.0 for end in ends)  # which nobody sees, and rounding leaves
+    return low, high
 
 
 def check_maps(frames: NDArray[np.uint8], saliency: NDArray[np.float32], boxes: NDArray[np.int32] | None) -> None:

@@ -203,3 +203,11 @@ def test_sheet_scale_is_of_the_whole_clip() -> None:
     assert np.array_equal(
         contact_sheet(frames, saliency, **options), contact_sheet(frames, saliency, limit=0.4, **options)
     )
+
+
+def test_what_rounding_leaves_is_no_end_of_the_colour_bar() -> None:
+    frames, saliency = noise(2, 60, 60), map_with(0.5, 2)
+    leftover = saliency.copy()
+    leftover[saliency == 0] = -1e-12
+    sheets = [contact_sheet(frames, values, title="why?", units="drop") for values in (saliency, leftover)]
+    assert np.array_equal(*sheets)
