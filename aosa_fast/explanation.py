@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -78,15 +77,7 @@ class Explanation(Shown):
     estimate_error: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     display: NDArray[np.uint8] | None = None
-    facts: dict[str, Any] | Callable[[], dict[str, Any]] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def metadata(self) -> dict[str, Any]:  # type: ignore[override] # can be set, and is a plain attribute to `Shown`
-        """Every choice in plain types, with versions, timings per stage in seconds, predictions and self-checks.
-
-        Made when it is first asked for: beside a running model nobody may ever do so.
-        """
-        return self.facts() if callable(self.facts) else self.facts
+    facts: dict[str, Any] | Callable[[], dict[str, Any]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "facts": self.metadata}

@@ -44,8 +44,8 @@ _screen = threading.Lock()  # of the one display that is seen
 def show_progress(progress: Report | None, title: str, console: Console | None = None) -> Iterator[Progress]:
     """Gives a function that shows how far work is; its first call may come before any step.
 
-    Work inside of other work shows nothing of its own: its steps keep the other's display up to date. Where several
-    threads work, one is shown at a time.
+    Work inside of other work shows nothing of its own: its steps keep the other's display up to date, unless `progress`
+    is False. Where several threads work, one is shown at a time.
 
     Args:
         progress: True shows it at once, where there is no bar as a line every half minute; None where somebody sees a
@@ -57,17 +57,21 @@ def show_progress(progress: Report | None, title: str, console: Console | None =
     Raises:
         InputError: `progress` is none of these.
     """
-    around, display = _around.get(), None
-    step: Progress
-    if isinstance(progress, bool) or progress is None:
-        if progress is not False and around is None:
-            display = _Display(title, console, asked=progress is True)
-        step = display.show if display else around or _nothing
-    elif callable(progress):
+    display = None
+    step: Callable[..., None] = _nothing
+    inner = _around.get() or _nothing
+    if callable(progress):
         step = _taking_text(progress)
-    else:
+    elif progress is False:
+        inner = _nothing  # as where seconds are measured
+    elif progress is not None and progress is not True:
         raise InputError(f"progress must be True, False, None or a function; got {brief(progress)}")
-    token = _around.set(display.again if display else around or _nothing)
+    elif _around.get():
+        step = inner
+    else:
+        display = _Display(title, console, asked=progress is True)
+        step, inner = display.show, display.again
+    token = _around.set(inner)
     try:
         if display and progress:
             display.open()
@@ -118,9 +122,9 @@ class _Display:
         """Begins, where somebody sees it or it is asked for, and no other one is seen."""
         with suppress(*_GONE):
             notebook = self._console is None and in_notebook()
-            # The processes of one program share its terminal.
-            seen = _is_terminal() and parent_process() is None
-            if (self._asked or notebook or seen) and _screen.acquire(blocking=False):
+            # The processes of one program share its terminal; a forked one could not speak for the notebook's.
+            seen = parent_process() is None and (notebook or _is_terminal())
+            if (self._asked or seen) and _screen.acquire(blocking=False):
                 self._opened.callback(_screen.release)
                 draw = _in_cell(self._opened, keep=self._asked) if notebook else None
                 self._draw = draw or _on_console(self._opened, self._title, self._console, keep=self._asked)

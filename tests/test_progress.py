@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aosa_fast import Config, Explainer, InputError, StreamingExplainer, explain, progress
+from aosa_fast import Config, Explainer, InputError, StreamingExplainer, compare, explain, progress
 from aosa_fast.evaluation import Settings, evaluate, parse_entries
 from aosa_fast.metrics import sanity_check
 from aosa_fast.models import Classifier
@@ -168,9 +168,10 @@ def test_a_stderr_that_is_gone_stops_no_work(clock, screen, monkeypatch, termina
     assert told[-1] == STEPS
 
 
-def test_work_inside_of_other_work_shows_nothing_of_its_own_but_keeps_the_other_going(clock, screen) -> None:
+@pytest.mark.parametrize("inner", [None, True, False])
+def test_work_inside_of_other_work_shows_nothing_of_its_own_but_keeps_the_other_going(clock, screen, inner) -> None:
     seen = screen(terminal=True)
-    one = lambda net, video, target: explain(net, video, target, flow=FLOW, **SWEEP).saliency  # noqa: E731
+    one = lambda net, video, target: explain(net, video, target, flow=FLOW, progress=inner, **SWEEP).saliency  # noqa: E731
     stages = len(sanity_check(Slow(clock, 0), make_video(), 0, one))
     assert seen.getvalue() == ""
     net, asked = Slow(clock, 0.2), []
@@ -181,7 +182,7 @@ def test_work_inside_of_other_work_shows_nothing_of_its_own_but_keeps_the_other_
         return one(*given)
 
     sanity_check(net, make_video(), 0, slow, progress=None)
-    assert f"0/{stages}" in asked[1]  # while the first network was explained
+    assert (f"0/{stages}" in asked[1]) == (inner is not False)  # while the first network was explained
     assert "aosa" not in seen.getvalue()
     assert seen.getvalue().count("\x1b[?25l") == 1
 
@@ -205,6 +206,16 @@ def test_threads_show_one_bar_at_a_time(clock, screen) -> None:
     assert re.findall(r"\x1b\[\?25[lh]", seen.getvalue()) == ["\x1b[?25l", "\x1b[?25h"] * (
         seen.getvalue().count("\x1b[?25h")
     )
+
+
+def test_other_processes_of_the_program_leave_its_terminal_and_its_notebook_alone(clock, screen, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "parent_process", lambda: "the program")
+    seen = screen(terminal=True)
+    sweep(Slow(clock))
+    shell = SimpleNamespace(kernel="which a forked process cannot speak for")
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    sweep(Slow(clock))
+    assert seen.getvalue() == ""
 
 
 def test_a_function_is_called_with_a_text_only_if_it_takes_one(tmp_path) -> None:
@@ -234,6 +245,14 @@ def test_an_evaluation_shows_one_bar(clock, screen, tmp_path) -> None:
         Settings(metrics=("pointing",), block=4),
     )
     assert "0/2" in seen.getvalue()  # while the first block is explained
+    assert "2/2" in seen.getvalue()
+    assert seen.getvalue().count("\x1b[?25l") == 1
+
+
+def test_a_comparison_shows_one_bar(clock, screen) -> None:
+    seen = screen(terminal=True)
+    compare(Slow(clock), make_video(), "aosa,random", 0, flow=FLOW, stride=8, batch_size=1)
+    assert "compare: aosa" in seen.getvalue()  # while the first method is at work
     assert "2/2" in seen.getvalue()
     assert seen.getvalue().count("\x1b[?25l") == 1
 

@@ -51,21 +51,20 @@ class Comparison(Generic[E]):
         Raises:
             InputError: two of one name, something else than explanations, or as for the class.
         """
-        several = [others] if isinstance(others, Shown) else others
+        several = [others] if isinstance(others, str) or not isinstance(others, Iterable) else others
         listed: list[Any] = [first, *(several.values() if isinstance(several, Mapping) else several)]
         for one in listed:
             if not isinstance(one, Shown):
                 raise InputError(f"others must be explanations; got {brief(one)}: see aosa_fast.compare for methods")
-        own = (
-            [first.config.method, *several] if isinstance(several, Mapping) else [_name(one, listed) for one in listed]
-        )
+        named = isinstance(several, Mapping)
+        own = [first.config.method, *several] if named else [_name(one, listed) for one in listed]
         names = [str(name) for name in own]
         if len(set(names)) < len(names):
             raise InputError(f"others must have names that differ, as in {{'mine': other}}; got {', '.join(names)}")
         return cls(dict(zip(names, listed, strict=True)))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {', '.join(self.explanations)}: {brief(self._title(0))}>"
+        return f"<Comparison of {brief(', '.join(self.explanations))}: {brief(self._title(0))}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: the sheet of the first clip, as a picture that is part of the page."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -40,7 +41,15 @@ class Shown:
     frames: NDArray[np.uint8]
     display: NDArray[np.uint8] | None
     config: Config
-    metadata: dict[str, Any]
+    facts: dict[str, Any] | Callable[[], dict[str, Any]]
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Every choice in plain types, with versions, timings per stage in seconds, predictions and self-checks.
+
+        Made when it is first asked for: beside a running model nobody may ever do so.
+        """
+        return self.facts() if callable(self.facts) else self.facts
 
     def __repr__(self) -> str:
         B, T, H, W = self.saliency.shape

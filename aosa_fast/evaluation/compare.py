@@ -15,7 +15,7 @@ from aosa_fast.evaluation.entries import parse_entries, split_names
 from aosa_fast.evaluation.scale import scaled_grid
 from aosa_fast.explanation import Explanation
 from aosa_fast.inputs import AnyArguments, AnyModel, Given, Video, unpack
-from aosa_fast.pipeline import run
+from aosa_fast.pipeline import explain
 from aosa_fast.progress import Report, show_progress
 from aosa_fast.targets import Difference, Target
 
@@ -63,18 +63,14 @@ def compare(
         choices["flow"], given = given.flow, replace(given, flow=None)
     asked = unpack(model, video, given)
     given = replace(asked.given, start=None, preprocessing=None)  # both are applied
-    if config is None:
-        height, width = asked.video.shape[2:4] if asked.video.dtype == torch.uint8 else asked.video.shape[3:]
-        config = Config(**scaled_grid((height, width)) | choices)
-    else:
-        config = replace(config, **choices)
+    size = asked.video.shape[2:4] if asked.video.dtype == torch.uint8 else asked.video.shape[3:]
+    config = replace(config or Config(**scaled_grid(size)), **choices)
     found: dict[str, Explanation] = {}
     entries = parse_entries(split_names([methods] if isinstance(methods, str) else methods), config)
     with show_progress(progress, "compare") as step:
         for number, entry in enumerate(entries):
             step(number, len(entries), entry.name)
-            one = run(asked.model, asked.video, target, entry.config, given)
-            assert isinstance(one, Explanation)
+            one = explain(asked.model, asked.video, target, config=entry.config, **vars(given))
             one.display = asked.display
             if asked.source is not None:
                 one.metadata["source"] = asked.source

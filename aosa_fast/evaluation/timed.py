@@ -63,7 +63,7 @@ def _time(classifier: Classifier, clips: Sequence[torch.Tensor], config: Config)
     times = []
     for clip in (clips[0], *clips):
         start = time.perf_counter()
-        explain(classifier, clip, config=config)  # the results come back, so a GPU is done
+        explain(classifier, clip, config=config, progress=False)  # the results come back, so a GPU is done
         times.append((time.perf_counter() - start) * factor)
     del times[0]
     return Estimate(statistics.median(times), min(times), max(times), len(times))

@@ -128,6 +128,7 @@ def test_names_say_what_differs() -> None:
     first = make()
     found = first.compare([make(stride=8), make("centre")])
     assert list(found.explanations) == ["aosa-approx", "aosa-approx:stride=8", "centre"]
+    assert repr(first.compare({"two\nlines": first})).startswith("<Comparison of aosa-approx, two lines: ")
 
 
 WRONG = {
@@ -142,7 +143,7 @@ WRONG = {
         lambda: make(target=0),
         "others must have names that differ, as in {'mine': other}; got aosa-approx, aosa-a",
     ),
-    "methods": (lambda: ["grad-cam"], "others must be explanations; got grad-cam: see aosa_fast.compare for methods"),
+    "methods": (lambda: "grad-cam", "others must be explanations; got grad-cam: see aosa_fast.compare for methods"),
 }
 
 
