@@ -179,7 +179,9 @@ def _on_console(opened: ExitStack, title: str, console: Console | None, *, keep:
             text, BarColumn(), MofNCompleteColumn(), pace, console=console, transient=not keep, auto_refresh=ours,
             redirect_stdout=ours, redirect_stderr=ours,
         )  # fmt: skip
-        task = opened.enter_context(bar).add_task(title, total=None, pace="")
+        opened.callback(bar.stop)  # also where Ctrl-C comes while it starts: the cursor is hidden by then
+        bar.start()
+        task = bar.add_task(title, total=None, pace="")
         return lambda done, total, text, pace, now: bar.update(
             task, completed=done, total=total, description=text, pace=pace, refresh=True
         )
@@ -189,11 +191,8 @@ def _on_console(opened: ExitStack, title: str, console: Console | None, *, keep:
         nonlocal said
         if now - said > _EVERY:
             said = now
-            line = f"{done}/{total} {text}" + (f", {pace}" if pace else "")
-            if ours:
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-            else:  # rich would end the program where nobody reads its lines
-                console.file.write(f"{line}\n")
+            # What rich prints would end the program where nobody reads it.
+            console.file.write(f"{done}/{total} {text}{pace and ', '}{pace}\n")
 
     return write
 

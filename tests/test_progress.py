@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from aosa_fast import Config, Explainer, InputError, StreamingExplainer, compare, explain, progress
@@ -151,6 +152,21 @@ def test_where_the_work_ends_early_the_bar_does_and_the_next_one_shows(clock, sc
     assert f"{STEPS}/{STEPS}" in seen.getvalue()
 
 
+def test_ctrl_c_while_a_bar_comes_up_leaves_a_terminal_with_its_cursor(clock, screen, monkeypatch) -> None:
+    seen = screen(terminal=True)
+
+    def press(text: str) -> int:
+        if "\x1b[?25l" in seen.getvalue():
+            monkeypatch.setattr(seen, "write", lambda text: Screen.write(seen, text))
+            raise KeyboardInterrupt
+        return Screen.write(seen, text)
+
+    monkeypatch.setattr(seen, "write", press)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Slow(clock))
+    assert seen.getvalue().count("\x1b[?25l") == seen.getvalue().count("\x1b[?25h") == 1
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "nobody reads"])
 def test_a_stderr_that_is_gone_stops_no_work(clock, screen, monkeypatch, terminal, closed) -> None:
@@ -166,6 +182,17 @@ def test_a_stderr_that_is_gone_stops_no_work(clock, screen, monkeypatch, termina
     sweep(Slow(clock, 20), progress=True)
     sweep(Slow(clock, 20), progress=lambda done, total: told.append(done))
     assert told[-1] == STEPS
+
+
+def test_lines_that_nobody_reads_end_no_program(clock, screen, monkeypatch) -> None:
+    monkeypatch.setattr(seen := screen(terminal=False), "write", lambda text: os.write(pipe, text.encode()))
+    read, pipe = os.pipe()
+    os.close(read)
+    with progress.show_progress(True, "clips", Console(file=seen)) as step:
+        for done in range(3):
+            clock.now += 40
+            step(done, 3)
+    os.close(pipe)
 
 
 @pytest.mark.parametrize("inner", [None, True, False])
