@@ -16,7 +16,7 @@ from torch import Tensor
 from aosa_fast.boundary import read_arrays, reading
 from aosa_fast.config import FLOWS, Config
 from aosa_fast.display.comparison import Comparison
-from aosa_fast.display.shown import Shown
+from aosa_fast.display.shown import Shown, check_clip
 from aosa_fast.errors import InputError
 from aosa_fast.methods.maps import make_map
 from aosa_fast.methods.regression import agreement
@@ -33,7 +33,8 @@ class Explanation(Shown):
     The comparators that have no tubes leave N = 0, and a coverage of 1 everywhere; OSA's cuboids are its tubes. Where
     the user gave masks, `boxes` are their pieces: more rows than tubes, each of one tube.
 
-    A notebook shows the overlays as videos; `show`, `plot`, `save_overlay` and `compare` are for all else.
+    A notebook shows the overlays as videos; `show`, `plot`, `save_overlay` and `compare` are for all else. `metadata`
+    has every choice, and what was found, in plain types.
 
     Attributes:
         saliency: (B, T, H, W) float32, signed, in units of the score (`Config.unit` for the comparators);
@@ -51,8 +52,9 @@ class Explanation(Shown):
         exact: (B, N) bool, which scores are exact, all others being estimates (`budget_ms` only, else None).
         estimate_error: (B, N) float32, standard errors of the estimates, 0 where exact, NaN where nothing was asked of
             the clip (`budget_ms` only, else None).
-        target: the explained class indices.
+        target: the explained classes, by index: `target.index` (B,), and `target.minus` (B,) of a `Difference`.
         frames: (B, T, H, W, 3) uint8, the pictures that the optical flow saw.
+        class_names: by index, or None.
         display: (B, T, H', W', 3) uint8, the same part of these frames in the resolution of the explained file, no side
             above 1280 pixels, for overlays; None where no file was given, and after `load`. Set it to None where many
             explanations are kept.
@@ -156,7 +158,7 @@ class Explanation(Shown):
         Raises:
             InputError: no such clip.
         """
-        self.check_clip(index)
+        check_clip(self, index)
         if len(self.saliency) == 1:
             return self
 

@@ -6,14 +6,12 @@ import errno
 import io
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -309,70 +307,6 @@ def test_streams_and_the_service_show_nothing(clock, screen) -> None:
     assert seen.getvalue() == ""
 
 
-def test_a_short_call_loads_no_library_of_bars() -> None:
-    code = """
-import sys, torch
-from aosa_fast import explain
-from small_nets import make_net, make_video
-explain(make_net(), make_video(), 0, method="aosa", stride=16)
-print([name for name in ("rich.progress", "rich.console", "tqdm.auto") if name in sys.modules])
-"""
-    path = os.pathsep.join([str(Path(__file__).parent / "makers"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    assert done.stdout == "[]\n", done.stderr
-
-
 def test_what_is_no_way_to_show_progress_is_refused() -> None:
     with pytest.raises(InputError, match=r"^progress must be True, False, None or a function; got bar$"):
         sweep(make_net(), progress="bar")
-
-
-CELLS = {
-    "begin": """
-import sys, time, torch, aosa_fast
-sys.path.insert(0, MAKERS)
-from small_nets import make_net, make_video
-net, flow = make_net(), torch.zeros(1, 3, 32, 40, 2)
-def slow(video):
-    time.sleep(seconds)
-    return net(video)
-def sweep(**options):
-    aosa_fast.explain(slow, make_video(), 0, method="aosa", stride=8, partners=0, batch_size=1, flow=flow, **options)
-""",
-    "fast": "seconds = 0; sweep()",
-    "never": "seconds = 0.16; sweep(progress=False)",
-    "slow": "seconds = 0.16; sweep()",
-    "asked": "seconds = 0; sweep(progress=True)",
-    "without widgets": """
-for name in [name for name in sys.modules if "tqdm" in name]:
-    del sys.modules[name]
-sys.modules["ipywidgets"] = None
-sweep(progress=True)
-""",
-    "without tqdm": "sys.modules['tqdm.auto'] = None; sweep(progress=True)",
-    "rich": "assert 'rich.progress' in sys.modules",
-}
-
-
-def test_a_notebook_shows_a_bar_of_its_own(tmp_path, monkeypatch) -> None:
-    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
-    for name in ("ipykernel", "ipywidgets", "tqdm"):
-        pytest.importorskip(name)
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
-        monkeypatch.setenv(name, str(tmp_path))
-    makers = repr(str(Path(__file__).parent / "makers"))
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source.replace("MAKERS", makers)) for source in CELLS.values()]
-    )
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
-    assert said["begin"] == said["fast"] == said["never"] == said["without tqdm"] == []
-    for name in ("slow", "asked"):
-        (bar,) = said[name]
-        assert "application/vnd.jupyter.widget-view+json" in bar["data"]
-        assert re.fullmatch(rf"aosa: .*\b\d+/{STEPS} .*", bar["data"]["text/plain"])
-    text = "".join(output["text"] for output in said["without widgets"])
-    assert text.splitlines()[-1].startswith("aosa: 100%")
-    assert "Warning" not in text

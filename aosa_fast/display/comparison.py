@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aosa_fast.display.shown import Shown, map_of, picture_html, pictures_of
+from aosa_fast.display.shown import Shown, check_clip, map_of, picture_html, pictures_of
 from aosa_fast.errors import InputError, brief
 
 E = TypeVar("E", bound=Shown)
@@ -91,7 +91,7 @@ class Comparison(Generic[E]):
         from aosa_fast.video.comparison import comparison_sheet
 
         first, *_ = shown = [*self.explanations.values()]
-        first.check_clip(clip)
+        check_clip(first, clip)
         rows = []
         one_p = self._one_probability(clip)
         for name, one in self.explanations.items():

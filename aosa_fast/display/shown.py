@@ -78,7 +78,7 @@ class Shown:
         Raises:
             InputError: no such clip, or a rate out of range.
         """
-        self.check_clip(clip)
+        check_clip(self, clip)
         if in_notebook():
             show = import_object("IPython.display:display")
             show({"text/html": _clip_html(self, clip, fps), "text/plain": repr(self)}, raw=True)
@@ -102,7 +102,7 @@ class Shown:
         Raises:
             InputError: matplotlib is missing, no such clip, or no such frames.
         """
-        self.check_clip(clip)
+        check_clip(self, clip)
         check_libraries("matplotlib.figure", extra="notebook", what="plot")
         from aosa_fast.display.figure import plot_frames
 
@@ -136,7 +136,7 @@ class Shown:
         """
         from aosa_fast.video import contact_sheet, render_overlay, write_image, write_video
 
-        self.check_clip(clip)
+        check_clip(self, clip)
         pictures, saliency = pictures_of(self, clip) if frames is None else frames, map_of(self, clip)
         if not str(path).lower().endswith((".png", ".jpg", ".jpeg")):
             write_video(path, render_overlay(pictures, saliency, boxes=boxes), fps)
@@ -144,10 +144,11 @@ class Shown:
         sheet = contact_sheet(pictures, saliency, title=title_of(self, clip), units=self.config.unit, boxes=boxes)
         write_image(path, sheet)
 
-    def check_clip(self, index: int) -> None:
-        """Raises InputError where the batch has no such clip."""
-        if not 0 <= index < len(self.saliency):
-            raise InputError(f"clip must be from 0 to {len(self.saliency) - 1}; got {index}")
+
+def check_clip(shown: Shown, clip: int) -> None:
+    """Raises InputError where the batch has no such clip."""
+    if not 0 <= clip < len(shown.saliency):
+        raise InputError(f"clip must be from 0 to {len(shown.saliency) - 1}; got {clip}")
 
 
 def title_of(shown: Shown, clip: int) -> str:
