@@ -90,14 +90,14 @@ class Comparison(Generic[E]):
         """
         from aosa_fast.video.comparison import comparison_sheet
 
-        first, *_ = shown = [*self.explanations.values()]
-        check_clip(first, clip)
+        shown = [*self.explanations.values()]
+        check_clip(shown[0], clip)
         rows = []
         one_p = self._one_probability(clip)
         for name, one in self.explanations.items():
             units = one.config.unit + ("" if one_p else f"; p = {one.metadata['probability'][clip]:.3f}")
             rows.append((name, map_of(one, clip), units))
-        best = next((one for one in shown if one.display is not None), first)
+        best = next((one for one in shown if one.display is not None), shown[0])
         return comparison_sheet(pictures_of(best, clip), rows, title=title or self._title(clip), columns=columns)
 
     def save(self, path: str | PathLike[str], *, clip: int = 0, columns: int = 4, title: str | None = None) -> None:

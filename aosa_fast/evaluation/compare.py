@@ -36,19 +36,21 @@ def compare(
     The file is read once, and all methods explain the class that the first one does.
 
     Args:
-        model: as for `aosa_fast.explain`.
+        model: as for `aosa_fast.explain`, as is all else that is not described here.
         video: likewise.
         methods: their names, each with the fields of `Config` in which it differs, as on the command line:
-            "aosa:stride=4:partners=0". `aosa_fast.list_methods()` has them all.
-        target: as for `aosa_fast.explain`, but one only.
-        arguments: all others of `aosa_fast.explain`, for all methods. Where neither `config` nor `stride` and `box` are
-            given, these are the paper's, 8 and 16 for clips of 112 pixels, scaled to the clip's size.
+            "aosa:stride=4:partners=0"; a list, or one text with commas. `aosa_fast.list_methods()` has them all.
+        target: likewise, but one only, not a list.
+        arguments: all others of `aosa_fast.explain` but `method`, for all methods. Without a `config`, `stride` and
+            `box` are by default those of the paper, 8 and 16 pixels for clips whose shorter side has 112, scaled to
+            that of these clips. A step of `progress` is a method.
 
     Returns:
-        A `Comparison`, whose `explanations` have the methods as they were written for names.
+        A `Comparison`, which a notebook shows; its `explanations` are named as the methods were written.
 
     Raises:
-        InputError: an unknown method or field, one twice, or as `aosa_fast.explain`.
+        InputError: an unknown method or field, one twice, a method that cannot explain this model, or as for
+            `aosa_fast.explain`.
         TypeError: as there.
     """
     choices: dict[str, Any] = {**arguments}
