@@ -185,7 +185,7 @@ class Explanation(Shown):
                 your own. `aosa_fast.compare` makes them by the methods' names.
 
         Raises:
-            InputError: other clips, targets or sizes, or two of one name.
+            InputError: other clips, targets or sizes, two of one name, or something else than explanations.
         """
         return Comparison.of(self, others)
 

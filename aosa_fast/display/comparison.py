@@ -46,11 +46,7 @@ class Comparison(Generic[E]):
 
     @classmethod
     def of(cls, first: E, others: E | Iterable[E] | Mapping[str, E]) -> Comparison[E]:
-        """`first` beside others, under their methods' names with the choices that differ, or the names of a mapping.
-
-        Raises:
-            InputError: two of one name, something else than explanations, or as for the class.
-        """
+        """What `first.compare(others)` gives."""
         several = [others] if isinstance(others, str) or not isinstance(others, Iterable) else others
         listed: list[Any] = [first, *(several.values() if isinstance(several, Mapping) else several)]
         for one in listed:

@@ -30,7 +30,6 @@ _CLIPS = 3  # of a batch that a notebook shows by itself
 _SIDES = (640, 320, 160)  # the longest side of a video in a notebook, pixels: the first that makes it small enough
 _BYTES = 2_000_000  # of one video; in the page it takes a third more
 _BAR = 12  # height of a colour bar, pixels
-_FAINT = "font-size:85%;opacity:.75"
 
 
 class Shown:
@@ -69,7 +68,7 @@ class Shown:
     def show(self, clip: int = 0, fps: float = 8.0) -> None:
         """In a notebook, shows the overlay of one clip as a video; elsewhere, prints what it is and how to save it.
 
-        The video is part of the notebook, made smaller than 640 pixels where it would have more than 2 MB.
+        The video is part of the notebook: no side above 640 pixels, and less where it would have more than 2 MB.
 
         Args:
             clip: which clip of the batch.
@@ -119,12 +118,12 @@ class Shown:
         boxes: NDArray[np.int32] | None = None,
         fps: float = 8.0,
     ) -> None:
-        """Paints the map over the frames: a video for .mp4, .mkv, .mov, .webp or .gif, a contact sheet for .png.
+        """Paints the map over the frames: a video for .mp4, .mkv, .mov, .webp or .gif, else a contact sheet.
 
         Colours are scaled to the clip's own largest values; the contact sheet's bar gives them in units of the score.
 
         Args:
-            path: the file; written under a temporary name first.
+            path: the file; written under a temporary name first. A contact sheet is a .png or a .jpg.
             clip: which clip of the batch.
             frames: (T, H', W', 3) uint8, other pictures of the same frames; default: `display`, the frames of the
                 explained file in its own resolution, or `frames` where there was none.
@@ -132,7 +131,8 @@ class Shown:
             fps: frames per second.
 
         Raises:
-            InputError: an unknown suffix, no such clip, or a folder that cannot be written.
+            InputError: an unknown suffix, no such clip, frames or boxes that do not fit the map, a rate out of range,
+                or a folder that cannot be written.
         """
         from aosa_fast.video import contact_sheet, render_overlay, write_image, write_video
 
@@ -193,7 +193,7 @@ def _clip_html(shown: Shown, clip: int, fps: float) -> str:
         '<figure style="display:inline-block;margin:0 16px 16px 0;vertical-align:top;'
         f'width:{max(240, overlay.shape[2])}px;max-width:100%">'
         f"<figcaption>{escape(title_of(shown, clip))}</figcaption>{video}{_bar_html(saliency)}"
-        f'<div style="{_FAINT}">{unit}, warm where positive, blue where negative{less}</div></figure>'
+        f'<div style="font-size:85%;opacity:.75">{unit}, warm where positive, blue where negative{less}</div></figure>'
     )
 
 
