@@ -50,13 +50,7 @@ class Screen(io.StringIO):
 class Slow(nn.Module):
     """A network that takes its seconds for each batch by the clock of its test."""
 
-    def __init__(
-        self,
-        clock: SimpleNamespace,
-        seconds: float = 1.0,
-        fails: BaseException | None = None,
-        net: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, clock: SimpleNamespace, seconds: float = 1.0, fails: Any = None, net: Any = None) -> None:
         super().__init__()
         self.net, self.clock, self.seconds, self.fails = net or make_net(), clock, seconds, fails
         self.calls = 0
@@ -246,14 +240,8 @@ def test_other_processes_of_the_program_leave_its_terminal_and_its_notebook_alon
 def test_a_function_is_called_with_a_text_only_if_it_takes_one(tmp_path) -> None:
     told: list[tuple[Any, ...]] = []
     entries, settings = parse_entries(["random", "centre"], Config()), Settings(metrics=("pointing",), block=7)
-    evaluate(
-        memory(),
-        classifier(),
-        entries,
-        tmp_path / "one",
-        settings,
-        progress=lambda done, total: told.append((done, total)),
-    )
+    two = lambda done, total: told.append((done, total))  # noqa: E731
+    evaluate(memory(), classifier(), entries, tmp_path / "one", settings, progress=two)
     assert told == [(0, 2), (1, 2)]
     evaluate(memory(), classifier(), entries, tmp_path / "two", settings, progress=lambda *step: told.append(step))
     assert told[2:] == [(0, 2, "random, clip 1 of 7"), (1, 2, "centre, clip 1 of 7")]
@@ -262,13 +250,8 @@ def test_a_function_is_called_with_a_text_only_if_it_takes_one(tmp_path) -> None
 def test_an_evaluation_shows_one_bar(clock, screen, tmp_path) -> None:
     seen, model = screen(terminal=True), classifier()
     model = replace(model, network=Slow(clock, net=model.network))
-    evaluate(
-        memory(),
-        model,
-        parse_entries(["aosa"], Config(stride=8, batch_size=1)),
-        tmp_path,
-        Settings(metrics=("pointing",), block=4),
-    )
+    entries = parse_entries(["aosa"], Config(stride=8, batch_size=1))
+    evaluate(memory(), model, entries, tmp_path, Settings(metrics=("pointing",), block=4))
     assert "0/2" in seen.getvalue()  # while the first block is explained
     assert "2/2" in seen.getvalue()
     assert seen.getvalue().count("\x1b[?25l") == 1
