@@ -61,6 +61,9 @@ def _finish_loading() -> None:
 
 def _load() -> None:
     global _failure
+    # With colorama, Numba sets sys.stdout and sys.stderr back for each of its own errors, thousands of times while it
+    # compiles, whatever another thread has redirected them to meanwhile.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     try:
         _loaded.update({name: importlib.import_module(name) for name in _MODULES})
     except Exception as error:  # noqa: BLE001 - Numba refuses some versions of NumPy, and a thread has nobody to tell

@@ -111,6 +111,13 @@ def test_nowhere_to_cache_is_one_warning_and_numba_all_the_same() -> None:
     assert told.count("Numba keeps no compiled code") == 1
 
 
+def test_numba_leaves_the_streams_of_other_threads_alone() -> None:
+    # Colorama sets sys.stdout and sys.stderr, as Numba has it do for each of its own errors.
+    colours = "from unittest.mock import MagicMock; sys.modules['colorama'] = MagicMock(__version__='0.4.6'); "
+    code = "jit.preload().join(); print(work(0), sys.modules['colorama'].init.called)"
+    assert in_process(f"import sys; {colours}{LOADS}{code}") == "Numba False\n"
+
+
 def test_a_first_explanation_waits_for_no_library() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", EXPLAINS], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "196", done.stderr
