@@ -25,6 +25,7 @@ from aosa_fast.cli.options import (
     with_config_options,
     with_field_options,
 )
+from aosa_fast.cli.settings import with_settings
 from aosa_fast.cli.terminal import consoles, write_fact
 from aosa_fast.config import COMMON, own_options, read_choice
 from aosa_fast.errors import InputError
@@ -81,10 +82,10 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="The folder of an aud
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    app.command("audit")(audit)
-    app.command("audit-report", no_args_is_help=True)(audit_report)
-    app.command("audit-clip", no_args_is_help=True)(audit_clip)
-    app.command("audit-diff", no_args_is_help=True)(audit_diff)
+    app.command("audit")(with_settings(audit))
+    app.command("audit-report", no_args_is_help=True)(with_settings(audit_report))
+    app.command("audit-clip", no_args_is_help=True)(with_settings(audit_clip))
+    app.command("audit-diff", no_args_is_help=True)(with_settings(audit_diff))
 
 
 @with_config_options(without=_NOT_HERE, changed=_CONFIG)
@@ -112,11 +113,13 @@ def audit(
 
     [bold]Examples[/bold]
 
-    aosa-fast audit clips.csv --model torchvision:r3d_18 --out audit      then: aosa-fast audit-report audit
+    aosa-fast audit clips.csv --model torchvision:r3d_18 --out DIR
+
+    aosa-fast audit-report DIR      what was found, as a page
 
     aosa-fast audit kinetics:FOLDER --model hf:FOLDER --target both --gpus 8
 
-    aosa-fast audit clips.parquet --model python:my.package:make --shard 3/16      one task of a job array
+    aosa-fast audit clips.parquet --model SPEC --shard 3/16      for a job array
 
     aosa-fast audit --demo      planted shortcuts: which of them it finds
 

@@ -10,6 +10,7 @@ import typer
 from aosa_fast.addresses import locate
 from aosa_fast.audit.exports.registry import EXPORTS
 from aosa_fast.cli.options import option
+from aosa_fast.cli.settings import with_settings
 from aosa_fast.cli.terminal import consoles, write_fact
 from aosa_fast.files import refuse_link
 from aosa_fast.libraries import check_libraries
@@ -18,7 +19,7 @@ from aosa_fast.progress import show_progress
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the command line."""
-    app.command("audit-export", no_args_is_help=True)(audit_export)
+    app.command("audit-export", no_args_is_help=True)(with_settings(audit_export))
 
 
 def audit_export(

@@ -13,6 +13,7 @@ import typer
 
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.options import DATA, MODELS, Device, Model, Resize, Start, check_specs, command, option
+from aosa_fast.cli.settings import with_settings
 from aosa_fast.cli.terminal import consoles
 from aosa_fast.config import Config
 from aosa_fast.evaluation.metrics import DEFAULT_METRICS, METRICS
@@ -55,11 +56,11 @@ class Evaluate:
 
     [bold]Examples[/bold]
 
-    aosa-fast evaluate                                          the rendered clips and the embedded model
+    aosa-fast evaluate      the rendered clips and the embedded model
 
-    aosa-fast evaluate ucf101-24:UCF-101 --annotations pyannot.pkl --model resnet3d:r3d50:FILE:classInd.txt
+    aosa-fast evaluate ucf101-24:UCF-101 --annotations pyannot.pkl --model SPEC
 
-    aosa-fast evaluate clips.csv --model torchvision:r3d_18 --methods "aosa-approx,aosa-approx:relu=none,random"
+    aosa-fast evaluate clips.csv --model SPEC --methods aosa,aosa-approx:relu=none
 
     Interrupted, it goes on where it stopped; methods and clips can be added to a folder later.
 
@@ -117,7 +118,7 @@ class Reproduce:
 
     [bold]Example[/bold]
 
-    aosa-fast reproduce I --data ucf101:UCF-101 --split test01 --model R3D=resnet3d:r3d50:FILE:classInd.txt
+    aosa-fast reproduce I --data ucf101:UCF-101 --split test01 --model R3D=SPEC
     """
 
     table: Annotated[str, typer.Argument(metavar="TABLE", help="Which table of the paper: I to VII, or 1 to 7.")]
@@ -177,6 +178,6 @@ class Compare:
 def register(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     own = ("method", "stride", "box", "check", "samples", "compat")
-    app.command("evaluate")(command(Evaluate, (*own, "seed")))
-    app.command("reproduce", no_args_is_help=True)(command(Reproduce))
-    app.command("compare", no_args_is_help=True)(command(Compare, own))
+    app.command("evaluate")(with_settings(command(Evaluate, (*own, "seed"))))
+    app.command("reproduce", no_args_is_help=True)(with_settings(command(Reproduce)))
+    app.command("compare", no_args_is_help=True)(with_settings(command(Compare, own)))

@@ -56,9 +56,9 @@ def _root(
     pass
 
 
-app.command("explain", no_args_is_help=True)(command(Explain))
-app.command("stream", no_args_is_help=True)(command(Stream))
-app.command("serve")(command(Serve))
+app.command("explain", no_args_is_help=True)(with_settings(command(Explain)))
+app.command("stream", no_args_is_help=True)(with_settings(command(Stream)))
+app.command("serve")(with_settings(command(Serve)))
 
 
 @app.command("demo")
@@ -77,9 +77,6 @@ audit.register(app)
 audit_export.register(app)
 listing.register(app)
 completion.register(app)
-for registered in app.registered_commands:
-    if registered.callback is not None and registered.name not in ("demo", "list", "completion", "_complete"):
-        registered.callback = with_settings(registered.callback)
 doctor.register(app)
 bench.register(app)
 

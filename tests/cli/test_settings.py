@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aosa_fast.cli.main import app
 from aosa_fast.demo import demo_clip_path
 from cli_runs import Run, one_line_error
 
@@ -58,6 +59,11 @@ def test_every_command_reads_what_it_has_saved(aosa: Run, command: str, argument
     assert again == first or again == first.replace("error: ", "error: a.toml: ") or f"={first[7:]}" in again
     assert Path("a.toml").read_text() == Path("b.toml").read_text()
     assert Path("a.toml").read_text().splitlines()[1] == f"[{command}]"
+
+
+def test_no_command_is_without_that_but_those_of_few_options():
+    few = {"demo", "list", "completion", "_complete", "doctor"}
+    assert {command.name for command in app.registered_commands} == COMMANDS.keys() | few
 
 
 def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(aosa: Run):
