@@ -122,7 +122,8 @@ def _values(param: Any, word: str) -> tuple[str, Values]:
         return _specs(FAMILIES, word)
     if metavar == "DATA":
         return _specs(KINDS, word)
-    if metavar == "METHODS" or param.name == "method":
+    # An audit has methods of its own: those that its metavar names.
+    if metavar in ("METHODS", "|".join(record.name for record in METHODS.own())):
         patterns = {f"{name}:": pattern.help for name, pattern in PATTERNS.items()}
         return "", _listed(_records(METHODS) | patterns, word)
     if metavar == "METRIC[,METRIC...]":
@@ -131,7 +132,7 @@ def _values(param: Any, word: str) -> tuple[str, Values]:
         return "", _starting(_records(SUITES), word)
     if metavar == "TABLE":
         return "", _starting(dict.fromkeys(TABLES, ""), word)
-    if "|" in metavar:
+    if "|" in metavar or metavar.islower():
         return "", _starting(dict.fromkeys(re.findall(r"(?<![A-Za-z])[a-z][\w-]*(?!\w)", metavar), ""), word)
     if param.name == "annotations" or _PATHS.search(metavar):
         return "files\t", {}

@@ -80,7 +80,8 @@ FISH = r"""# aosa-fast for fish; in ~/.config/fish/config.fish: aosa-fast comple
 function __aosa_fast
     set -l words (commandline -opc)
     set -l current (commandline -ct)
-    set -l lines (command $words[1] _complete -- $words[2..-1] "$current" 2>/dev/null)
+    set -l program (string replace -r '^~(?=/)' -- "$HOME" $words[1])
+    set -l lines (command $program _complete -- $words[2..-1] "$current" 2>/dev/null)
     set -q lines[1]; or return
     set -l place (string split \t -- $lines[1])
     test (count $lines) -gt 1; and printf '%s\n' $lines[2..-1]

@@ -106,6 +106,10 @@ def typed(shell: str, line: str, wanted: str) -> str:
         (["explain", "--method=aosa-p"], "", ["--method=aosa-path"]),
         (["evaluate", "--methods", "random,os"], "", ["random,osa"]),
         (["evaluate", "--metrics", "deletion,poi"], "", ["deletion,pointing"]),
+        (["audit", "--method", "g"], "", []),  # grad-cam follows no motion
+        (["audit", "--method", "aosa-a"], "", ["aosa-approx"]),
+        (["demo", "--method", "aosa-a"], "", ["aosa-approx"]),
+        (["explain", "--compat", ""], "", ["authors2022"]),
         (["explain", "--flow", "tv"], "", ["tvl1"]),
         (["explain", "--score", ""], "", ["prob", "logit", "logprob", "margin", "sigmoid"]),
         (["explain", "--device", ""], "", ["auto", "cpu", "cuda"]),
