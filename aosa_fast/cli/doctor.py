@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from typing import Annotated
 
@@ -17,6 +18,7 @@ _TITLES = {
     "paths": "What works here, and what is fast",
     "extras": "What can be added",
 }
+_TEXT = 40  # the column where it begins
 _COLOURS = {"ok": "green", "slow": "yellow", "missing": "dim", "broken": "red"}
 
 
@@ -59,6 +61,10 @@ def doctor(
 
 def _write(console: Console, check: Check) -> None:
     console.print(f"  {check.state:<8}", style=_COLOURS[check.state], end="")
-    write_line(console, f"{'tried' if check.tried else 'found'}  {check.name:<22} {check.text}")
+    text = f"{'tried' if check.tried else 'found'}  {check.name:<22} {check.text}"
+    if console.is_terminal:  # a file has a line for each check, at any length
+        margin = {"initial_indent": " " * 10, "subsequent_indent": " " * _TEXT, "break_on_hyphens": False}
+        text = textwrap.fill(text, max(console.width, _TEXT + 20), break_long_words=False, **margin)[10:]
+    write_line(console, text)
     if check.command:
-        write_line(console, f"{'':41}{check.command}")
+        write_line(console, f"{'':{_TEXT}}{check.command}")

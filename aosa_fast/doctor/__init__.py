@@ -10,7 +10,6 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -90,16 +89,15 @@ def examine() -> list[Check]:
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the rest can be looked at
         own, extras, reason = [], {}, describe_error(error)
     libraries = dict.fromkeys(installed.trial(each) for parts in (own, *extras.values()) for each in parts)
-    with ThreadPoolExecutor(1) as pool:
-        paths = pool.submit(attempt, [path.trial for path in _PATHS])
-        found = attempt([*libraries]) | paths.result()
-    threads = found.get("aosa_fast.doctor.trials:about_torch", {}).get("threads")
+    # One after the other: what is timed has the processors for itself, and Ctrl-C ends both.
+    found = attempt([*libraries]) | attempt([path.trial for path in _PATHS])
+    torch = found.get("aosa_fast.doctor.trials:about_torch", {})
     return [
         _check("python", "libraries", _python),
         _check("aosa-fast", "libraries", _package, reason),
         *(_check(each.name, "libraries", installed.check_library, each, found[installed.trial(each)]) for each in own),
-        *(_check(path.name, "paths", _path, path, found[path.trial]) for path in _PATHS),
-        _check("threads", "paths", _threads, threads),
+        *(_check(path.name, "paths", _path, path, found[path.trial], torch) for path in _PATHS),
+        _check("threads", "paths", _threads, torch.get("threads")),
         _check("waiting", "paths", _waiting),
         *(_check(name, "extras", installed.check_extra, name, parts, found) for name, parts in extras.items()),
     ]
@@ -155,15 +153,16 @@ def _package(reason: str) -> Facts:
     return {"state": "ok", "text": __version__, "facts": facts}
 
 
-def _path(path: _Path, found: Facts) -> Facts:
+def _path(path: _Path, found: Facts, torch: Facts) -> Facts:
     said: Facts = {"tried": True, "needed": path.needed}
     if "error" not in found:
         return said | found
     if path.name == "reader-torchcodec" and found["lacks"] == "torchcodec":
         text = "it is missing, and PyAV reads everything; it needs FFmpeg's libraries, too"
         return said | {"state": "missing", "text": text, "command": "pip install torchcodec", "tried": False}
-    # Where another library is missing, that says what is to be done.
-    command = path.command if (found["lacks"] or "aosa_fast").startswith("aosa_fast") else ""
+    # Where another library is missing, or torch fails, that says what is to be done.
+    ours = (found["lacks"] or "aosa_fast").startswith("aosa_fast") and "error" not in torch
+    command = path.command if ours else ""
     return said | {"state": path.state, "text": f"{path.text}: {found['error']}", "command": command, "facts": found}
 
 

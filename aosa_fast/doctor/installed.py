@@ -70,7 +70,7 @@ def check_library(requirement: Requirement, found: Facts) -> Facts:
         return said | _check_opencv(requirement, found)
     fault = _fault(requirement, found)
     if not fault:
-        return said | {"state": "ok", "text": f"{_version(name)} can be imported ({versions} is supported)"}
+        return said | {"state": "ok", "text": f"{_version(name)} can be imported"}
     text, command, missing = fault
     state = "slow" if name == "numba" else "missing" if missing and not needed else "broken"
     return said | {"state": state, "text": text if needed else f"{text}: {DISPENSABLE[name]}", "command": command}

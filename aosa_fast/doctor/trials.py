@@ -145,7 +145,6 @@ def onednn() -> Facts:
         with mode, torch.inference_mode():
             return torch.conv3d(video, weight, None, 1, 1)  # as `nn.Conv3d` calls it
 
-    torch.set_num_threads(1)  # the other process of `doctor` is at work, too
     ways = (lambda: run(nullcontext()), lambda: run(OneDNNConvolutions()))
     _checked(_difference(ways[1](), ways[0]()), RIGHT, "a convolution differs")
     plain, own = _in_turns(*ways)
