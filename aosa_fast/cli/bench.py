@@ -49,13 +49,13 @@ def measure(
 
     [bold]Examples[/bold]
 
-    aosa-fast bench --suite peers --quick --json peers.json     beside Captum, torchcam, ...: less than five minutes
+    aosa-fast bench --suite peers --quick --json peers.json     beside others
 
     aosa-fast bench plot peers.json --out peers.png
 
-    aosa-fast bench compare before.json after.json              what has changed beyond noise
+    aosa-fast bench compare before.json after.json              beyond the noise
 
-    aosa-fast bench verify --all --quick                        whether the published ratios hold here
+    aosa-fast bench verify --all --quick                        do ratios hold?
 
     What is compared runs in one process in interleaved rounds (A B C, C B A, ...); a ratio is the median of the rounds'
     ratios, beside it the 20th and the 80th percentile. On an idle machine: other work is told with each figure.

@@ -21,13 +21,13 @@ class Explain:
 
     [bold]Examples[/bold]
 
-    aosa-fast explain clip.mp4                                  the embedded model, one gradient
+    aosa-fast explain clip.mp4                               the embedded model
 
-    aosa-fast explain clip.mp4 --method aosa --stride 4         exact, on a finer grid
+    aosa-fast explain clip.mp4 --method aosa --stride 4      exact, a finer grid
 
-    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling" --score logit
+    aosa-fast explain clip.mp4 --model torchvision:r3d_18 --target "arm wrestling"
 
-    aosa-fast explain frames/ --target 3 --minus 7 --out why    why class 3 and not 7
+    aosa-fast explain frames/ --target 3 --minus 7           why 3 and not 7
 
     The map is signed and in units of the score: warm where hiding the voxels lowers it, blue where it raises it.
 

@@ -19,11 +19,11 @@ class Serve:
 
     [bold]Examples[/bold]
 
-    aosa-fast serve                                             and then a browser at http://127.0.0.1:8000/
+    aosa-fast serve      and then a browser at http://127.0.0.1:8000/
 
-    curl --data-binary @clip.mp4 -H "Content-Type: video/mp4" http://127.0.0.1:8000/explain
+    curl -F clip=@clip.mp4 -F target=pred http://127.0.0.1:8000/explain
 
-    aosa-fast serve --host 0.0.0.0 --token-file token --allow-host maps.example.org
+    aosa-fast serve --host 0.0.0.0 --token-file FILE --allow-host maps.example.org
 
     What is too much is refused at once with status 503. SIGTERM and Ctrl-C let what is under way be answered.
 

@@ -20,13 +20,13 @@ class Stream:
 
     [bold]Examples[/bold]
 
-    aosa-fast stream camera:0 --serve 8000                      a camera, on a page of this machine
+    aosa-fast stream camera:0 --serve 8000           a camera, on a page here
 
     aosa-fast stream rtsp://camera/live --serve 8000 --metrics ages.jsonl
 
-    aosa-fast stream long.mp4 --out maps.mp4                    every frame of a file
+    aosa-fast stream long.mp4 --out maps.mp4         every frame of a file
 
-    ffmpeg -i ... -f rawvideo -pix_fmt rgb24 - | aosa-fast stream - --size 640x480 --out maps.mp4
+    ffmpeg ... -pix_fmt rgb24 -f rawvideo - | aosa-fast stream - --size WxH ...
 
     Where a live source brings more than can be explained, frames are dropped, so that what is shown is never old. What
     is left out is counted, and how far behind it is stands on every picture.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -74,6 +75,19 @@ def test_help_answers_without_torch_and_reads_the_choices_from_config():
     probe = "import sys, aosa_fast.cli.main; print(any(m in sys.modules for m in ('torch', 'cv2', 'numba', 'av')))"
     loaded = subprocess.run([sys.executable, "-P", "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "command", ["explain", "stream", "serve", "evaluate", "reproduce", "audit", "completion", "bench"]
+)
+def test_an_example_in_the_help_is_one_line_on_a_narrow_terminal(
+    aosa: Run, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = aosa(command, "--help").stdout.splitlines()
+    after = [below for line, below in pairwise(lines) if re.match(" (aosa-fast|curl|ffmpeg|eval) ", line)]
+    assert after
+    assert not "".join(after).strip()
 
 
 def test_version(aosa: Run):
