@@ -14,10 +14,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from aosa_fast import _C, libraries
-from aosa_fast.doctor import installed, processors, trials
+from aosa_fast.doctor import Check, installed, processors, trials
 from aosa_fast.doctor.attempts import attempt
 from aosa_fast.kernels import reference
-from cli_runs import aosa_process
+from cli_runs import Run, aosa_process
 
 CURE = "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
 KEYS = {"name", "group", "state", "text", "command", "tried", "needed", "facts"}
@@ -68,6 +68,7 @@ def test_without_torch_and_with_an_opencv_that_crashes_all_else_is_said(place: P
     assert found["torch"][0] == "broken"
     assert "OSError: libtorch_cpu.so: undefined symbol" in found["torch"][1]
     assert found["extension"] == ("broken", "the C++ operators fail: OSError: libtorch_cpu.so: undefined symbol")
+    assert "--no-deps aosa-fast" not in done.stdout  # which would cure nothing
     assert found["opencv-contrib-python"][0] == "broken"
     assert "it ends its process: SIGABRT" in found["opencv-contrib-python"][1]
     assert "its own flows, --fill blur, evaluate, reproduce and audit need it" in found["opencv-contrib-python"][1]
@@ -75,6 +76,20 @@ def test_without_torch_and_with_an_opencv_that_crashes_all_else_is_said(place: P
     assert found["av"][0] == found["ray"][0] == "ok"
     assert found["waiting"][0] == "slow"
     assert done.stdout.splitlines()[-1].endswith("explain does not work here")
+
+
+def test_on_a_terminal_texts_stay_in_their_column(aosa: Run, monkeypatch: pytest.MonkeyPatch):
+    said = Check(
+        "gpu", "paths", "missing", "there is no GPU that torch can use, none that it sees", "pip install a-" + "b" * 50
+    )
+    monkeypatch.setattr("aosa_fast.cli.doctor.examine", lambda: [said])
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = aosa("doctor").stdout.splitlines()
+    first = next(i for i, line in enumerate(lines) if said.name in line)
+    assert lines[first].endswith(" there is no GPU that torch can use, none")
+    assert lines[first + 1 : first + 3] == [" " * 40 + "that it sees", " " * 40 + said.command]
 
 
 def test_where_the_command_line_cannot_start_the_module_still_answers(place: Path):
@@ -99,8 +114,11 @@ def test_what_ends_its_process_is_told_and_the_rest_is_tried(place: Path):
 
 
 def test_what_does_not_answer_is_given_up(place: Path):
+    (place / "sitecustomize.py").write_text("print('hello', end='')")  # which is no answer, and hides none
     (place / "waits.py").write_text("import time; time.sleep(60)")
-    assert attempt(["waits"], seconds=1) == {"waits": {"error": "no answer within 1 s", "lacks": None}}
+    assert attempt(["json", "waits"], seconds=3) == {
+        "json": {}, "waits": {"error": "no answer within 3 s", "lacks": None}
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

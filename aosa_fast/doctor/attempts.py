@@ -19,6 +19,7 @@ from aosa_fast.registry import import_object
 __all__ = ["Facts", "attempt"]
 
 Facts = dict[str, Any]
+_BEGIN = b'{"name": '  # of an answer
 _CHILD = "from aosa_fast.doctor.attempts import answer; answer()"
 
 
@@ -55,7 +56,9 @@ def _run(names: list[str], seconds: float) -> tuple[dict[str, Facts], str]:
         out, reason = late.stdout or b"", f"no answer within {seconds:g} s"
     except (OSError, ValueError, TypeError) as error:  # TypeError: an embedded Python knows no executable
         out, reason = b"", f"no process can be started: {describe_error(error)}"
-    lines = [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith(b"\n")]
+    # A sitecustomize or a .pth file may have printed before our lines, and a process that ended in the middle of one.
+    whole = [line for line in out.splitlines(keepends=True) if line.startswith(_BEGIN) and line.endswith(b"\n")]
+    lines = [json.loads(line) for line in whole]
     return {line["name"]: line["found"] for line in lines}, reason
 
 
@@ -70,5 +73,5 @@ def answer() -> None:
             except BaseException as error:  # noqa: BLE001 - whatever a library raises is what was found
                 lacks = error.name if isinstance(error, ModuleNotFoundError) else None
                 found = {"error": describe_error(error), "lacks": lacks}
-            out.write(json.dumps({"name": name, "found": found}) + "\n")
+            out.write("\n" + json.dumps({"name": name, "found": found}) + "\n")
             out.flush()

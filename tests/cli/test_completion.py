@@ -178,17 +178,26 @@ def test_a_tab_on_a_terminal(shell: str, line: str, wanted: str):
     assert typed(shell, line, wanted).endswith(wanted)
 
 
-def test_what_fish_offers():
+def test_what_fish_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     needs("fish")
+    monkeypatch.setenv("HOME", str(tmp_path))
     lines = [
         *("explain --model torchvision:r3", "explain --method=aosa-p", "explain --out su"),
         *("evaluate ucf101:UC", "explain cl"),
     ]
     asked = "; ".join(f"complete -C {shlex.quote(f'aosa-fast {line}')}" for line in lines)
+    asked += "; complete -C '~/bin/aosa-fast audit-e'"
     script = f"aosa-fast completion fish | source; {asked}"
     done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
     offered = [line.split("\t")[0] for line in done.stdout.splitlines()]
-    assert offered == ["torchvision:r3d_18", "--method=aosa-path", "sub/", "ucf101:UCF-101/", "clip.mp4"]
+    assert offered == [
+        "torchvision:r3d_18",
+        "--method=aosa-path",
+        "sub/",
+        "ucf101:UCF-101/",
+        "clip.mp4",
+        "audit-export",
+    ]
     assert "AOSA from the mean gradient" in done.stdout
 
 
