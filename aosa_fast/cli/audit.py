@@ -234,7 +234,7 @@ def audit_diff(
         option("Write every change as a row of a table as well: .csv, .parquet or .json.", "out", metavar="FILE"),
     ] = None,
 ) -> None:
-    """What changed between two audits: accuracy, findings, and the predictions and labels of single clips.
+    """Say what changed between two audits: accuracy, findings, and the predictions and labels of single clips.
 
     Clips are the same by their ids, or, where these differ, by their content.
 

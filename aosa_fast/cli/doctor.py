@@ -63,8 +63,8 @@ def _write(console: Console, check: Check) -> None:
     console.print(f"  {check.state:<8}", style=_COLOURS[check.state], end="")
     text = f"{'tried' if check.tried else 'found'}  {check.name:<22} {check.text}"
     if console.is_terminal:  # a file has a line for each check, at any length
-        margin = {"initial_indent": " " * 10, "subsequent_indent": " " * _TEXT, "break_on_hyphens": False}
-        text = textwrap.fill(text, max(console.width, _TEXT + 20), break_long_words=False, **margin)[10:]
+        width, indent = max(console.width, _TEXT + 20), " " * _TEXT
+        text = textwrap.fill(" " * 10 + text, width, subsequent_indent=indent, break_long_words=False)[10:]
     write_line(console, text)
     if check.command:
         write_line(console, f"{'':{_TEXT}}{check.command}")

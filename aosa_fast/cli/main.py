@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -79,6 +81,10 @@ listing.register(app)
 completion.register(app)
 doctor.register(app)
 bench.register(app)
+# As typer has it, the lines of a docstring end where they end in the source, at any width of the terminal.
+for described in (*app.registered_commands, *bench.bench.registered_commands, bench.bench.registered_callback):
+    if described is not None:
+        described.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(described.callback) or "")
 
 
 def main() -> None:

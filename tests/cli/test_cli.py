@@ -90,6 +90,15 @@ def test_an_example_in_the_help_is_one_line_on_a_narrow_terminal(
     assert not "".join(after).strip()
 
 
+def test_a_paragraph_of_the_help_is_as_wide_as_the_terminal(aosa: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    for command in ("doctor", "stream", "bench"):
+        paragraphs = aosa(command, "--help").stdout.partition("╭")[0].splitlines()
+        assert all(not line.strip() for line in paragraphs[::2]), command
+        assert all(line.strip() for line in paragraphs[1::2]), command
+    assert "See what a video classifier looks at" in aosa("--help").stdout
+
+
 def test_version(aosa: Run):
     assert aosa("--version").stdout.strip() == f"aosa-fast {aosa_fast.__version__}"
 
