@@ -14,7 +14,7 @@ from aosa_fast.cli.demo_model import DEFAULT_MODEL, tell_of_default
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.interrupts import command_line, resumable
 from aosa_fast.cli.run_explain import changed
-from aosa_fast.cli.terminal import write_line
+from aosa_fast.cli.terminal import write_fact, write_line
 from aosa_fast.config import Config, read_box
 from aosa_fast.data import Dataset, open_dataset
 from aosa_fast.errors import InputError
@@ -61,9 +61,9 @@ def run_evaluate(request: Evaluate, console: Console, errors: Console) -> None:
             model_name=model, retry=request.retry, progress=report,
         )  # fmt: skip
     files = write_results(evaluation, request.out, command_line())
-    _print(console, files["table"].read_text(encoding="utf-8"))
+    write_line(console, files["table"].read_text(encoding="utf-8"))
     for name, path in files.items():
-        _print(console, f"{name:<10} {path}")
+        write_fact(console, name, str(path))
 
 
 def run_reproduce(request: Reproduce, console: Console, errors: Console) -> None:
@@ -97,8 +97,8 @@ def run_reproduce(request: Reproduce, console: Console, errors: Console) -> None
     path = out / "table.md"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    _print(console, text)
-    _print(console, f"table      {path}")
+    write_line(console, text)
+    write_fact(console, "table", str(path))
 
 
 def run_compare(request: Compare, out: Path, console: Console, errors: Console) -> None:
@@ -121,8 +121,8 @@ def run_compare(request: Compare, out: Path, console: Console, errors: Console) 
     name, probability = facts["target"][0], f"p = {facts['probability'][0]:.3f}"
     comparison.save(out, columns=request.columns, title=f"why {name}?  ({probability}, {model})")
     tell_of_default(request.model, console)
-    _print(console, f"explained  {name} ({probability})")
-    _print(console, f"picture    {out}")
+    write_fact(console, "explained", f"{name} ({probability})")
+    write_fact(console, "picture", str(out))
 
 
 @contextmanager
@@ -130,10 +130,6 @@ def _working(errors: Console, out: Path, title: str) -> Iterator[Progress]:
     """Around what a later run goes on from: shows how far it is, and says what is kept where it is interrupted."""
     with resumable(errors, lambda: _kept(out)), show_progress(True, title, errors) as report:
         yield report
-
-
-def _print(console: Console, text: str) -> None:
-    write_line(console, text)
 
 
 def _dataset(request: Evaluate | Reproduce) -> Dataset:

@@ -17,7 +17,7 @@ from aosa_fast.cli.explain import Explain
 from aosa_fast.cli.folders import check_folder
 from aosa_fast.cli.names import file_names
 from aosa_fast.cli.segments import read_segments_file, seen_by
-from aosa_fast.cli.terminal import write_line
+from aosa_fast.cli.terminal import write_fact
 from aosa_fast.config import Config
 from aosa_fast.demo import demo_clip_path, demo_truth
 from aosa_fast.demo.network import PREPROCESSING
@@ -71,10 +71,8 @@ def run_demo(config: Config, out: Path, console: Console, errors: Console) -> fl
     request = Explain(clip=demo_clip_path(), model=DEFAULT_MODEL, out=out, config=config, fps=float(truth["fps"]))
     (explanation,) = run_explain(request, console, errors, boxes)
     share, area = object_share(explanation.saliency[0].numpy(), boxes)
-    console.print(f"true class        {truth['class_name']}", highlight=False)
-    console.print(
-        f"on the object     {share:.0%} of the positive saliency, in {area:.0%} of the volume", highlight=False
-    )
+    write_fact(console, "true class", truth["class_name"])
+    write_fact(console, "on the object", f"{share:.0%} of the positive saliency, in {area:.0%} of the volume")
     return share
 
 
@@ -131,7 +129,7 @@ def _report(explanation: Explanation, files: dict[str, Path], console: Console) 
             f", correlation {exact['correlation']:.2f}, on {len(exact['tubes'])} tubes" if known else ""
         )
     for name, text in lines.items():
-        write_line(console, f"{name:<17} {text}")
+        write_fact(console, name, text)
 
 
 def _tube_lines(explanation: Explanation, scores: Tensor) -> dict[str, str]:

@@ -246,7 +246,8 @@ def test_an_output_that_cannot_be_written(aosa: Run, tmp_path: Path):
 def test_demo_says_how_much_lies_on_the_object(aosa: Run, tmp_path: Path):
     done = aosa("demo", "--out", tmp_path, "--method", "aosa-path")
     assert done.returncode == 0, done.stderr
-    assert "prediction        right" in done.stdout
+    assert "prediction       right" in done.stdout
+    assert "true class       right" in done.stdout
     share = int(done.stdout.split("on the object")[1].split("%")[0])
     assert 30 <= share <= 100  # in 8 % of the volume; 46 was measured
 
