@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
 
@@ -107,13 +108,20 @@ def _classifying_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
 
 
 def initialised(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network with its initial weights, those of seed 0, in evaluation mode.
+    """A network with its initial weights, those of `seeded`, in evaluation mode."""
+    with seeded():
+        return build().eval()
 
-    The caller's random numbers go on as if nothing had been drawn, and the same name gives the same network each time.
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """With the random numbers of seed 0, so that the same name gives the same network each time.
+
+    The caller's go on as if nothing had been drawn.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
-        return build().eval()
+        yield
 
 
 def downloaded(spec: str, url: str) -> str:

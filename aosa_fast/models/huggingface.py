@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from aosa_fast.boundary import read_json, reading
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
+from aosa_fast.models.checkpoints import seeded
 from aosa_fast.models.classifier import Classifier, read_names
 from aosa_fast.models.downloads import HINT, downloads_allowed, fetching
 from aosa_fast.models.preprocess import Preprocessing
@@ -34,6 +36,8 @@ _FAMILIES = {
 }
 # Those that take other numbers of frames: TimeSformer-HR and -L look at the same stretch of a video with more of them.
 _STRIDES = {("timesformer", 16): 16, ("timesformer", 96): 4, ("vjepa2", 16): 4}
+# Parts that a classifier never calls: VideoMAE's decoder, ViViT's own pooler, V-JEPA 2's predictor, which is built too.
+_IN_TRAINING = re.compile(r"(decoder|encoder_to_decoder|mask_token|vivit\.pooler|vjepa2\.predictor)\b")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
@@ -98,27 +102,21 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     again = "" if os.path.isdir(rest) else f" (download it again from https://huggingface.co/{rest})"
     with reading(folder, f"must hold a {kind} model{again}"):
         model, report = _read_model(folder, kind)
-        # What a file lacks, transformers makes up at random: a pretrained body without a classifier, most often.
-        if report["missing_keys"] or report["mismatched_keys"]:
-            lacking = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
-            raise InputError(f"{folder}: must hold all weights of a video classifier; it lacks {lacking}")
-        if report["unexpected_keys"]:
-            others = ", ".join(sorted(map(str, report["unexpected_keys"]))[:3])
-            raise InputError(
-                f"{folder}: must hold weights of the classifier in config.json alone; it has also {others}"
-            )
+        _check_weights(folder, report)
         network = HuggingFace(model.float()).eval()
         anatomy = find_anatomy(network)
         if anatomy is None:
             raise InputError(f"{folder}: attention_type must be divided_space_time or joint_space_time")
-        return Classifier(network, _preprocessing(folder, model.config), _names(model.config), anatomy)
+        preprocessing = _preprocessing(folder, model.config)
+    with reading(os.path.join(folder, "config.json"), "must have id2label", named=False):
+        return Classifier(network, preprocessing, _names(model.config), anatomy)
 
 
 def _read_model(folder: str, kind: str) -> tuple[Any, dict[str, Any]]:
     """The classifier of transformers, and which weights did not fit."""
     original = find_original(folder) if kind == "videomae" else None
-    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
-    with _no_other_kernels(), _quiet():
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with _no_other_kernels(), _quiet(), seeded():  # what a file lacks, transformers makes up at random
         from transformers import AutoModelForVideoClassification, VideoMAEConfig, VideoMAEForVideoClassification
 
         if original is None:
@@ -127,6 +125,23 @@ def _read_model(folder: str, kind: str) -> tuple[Any, dict[str, Any]]:
         return VideoMAEForVideoClassification.from_pretrained(
             None, config=config, state_dict=read_original(original), **options
         )
+
+
+def _check_weights(folder: str, report: dict[str, Any]) -> None:
+    """Raises InputError where weights that the answer depends on are not there, of another size, or left over."""
+    for name, given, wanted in sorted(report["mismatched_keys"]):
+        if not _IN_TRAINING.match(name):
+            raise InputError(
+                f"{folder}: must hold weights of the sizes in config.json, whose id2label has the classes; {name} is "
+                f"{tuple(given)}, and {tuple(wanted)} there"
+            )
+    for kind, rule in (
+        ("missing", "all weights of a video classifier; it lacks"),  # a pretrained body without one, most often
+        ("unexpected", "weights of the classifier in config.json alone; it has also"),
+    ):
+        names = sorted(name for name in report[f"{kind}_keys"] if not _IN_TRAINING.match(name))
+        if names:
+            raise InputError(f"{folder}: must hold {rule} {', '.join(names[:3])}")
 
 
 def _folder(spec: str, rest: str) -> str:

@@ -7,6 +7,7 @@ import re
 
 from torch import Tensor
 
+from aosa_fast.errors import InputError
 from aosa_fast.models.checkpoints import read_state
 
 # From there to the older of transformers' names, which all its versions read.
@@ -25,11 +26,20 @@ _NAMES = {
 
 
 def find_original(folder: str) -> str | None:
-    """The only .pth file of a folder without weights of transformers; None if there is none, or more than one."""
-    names = os.listdir(folder)
+    """The .pth file of a folder without weights of transformers; None if there is none.
+
+    Raises:
+        InputError: more than one.
+    """
+    names = sorted(os.listdir(folder))
     found = [name for name in names if name.endswith(".pth")]
-    known = any(name.endswith((".safetensors", ".bin")) for name in names)
-    return os.path.join(folder, found[0]) if len(found) == 1 and not known else None
+    # Its Trainer leaves other files of these kinds, such as training_args.bin.
+    known = any(re.fullmatch(r"(pytorch_)?model\b.*\.(safetensors|bin)", name) for name in names)
+    if known or not found:
+        return None
+    if len(found) > 1:
+        raise InputError(f"{folder}: must hold one checkpoint FILE.pth; got {', '.join(found[:3])}")
+    return os.path.join(folder, found[0])
 
 
 def read_original(path: str) -> dict[str, Tensor]:

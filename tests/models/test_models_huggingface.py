@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from tiny_transformers import FAMILIES, save, tiny_clips, tiny_config, tiny_network
 from transformers import utils
 
 from aosa_fast import explain
 from aosa_fast.errors import InputError
 from aosa_fast.models.huggingface import HuggingFace, load_huggingface
+
+PT = {"format": "pt"}
 
 
 @pytest.fixture
@@ -238,10 +241,19 @@ def test_a_body_without_its_classifier_is_refused(tmp_path: Path):
     folder = save(HuggingFace(network.model.videomae), tmp_path / "body")
     with pytest.raises(InputError, match=r"must hold all weights of a video classifier; it lacks classifier\.bias"):
         load_huggingface("hf:x", str(folder))
-    other = save(network, tmp_path / "other")
-    shutil.copy(save(tiny_network("videomae", num_labels=4), tmp_path / "four") / "config.json", other)
-    with pytest.raises(InputError, match="must hold a"):
-        load_huggingface("hf:x", str(other))
+
+
+def test_weights_of_other_sizes_than_the_configs_are_refused(tmp_path: Path):
+    folder = save(tiny_network("videomae"), tmp_path / "saved")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {0: "a", 1: "b"}}))
+    said = r"sizes in config\.json, whose id2label has the classes; classifier\.bias is \(6,\), and \(2,\) there$"
+    with pytest.raises(InputError, match=said):
+        load_huggingface("hf:x", str(folder))
+    names = dict(enumerate("abcde")) | {7: "f"}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names}))
+    with pytest.raises(InputError, match=r"config\.json: class_names must have every index from 0 to 5 once"):
+        load_huggingface("hf:x", str(folder))
 
 
 def test_weights_that_the_network_has_no_place_for_are_refused(tmp_path: Path):
@@ -249,6 +261,47 @@ def test_weights_that_the_network_has_no_place_for_are_refused(tmp_path: Path):
     shutil.copy(save(tiny_network("videomae"), tmp_path / "shallow") / "config.json", deep)
     with pytest.raises(InputError, match=r"classifier in config.json alone; it has also videomae\.encoder\.layer\.2\."):
         load_huggingface("hf:x", str(deep))
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("videomae", ["decoder.norm.weight", "encoder_to_decoder.weight", "mask_token"]),
+        ("vivit", ["vivit.pooler.dense.weight"]),
+        ("vjepa2", ["vjepa2.predictor.layer.9.norm1.weight", "vjepa2.predictor.embeddings.mask_tokens"]),
+    ],
+    ids=str,
+)
+def test_weights_of_what_only_training_uses_may_be_there(family: str, given: list[str], tmp_path: Path):
+    network, video = tiny_network(family), tiny_clips(family)
+    folder = save(network, tmp_path / "saved")
+    others = {name: torch.ones(3) for name in given}
+    save_file(network.model.state_dict() | others, folder / "model.safetensors", PT)
+    with torch.no_grad():
+        assert torch.equal(load_huggingface("hf:x", str(folder)).network(video), network(video))
+
+
+def test_a_predictor_may_be_missing_and_is_the_same_each_time(tmp_path: Path):
+    network, video = tiny_network("vjepa2"), tiny_clips("vjepa2")
+    folder, state = save(network, tmp_path / "saved"), network.model.state_dict()
+    kept = {name: value for name, value in state.items() if ".predictor." not in name}
+    assert 0 < len(kept) < len(state)
+    save_file(kept, folder / "model.safetensors", PT)
+    drawn = torch.get_rng_state()
+    one, other = (load_huggingface("hf:x", str(folder)).network for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(one(video), network(video))
+
+
+@pytest.mark.parametrize("name", ["pooler.self_attention_layers.1.layer_norm1.weight", "vjepa2.encoder.x", "decoders"])
+def test_weights_that_an_answer_may_depend_on_are_refused_by_their_names(name: str, tmp_path: Path):
+    network = tiny_network("vjepa2")
+    folder = save(network, tmp_path / "saved")
+    save_file(network.model.state_dict() | {name: torch.ones(3)}, folder / "model.safetensors", PT)
+    with pytest.raises(InputError, match=f"it has also {name}$"):
+        load_huggingface("hf:x", str(folder))
 
 
 def original_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -298,6 +351,7 @@ def test_videomae_is_the_same_by_all_names_that_its_weights_have_had(names: str,
     else:
         inside = {"original": "model", "of DeepSpeed": "module"}[names]
         torch.save({inside: original_names(state), "epoch": 7}, folder / "checkpoint.pth")
+        (folder / "training_args.bin").write_bytes(b"what a Trainer leaves")
     loaded, video = load_huggingface("hf:x", str(folder)).network, tiny_clips("videomae")
     with torch.no_grad():
         assert torch.equal(loaded(video), network(video))
@@ -312,9 +366,12 @@ def test_videomaes_own_checkpoints_that_are_no_classifiers_are_refused(tmp_path:
     with pytest.raises(InputError, match=r"must hold all weights of a video classifier; it lacks classifier\.bias"):
         load_huggingface("hf:x", str(folder))
     torch.save({**state, "head.weight": state["head.weight"][:4]}, folder / "pretrained.pth")
-    with pytest.raises(InputError, match="must hold a videomae model"):
+    with pytest.raises(InputError, match=r"classifier\.weight is \(4, 16\), and \(6, 16\) there$"):
         load_huggingface("hf:x", str(folder))
-    (folder / "pretrained.pth").write_bytes(b"junk")
+    (folder / "other.pth").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"must hold one checkpoint FILE\.pth; got other\.pth, pretrained\.pth$"):
+        load_huggingface("hf:x", str(folder))
+    (folder / "other.pth").rename(folder / "pretrained.pth")
     with pytest.raises(InputError, match=r"pretrained\.pth: must be a PyTorch checkpoint"):
         load_huggingface("hf:x", str(folder))
 
