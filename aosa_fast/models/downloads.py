@@ -40,7 +40,9 @@ def fetching(spec: str, source: str) -> Iterator[None]:
         yield
     except Exception as error:
         # The libraries of hubs say in several lines what to do about it, and why in the error behind.
-        while isinstance(error.__cause__, Exception):
+        while isinstance(error.__cause__, Exception) and not isinstance(error, InputError):
             error = error.__cause__
         text = reason(error).partition(" For more information check:")[0]
+        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+            text += f": {error.filename}"  # of the cache, which may be read-only or full
         raise InputError(f"model={spec} must be fetched from {source}; got {text}") from error

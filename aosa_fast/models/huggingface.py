@@ -164,7 +164,8 @@ def _snapshot(spec: str, rest: str) -> str:
     found = None
     with suppress(HFValidationError, LocalEntryNotFoundError):
         found, whole = _files(rest, local_files_only=True)
-        if whole:
+        # transformers fetches a model without its preprocessor's file.
+        if whole and (_preprocessor(found) or not downloads_allowed()):
             return found
     if downloads_allowed():
         with fetching(spec, f"{constants.ENDPOINT}/{rest}"):
@@ -183,15 +184,26 @@ def _snapshot(spec: str, rest: str) -> str:
 
 
 def _files(rest: str, **options: Any) -> tuple[str, bool]:
-    """A model's folder in the cache, and whether it holds weights; those of the older kind only if it has no others."""
+    """A model's folder in the cache, and whether it holds all weights; of the older kind only if it has no others."""
     from huggingface_hub import snapshot_download
 
     for kind in (".safetensors", ".bin"):
         wanted = {"allow_patterns": ["*.json", f"*{kind}"], "ignore_patterns": "*/*"}
         folder: str = snapshot_download(rest, **wanted, **options)
-        if any(name.endswith(kind) for name in os.listdir(folder)):
-            return folder, True
+        names = set(os.listdir(folder))
+        if any(name.endswith(kind) for name in names):
+            indices = (name for name in names if name.endswith(f"{kind}.index.json"))
+            return folder, all(_shards(os.path.join(folder, index)) <= names for index in indices)
     return folder, False
+
+
+def _shards(index: str) -> set[str]:
+    with reading(index, "must be an index of weights as transformers writes it"):
+        return set(_read_json(index)["weight_map"].values())
+
+
+def _preprocessor(folder: str) -> str | None:
+    return next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
 
 
 def _read_json(path: str) -> dict[str, Any]:
@@ -206,7 +218,7 @@ def _preprocessing(folder: str, config: Any) -> Preprocessing:
     size = usual.size * max(crop) // 224
     stride = _STRIDES.get((config.model_type, frames), usual.stride)
     made = usual.changed(frames=frames, stride=stride, size=max(size, *crop), crop=crop)
-    path = next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
+    path = _preprocessor(folder)
     if path is None:
         return made
     given = _read_json(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
+import shutil
 import sys
 import time
 import warnings
@@ -17,7 +19,7 @@ import torch
 import torchvision
 import transformers
 from foreign_packages import installed
-from hubs import Hub, serving
+from hubs import REVISION, Hub, serving
 from huggingface_hub import constants
 from tiny_transformers import save, tiny_clips, tiny_network
 
@@ -128,6 +130,14 @@ def test_without_a_net(hub: Hub, monkeypatch: pytest.MonkeyPatch):
     assert refusal(SPEC).endswith("Connection refused")
 
 
+def test_a_cache_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    publish(hub)
+    (tmp_path / "cache").write_text("no folder")
+    assert re.search(r"; got (Not a directory|File exists): .*/cache", refusal(SPEC))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    assert re.search(r"; got (Not a directory|File exists): .*/cache", refusal("torchvision:s3d"))
+
+
 def test_a_model_that_breaks_off_is_none_and_is_fetched_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -139,6 +149,39 @@ def test_a_model_that_breaks_off_is_none_and_is_fetched_again(
     with pytest.raises(InputError, match="download it"):
         load(SPEC)
     hub.cut = set()
+    assert same(load(SPEC, download=True).network, network)
+
+
+def test_a_damaged_index_of_weights_is_named(hub: Hub):
+    network = publish(hub)
+    network.model.save_pretrained(hub.folder, max_shard_size="20KB")
+    (hub.folder / "model.safetensors").unlink()
+    (hub.folder / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}')
+    assert "model.safetensors.index.json: must be an index of weights" in refusal(SPEC)
+
+
+@pytest.mark.parametrize("gone", ["model-00002-of-00002.safetensors", "preprocessor_config.json"])
+def test_what_other_tools_left_out_of_the_cache_is_fetched(gone: str, hub: Hub, tmp_path: Path):
+    network = publish(hub)
+    network.model.save_pretrained(hub.folder, max_shard_size="20KB")
+    (hub.folder / "model.safetensors").unlink()
+    home = tmp_path / "cache" / "models--me--tiny"
+    shutil.copytree(hub.folder, home / "snapshots" / REVISION)
+    (home / "snapshots" / REVISION / gone).unlink()
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(REVISION)
+    loaded = load(SPEC, download=True)
+    assert hub.asked[-1].endswith(gone)
+    assert loaded.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert same(loaded.network, network)
+
+
+def test_what_is_in_the_cache_is_taken_where_nothing_more_can_be_had(hub: Hub):
+    network = publish(hub)
+    (hub.folder / "preprocessor_config.json").unlink()
+    load(SPEC, download=True)
+    hub.shutdown()
+    hub.server_close()
     assert same(load(SPEC, download=True).network, network)
 
 
