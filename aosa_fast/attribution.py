@@ -106,8 +106,8 @@ class _Attribution(Attribution):
                 its own motion. To hide a tube in several at once, give one clip with all their channels, and as
                 forward_func a function that splits it.
             target: a class for all clips, or one per clip; tuples of one are taken as their only index. None for models
-                of one score, (B,) or (B, 1), which is explained as it is (score="logit") unless `score` was given.
-                Also a name, "pred" or a `Difference`, as `aosa_fast.explain` takes them.
+                of one score, (B,) or (B, 1), or () for one clip, which is explained as it is (score="logit") unless
+                `score` was given. Also a name, "pred" or a `Difference`, as `aosa_fast.explain` takes them.
             baselines: what hides a voxel: a number, or a tensor that broadcasts to `inputs`; default: `fill`. In a
                 tuple, one for each of the inputs.
             additional_forward_args: what forward_func is given after the inputs: a value, or a tuple of values. Tensors
@@ -253,13 +253,13 @@ class _Forward(nn.Module):
         self.part = slice(0, 1)  # the clip of the batch, where there are rows
 
     def forward(self, batch: Tensor) -> Any:
-        """What the function returns for (n, C, T, H, W); of one score per clip, (n,), with an axis of classes."""
+        """What the function returns for (n, C, T, H, W); of one score per clip, with an axis of classes."""
         count = len(batch)  # before the function may squeeze it in place
         own = batch if self.dtype is None else batch.to(self.dtype)
         before, after = ([self._rows(value, batch) for value in part] for part in (self.before, self.after))
         output = self.function(*before, own, *after)
-        single = isinstance(output, Tensor) and output.shape == (count,)
-        return output.unsqueeze(1) if single else output
+        single = isinstance(output, Tensor) and output.ndim < 2 and output.numel() == count
+        return output.reshape(count, 1) if single else output
 
     def _has_rows(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.ndim > 0 and len(value) == self.clips
