@@ -6,19 +6,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import Tensor, nn
 
-from aosa_fast.boundary import read_json, reading
+from aosa_fast.boundary import reading
 from aosa_fast.errors import InputError
 from aosa_fast.libraries import is_installed
 from aosa_fast.models.anatomy import find_anatomy
 from aosa_fast.models.checkpoints import seeded
 from aosa_fast.models.classifier import Classifier, read_names
-from aosa_fast.models.downloads import HINT, downloads_allowed, fetching
+from aosa_fast.models.hub import find_folder, find_preprocessor, read_object
 from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.videomae import find_original, read_original
 
@@ -38,7 +38,6 @@ _FAMILIES = {
 _STRIDES = {("timesformer", 16): 16, ("timesformer", 96): 4, ("vjepa2", 16): 4}
 # Parts that a classifier never calls: VideoMAE's decoder, ViViT's own pooler, V-JEPA 2's predictor, which is built too.
 _IN_TRAINING = re.compile(r"(decoder|encoder_to_decoder|mask_token|vivit\.pooler|vjepa2\.predictor)\b")
-_PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 
 
 class HuggingFace(nn.Module):
@@ -94,8 +93,8 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
     """
     if not is_installed("transformers"):
         raise InputError(f"model={spec} must have transformers; it is missing: pip install aosa-fast[models]")
-    folder = _folder(spec, rest)
-    kind = _read_json(os.path.join(folder, "config.json")).get("model_type")
+    folder = find_folder(spec, rest)
+    kind = read_object(os.path.join(folder, "config.json")).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
         known = f"TimeSformer, VideoMAE, ViViT, V-JEPA 2 (model_type {', '.join(_FAMILIES)})"
         raise InputError(f"model={spec} must be one of {known}; got {kind}")
@@ -144,84 +143,15 @@ def _check_weights(folder: str, report: dict[str, Any]) -> None:
             raise InputError(f"{folder}: must hold {rule} {', '.join(names[:3])}")
 
 
-def _folder(spec: str, rest: str) -> str:
-    folder = rest if os.path.isdir(rest) else _snapshot(spec, rest)
-    if not os.path.isfile(os.path.join(folder, "config.json")):
-        raise InputError(f"{folder}: must hold config.json and the weights of a transformers model")
-    return folder
-
-
-def _snapshot(spec: str, rest: str) -> str:
-    """The folder of a model in Hugging Face's cache, which is fetched if it is not all there and that is allowed."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    found = None
-    with suppress(HFValidationError, LocalEntryNotFoundError):
-        found, whole = _files(rest, local_files_only=True)
-        # transformers fetches a model without its preprocessor's file.
-        if whole and (_preprocessor(found) or not downloads_allowed()):
-            return found
-    if downloads_allowed():
-        with fetching(spec, f"{constants.ENDPOINT}/{rest}"):
-            try:
-                found, _ = _files(rest)
-            except GatedRepoError:
-                raise InputError("no access: accept its terms there, and log in (hf auth login)") from None
-            except RepositoryNotFoundError:
-                raise InputError("no such model, or one that needs a login (hf auth login)") from None
-    if found is None:
-        raise InputError(
-            f"model={spec} must be a folder, or a model in the cache of Hugging Face; download it from "
-            f"https://huggingface.co/{rest} (hf download {rest}), {HINT}, or give its folder as hf:FOLDER"
-        )
-    return found
-
-
-def _files(rest: str, **options: Any) -> tuple[str, bool]:
-    """A model's folder in the cache, and whether it holds all weights; of the older kind only if it has no others."""
-    from huggingface_hub import snapshot_download
-
-    for kind in (".safetensors", ".bin"):
-        wanted = {"allow_patterns": ["*.json", f"*{kind}"], "ignore_patterns": "*/*"}
-        folder: str = snapshot_download(rest, **wanted, **options)
-        names = set(os.listdir(folder))
-        if any(name.endswith(kind) for name in names):
-            indices = (name for name in names if name.endswith(f"{kind}.index.json"))
-            return folder, all(_shards(os.path.join(folder, index)) <= names for index in indices)
-    return folder, False
-
-
-def _shards(index: str) -> set[str]:
-    with reading(index, "must be an index of weights as transformers writes it"):
-        return set(_read_json(index)["weight_map"].values())
-
-
-def _preprocessor(folder: str) -> str | None:
-    return next((p for p in (os.path.join(folder, name) for name in _PREPROCESSORS) if os.path.isfile(p)), None)
-
-
-def _read_json(path: str) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold an object; got {type(content).__name__}")
-    return content
-
-
 def _preprocessing(folder: str, config: Any) -> Preprocessing:
     usual, (frames, crop) = _FAMILIES[config.model_type], _sizes(config)
     size = usual.size * max(crop) // 224
     stride = _STRIDES.get((config.model_type, frames), usual.stride)
     made = usual.changed(frames=frames, stride=stride, size=max(size, *crop), crop=crop)
-    path = _preprocessor(folder)
+    path = find_preprocessor(folder)
     if path is None:
         return made
-    given = _read_json(path)
+    given = read_object(path)
     with reading(path, "must be a preprocessor's file as transformers writes it", named=False):
         size, resize = _resizing(given, size, crop)
         mean, std = _normalisation(given, config.model_type)
