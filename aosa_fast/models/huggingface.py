@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +39,8 @@ _FAMILIES = {
 _STRIDES = {("timesformer", 16): 16, ("timesformer", 96): 4, ("vjepa2", 16): 4}
 # Parts that a classifier never calls: VideoMAE's decoder, ViViT's own pooler, V-JEPA 2's predictor, which is built too.
 _IN_TRAINING = re.compile(r"(decoder|encoder_to_decoder|mask_token|vivit\.pooler|vjepa2\.predictor)\b")
+
+_alone = threading.Lock()  # what `_no_other_kernels`, `_quiet` and `seeded` set and set back is that of all threads
 
 
 class HuggingFace(nn.Module):
@@ -115,7 +118,7 @@ def _read_model(folder: str, kind: str) -> tuple[Any, dict[str, Any]]:
     """The classifier of transformers, and which weights did not fit."""
     original = find_original(folder) if kind == "videomae" else None
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with _no_other_kernels(), _quiet(), seeded():  # what a file lacks, transformers makes up at random
+    with _alone, _no_other_kernels(), _quiet(), seeded():  # what a file lacks, transformers makes up at random
         from transformers import AutoModelForVideoClassification, VideoMAEConfig, VideoMAEForVideoClassification
 
         if original is None:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def test_a_folder_gives_the_model_that_was_saved(family: str, tmp_path: Path, no
     assert loaded.class_names is None
     assert loaded.anatomy is not None
     assert loaded.preprocessing.frames == video.shape[2]
+
+
+def test_threads_that_load_at_once_leave_transformers_as_it_was(tmp_path: Path):
+    folder = save(tiny_network("vivit"), tmp_path / "saved")
+    bars, verbosity = utils.logging.is_progress_bar_enabled(), utils.logging.get_verbosity()
+    for _ in range(2):
+        threads = [threading.Thread(target=load_huggingface, args=("hf:x", str(folder))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (utils.logging.is_progress_bar_enabled(), utils.logging.get_verbosity()) == (bars, verbosity)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
