@@ -112,7 +112,9 @@ class _Attribution(Attribution):
                 tuple, one for each of the inputs.
             additional_forward_args: what forward_func is given after the inputs: a value, or a tuple of values. Tensors
                 of B rows have one per clip, which is repeated beside its occluded copies; all else is passed as it is.
-            arguments: further arguments of `aosa_fast.explain`, such as `flow`, `mean` and `std`, for all inputs.
+            arguments: further arguments of `aosa_fast.explain`, such as `flow`, `mean` and `std`, for all inputs. Those
+                with a row per clip may have fewer, of which each serves as many clips in turn: Captum's `NoiseTunnel`
+                repeats the clips, but not these.
 
         Returns:
             Like `inputs`, in units of the score: the map, the same for every channel. With score="logit" the score is
@@ -157,10 +159,7 @@ class _Attribution(Attribution):
             for part in [slice(b, b + 1) for b in range(B)] if forward.has_rows else [slice(0, B)]:
                 forward.part = part
                 network = self.forward_func if simple else forward
-                own = {
-                    name: value[part] if getattr(value, "ndim", 0) == _AXES.get(name) and len(value) == B else value
-                    for name, value in arguments.items()
-                }
+                own = {name: _rows_of(name, value, part, B) for name, value in arguments.items()}
                 wanted = target_of_clips(classes, part.start, part.stop, B)
                 explanations.append(explain(network, video[part].float(), wanted, config=config, **own))
         return explanations
@@ -268,6 +267,12 @@ class _Forward(nn.Module):
         if not self._has_rows(value):
             return value
         return value[self.part].to(batch.device).repeat_interleave(len(batch), 0)  # a copy
+
+
+def _rows_of(name: str, value: Any, part: slice, clips: int) -> Any:
+    """An argument of `explain` for a part of the clips, of which each row may serve several; all of it without rows."""
+    rows = len(value) if getattr(value, "ndim", 0) == _AXES.get(name) else 0
+    return value if not rows or clips % rows else value[[b * rows // clips for b in range(part.start, part.stop)]]
 
 
 def _check(clips: tuple[Tensor, ...]) -> None:

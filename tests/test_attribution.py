@@ -162,6 +162,19 @@ def test_noise_tunnel_takes_one_target_for_all(target, inputs):
     assert float(found.max()) > 0
 
 
+@pytest.mark.parametrize("more", [None, torch.ones(2)], ids=["the batch", "one by one"])
+def test_noise_tunnel_takes_what_has_a_row_for_each_clip(more, inputs):
+    flow = torch.stack([torch.zeros(3, 32, 40, 2), torch.full((3, 32, 40, 2), 2.0)])
+    attributor = AOSAApprox(lambda video, *gain: make_net()(video))
+    found = NoiseTunnel(attributor).attribute(
+        inputs, nt_samples=3, stdevs=0.0, target=3, flow=flow, additional_forward_args=more
+    )
+    assert close(found, attributor.attribute(inputs, 3, flow=flow))
+    assert not close(found, attributor.attribute(inputs, 3, flow=flow.flip(0)))
+    with pytest.raises(InputError, match=r"^flow must have shape \(2, 3, 32, 40, 2\)"):
+        attributor.attribute(inputs, 3, flow=flow[[0, 1, 1]])
+
+
 def test_exact_scores_are_captums_ablations(net, inputs):
     found = exact(net).attribute(inputs, [3, 1], 0.5, segments=LABELS)
     assert close(found, ablated(net, inputs, target=[3, 1], baselines=0.5))

@@ -92,7 +92,8 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
             VideoMAE, its own repository's checkpoint FILE.pth may lie in the folder, beside transformers' config.json.
 
     Raises:
-        InputError: transformers or the files are missing, another kind of model, weights that are not all there.
+        InputError: transformers or the files are missing, another kind of model, weights that are missing, left over or
+            of another size than config.json says; parts that only training uses may be.
     """
     if not is_installed("transformers"):
         raise InputError(f"model={spec} must have transformers; it is missing: pip install aosa-fast[models]")
