@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from aosa_fast.errors import InputError
 from aosa_fast.methods.option import Option
 from aosa_fast.methods.registry import METHODS, Method, find_method
+from aosa_fast.registry import nearest
 
 if TYPE_CHECKING:  # at run time the command line reads this module, and answers before torch is loaded
     from torch import Tensor
@@ -182,7 +183,8 @@ class Config:
         known = own_options(record)
         given = {name: value for name, value in (options or {}).items() if name in known} | choices
         if unknown := given.keys() - known.keys() - COMMON.keys():
-            raise TypeError(f"Config.__init__() got an unexpected keyword argument {min(unknown)!r}")
+            hint = nearest(min(unknown), [*COMMON, *own_options()])
+            raise TypeError(f"Config.__init__() got an unexpected keyword argument {min(unknown)!r}{hint}")
         own = {}
         for name, option in {**COMMON, **known}.items():
             value = given.get(name, option.default)

@@ -23,6 +23,8 @@ from aosa_fast.models.preprocess import Preprocessing
 from aosa_fast.models.views import read_views
 from aosa_fast.options import Options
 from aosa_fast.progress import Progress, Report
+from aosa_fast.video.opening import check_file
+from aosa_fast.video.series import is_pattern
 
 AnyModel = Model | Classifier | str
 File = str | os.PathLike[str]
@@ -138,7 +140,10 @@ def unpack(model: AnyModel, video: Video, given: Given) -> Unpacked:
     display: NDArray[np.uint8] | None = None
     if isinstance(video, str | os.PathLike):
         if not isinstance(model, Classifier):
-            raise InputError(_no_preprocessing(os.fspath(video)))
+            path = os.fspath(video)
+            if not (os.path.isdir(path) or is_pattern(path)):
+                check_file(path)  # a wrong name is told first
+            raise InputError(_no_preprocessing(path))
         if given.frames is not None:
             raise InputError("frames must be left out where video is a file, which holds the pictures")
         start = "center" if given.start is None else given.start

@@ -82,7 +82,7 @@ def check_libraries(*names: str, extra: str, what: str = "") -> None:
         missing = (error.name or name).partition(".")[0]
         gone = isinstance(error, ModuleNotFoundError)
         found = f"must have {missing}; it is missing" if gone else f"must have {name}; it cannot be imported ({error})"
-        raise InputError(f"{what or extra} {found}: pip install aosa-fast[{extra}]") from None
+        raise InputError(f'{what or extra} {found}: pip install "aosa-fast[{extra}]"') from None
     finally:
         logging.disable(logging.NOTSET)
 

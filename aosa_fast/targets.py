@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aosa_fast.errors import InputError
+from aosa_fast.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -219,4 +220,4 @@ def _by_name(name: str, class_names: Sequence[str] | None) -> int:
     if not class_names:
         raise InputError(f"target must be an index, as this model has no class names; got {name}")
     known = ", ".join(class_names[:12]) + (", ..." if len(class_names) > 12 else "")
-    raise InputError(f"target must be an index or one of {known}; got {name}")
+    raise InputError(f"target must be an index or one of {known}; got {name}{nearest(name, class_names)}")

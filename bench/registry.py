@@ -219,7 +219,7 @@ def check_installed(parts: Sequence[Part]) -> None:
         for library in part.libraries:
             if not is_installed(library):
                 raise InputError(
-                    f"the part {part.name} must have {library}; it is missing: pip install aosa-fast[bench]"
+                    f'the part {part.name} must have {library}; it is missing: pip install "aosa-fast[bench]"'
                 )
 
 

@@ -185,7 +185,7 @@ def test_options_of_a_method_are_given_and_read_like_all_others():
     changed = dataclasses.replace(config, method="osa", cuboid_area=0.5)
     assert (changed.method, changed.areas, changed.cuboid_area) == ("osa", (0.1, 0.2), 0.5)
     assert pickle.loads(pickle.dumps(changed)).as_dict() == changed.as_dict()
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'noize'$"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'noize' \(did you mean noise\?\)$"):
         Config(noize=1)
     with pytest.raises(AttributeError, match="noize"):
         _ = config.noize

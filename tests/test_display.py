@@ -166,7 +166,7 @@ def test_frames_that_are_not_there_are_named(frames: object) -> None:
 
 def test_plot_says_when_matplotlib_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"^plot must have matplotlib.*: pip install aosa-fast\[notebook\]$"):
+    with pytest.raises(InputError, match=r"^plot must have matplotlib.*: pip install .aosa-fast\[notebook\].$"):
         make().plot()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from aosa_fast import Explainer, Explanation, InputError, StreamingExplainer, VideoError, explain, models
 from aosa_fast.config import COMMON, own_options
 from aosa_fast.demo import demo_clip_path
+from aosa_fast.errors import ModelWarning
 from aosa_fast.options import Choices, Options
 from aosa_fast.video import read_clip
 from cli_runs import Run
@@ -130,7 +131,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "NaN": (REAL.index_fill(3, torch.tensor(5), torch.nan), InputError, r"^video must be finite; got NaN or infinity$"),
     "infinite": (REAL / 0, InputError, r"^video must be finite; got NaN or infinity$"),
     "elsewhere": (REAL.to("meta"), InputError, r"^video must be on a CPU or a CUDA device; got meta$"),
-    "a network's file": ("a.mp4", InputError, r"^video=a.mp4 must come with .*, explain\(model, 'a.mp4', preproces"),
+    "a network's file": (__file__, InputError, r"^video=\S+.py must come with .*, explain\(model, '\S+.py', preproces"),
+    "no such file": ("a.mp4", VideoError, r"^a.mp4: must exist; there is no such file or folder$"),
 }  # fmt: skip
 
 
@@ -143,6 +145,11 @@ def test_what_is_wrong_is_said_with_the_call_that_works(kind: str):
     assert len(str(caught.value)) < 400
     with Explainer(make_net()) as explainer, pytest.raises(error, match=message):
         explainer(video, 1)
+
+
+def test_pixels_in_place_of_a_normalised_clip_are_told():
+    with pytest.warns(ModelWarning, match=r"^video has values from 0 to 255, like pixels .* with mean and std$"):
+        explain(make_net(), ROWS.movedim(-1, 1).float(), 1, score="logit")
 
 
 def test_other_numbers_of_channels_stay_possible():

@@ -72,10 +72,10 @@ OPENCV = (
     "--no-deps opencv-contrib-python-headless, or apt-get install libgl1 libglib2.0-0"
 )
 NEEDS = {
-    "audit": (("audit", "x.csv"), "pyarrow", "audit must have pyarrow; it is missing: pip install aosa-fast[audit]"),
+    "audit": (("audit", "x.csv"), "pyarrow", 'must have pyarrow; it is missing: pip install "aosa-fast[audit]"'),
     "bench verify": (("bench", "verify", "warm approx s=8"), "captum", "the part warm must have captum; it is missing"),
     "audit --demo": (("audit", "--demo"), "sklearn", "audit must have sklearn; it is missing"),
-    "audit --dense": (("audit", "x.csv", "--dense"), "zarr", "dense must have zarr; it is missing: pip install aosa-f"),
+    "audit --dense": (("audit", "x.csv", "--dense"), "zarr", "dense must have zarr; it is missing: pip install "),
     "audit --engine ray": (("audit", "x.csv", "--engine", "ray"), "ray", "ray must have ray; it is missing"),
     "audit of rendered clips": (("audit", "rendered"), "skimage", "audit must have skimage; it is missing"),
     "audit without OpenCV": (("audit", "x.csv"), "cv2", OPENCV),
@@ -89,7 +89,7 @@ NEEDS = {
     "evaluate sanity": (("evaluate", "x.csv", "--metrics", "sanity"), "skimage", "evaluate must have skimage; it is"),
     "evaluate --model": (
         ("evaluate", "x.csv", "--model", "torchvision:r3d_18"), "torchvision",
-        "model=torchvision:r3d_18 must have torchvision; it is missing: pip install aosa-fast[models]",
+        "model=torchvision:r3d_18 must have torchvision; it is missing: pip install \"aosa-fast[models]\"",
     ),
     "reproduce": (("reproduce", "I"), "skimage", "evaluate must have skimage; it is missing"),
     "reproduce --model": (("reproduce", "I", "--model", "R3D=hf:x"), "transformers", "must have transformers; it is"),
@@ -106,7 +106,7 @@ def test_a_library_that_is_there_but_broken_is_told_from_a_missing_one():
     done = without((), ("audit", "x.csv"), broken=("pyarrow",))
     assert one_line_error(done) == (
         "error: audit must have pyarrow; it cannot be imported (libGL.so.1: cannot open shared object file): "
-        "pip install aosa-fast[audit]"
+        'pip install "aosa-fast[audit]"'
     )
 
 

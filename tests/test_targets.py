@@ -83,7 +83,7 @@ def test_margin_of_a_tie_is_zero_for_both():
         ("--1", None, "target must be an index, as this model has no class names; got --1"),
         ("²", None, "target must be an index, as this model has no class names; got ²"),
         ("", NAMES, "target must be an index or one of Archery, archery, Bowling; got "),
-        ("ARCHERY", NAMES, "target must be an index or one of Archery, archery, Bowling; got ARCHERY"),
+        ("Archary", NAMES, "target must be an index or one of Archery, archery, Bowling; got Archary (did you mean "),
         ("a", ("a", "b", "a"), "target must be an index where several classes have the name, here [0, 2]; got a"),
         (torch.tensor([0.0, 1.0]), None, "target must be integer class indices; got torch.float32"),
         (torch.tensor([True, False]), None, "target must be integer class indices; got torch.bool"),

@@ -107,7 +107,7 @@ def explain_again(
     audited = read_audited(folder)
     row = next(iter(find_rows(folder, [clip_id], SCHEMA.names)), None)
     if row is None:
-        raise InputError(f"ID must be that of a clip in {folder}; got {clip_id}")
+        raise InputError(f"ID must be that of a clip in {folder}, as its rows and its report have it; got {clip_id}")
     if row["status"] != OK:
         raise InputError(f"{clip_id}: must be a clip that was explained; its row says: {row['error']}")
     classifier = audited.load(device, model=model, trust=trust)

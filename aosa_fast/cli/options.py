@@ -152,7 +152,7 @@ def check_specs(data: str, models: Sequence[str | None], *, extra: str) -> None:
     for spec in filter(None, models):
         library = needed.get(spec.rpartition("=")[2].partition(":")[0])
         if library and not is_installed(library):
-            raise InputError(f"model={spec} must have {library}; it is missing: pip install aosa-fast[models]")
+            raise InputError(f'model={spec} must have {library}; it is missing: pip install "aosa-fast[models]"')
     library = needed.get(data.partition(":")[0])
     if library and not os.path.exists(data):
         check_libraries(library, extra=extra)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aosa_fast.config import Config
-from aosa_fast.errors import InputError
-from aosa_fast.inference.call import is_finite
+from aosa_fast.errors import InputError, ModelWarning
 from aosa_fast.kernels.pictures import normalize_frames
 from aosa_fast.methods import compat
 from aosa_fast.methods.frames import channel_values, check_frames, to_frames
@@ -22,6 +23,7 @@ from aosa_fast.video.clip import Window
 
 _log = logging.getLogger(__name__)
 Values = Sequence[float] | Tensor
+_MOST_NORMALISED = 20.0  # pixels in [0, 1], less a mean and over a std, stay far below; pixels in 0..255 do not
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,16 @@ def bring_clips(
         return Inputs(normalize_frames(pictures, mean.to(device), std.to(device)), pictures, video.cpu().numpy())
     # Outside of the caller's inference mode, whose tensors cannot be differentiated.
     clips = upload(video.clone() if video.is_inference() else video.detach(), device)
-    if not is_finite(clips):
+    low, high = (float(extreme) for extreme in torch.aminmax(clips))
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("video must be finite; got NaN or infinity")
+    if low >= 0 and high > _MOST_NORMALISED:
+        warnings.warn(
+            f"video has values from {low:.6g} to {high:.6g}, like pixels that were not normalised: unless the model "
+            "takes these, give pictures as (B, T, H, W, 3) uint8 with mean and std",
+            ModelWarning,
+            stacklevel=4,
+        )
     if frames is not None:
         checked = torch.from_numpy(check_frames(frames, (video.shape[0], *video.shape[2:])))
     elif config.compat:

@@ -96,7 +96,7 @@ def load_huggingface(spec: str, rest: str) -> Classifier:
             of another size than config.json says; parts that only training uses may be.
     """
     if not is_installed("transformers"):
-        raise InputError(f"model={spec} must have transformers; it is missing: pip install aosa-fast[models]")
+        raise InputError(f'model={spec} must have transformers; it is missing: pip install "aosa-fast[models]"')
     folder = find_folder(spec, rest)
     kind = read_object(os.path.join(folder, "config.json")).get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:

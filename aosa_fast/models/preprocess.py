@@ -86,7 +86,10 @@ class Preprocessing:
     decoder_scales: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "crop", tuple(self.crop))
+        crop = np.atleast_1d(self.crop).tolist()
+        if len(crop) != 2:
+            raise InputError(f"crop must be two numbers, height and width; got {self.crop}")
+        object.__setattr__(self, "crop", tuple(crop))
         if min(self.frames, self.stride, self.size, *self.crop) < 1:
             raise InputError(
                 f"frames, stride, size and crop must be at least 1; "

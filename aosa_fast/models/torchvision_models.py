@@ -9,6 +9,7 @@ from aosa_fast.libraries import check_libraries
 from aosa_fast.models.checkpoints import count_classes, downloaded, network_with, parts_of
 from aosa_fast.models.classifier import Classifier, read_class_names
 from aosa_fast.models.preprocess import Preprocessing
+from aosa_fast.registry import nearest
 
 # (frames, stride) per family, for video of 30 frames a second: frame_rate and clip_len of the weights' documentation.
 # S3D was trained on 64 frames, and its accuracy measured on 128; it takes 14 or more.
@@ -34,7 +35,8 @@ def load_torchvision(spec: str, rest: str) -> Classifier:
 
     name, weights, names = parts_of(rest)
     if name not in list_models(module=video):
-        raise InputError(f"model must be one of torchvision's {', '.join(list_models(module=video))}; got {name}")
+        known = list_models(module=video)
+        raise InputError(f"model must be one of torchvision's {', '.join(known)}; got {name}{nearest(name, known)}")
     known = get_model_weights(name)
     entry: Any = known[weights] if weights in known.__members__ else known.DEFAULT
     if weights in ("", *known.__members__):

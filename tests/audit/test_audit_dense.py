@@ -329,7 +329,9 @@ def test_without_zarr_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "zarr", None)
     acts: list[Any] = [lambda: DenseWriter(tmp_path, SHARD, SHAPE), lambda: read_dense(tmp_path, SHARD, 0)]
     for act in acts:
-        with pytest.raises(InputError, match=r"^dense must have zarr; it is missing: pip install aosa-fast\[dense\]$"):
+        with pytest.raises(
+            InputError, match=r"^dense must have zarr; it is missing: pip install .aosa-fast\[dense\].$"
+        ):
             act()
 
 

@@ -124,7 +124,7 @@ class TestRequests:
 
     def test_a_missing_library_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
-        says = r"^engine=ray must have ray; it is missing: pip install aosa-fast\[ray\]$"
+        says = r"^engine=ray must have ray; it is missing: pip install .aosa-fast\[ray\].$"
         with pytest.raises(InputError, match=says):
             make_engine().start()
 

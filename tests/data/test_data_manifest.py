@@ -180,7 +180,7 @@ def test_files_that_are_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match=r"dir\.csv: must be readable; got Is a directory"):
         open_dataset(f"manifest:{tmp_path / 'dir.csv'}")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"a Parquet file must have pyarrow; it is missing: pip install aosa-fast"):
+    with pytest.raises(InputError, match=r"a Parquet file must have pyarrow; it is missing: pip install .aosa-fast"):
         open_dataset(tmp_path / "m.parquet")
     assert len(open_dataset(written(tmp_path / "m.csv", "path,label\na,b\n"))) == 1
 

@@ -141,7 +141,7 @@ def test_bad_arguments_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         plot_curves(made(), METHODS, tmp_path / "folder.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(
-        InputError, match=r"curves must have matplotlib; it is missing: pip install aosa-fast\[evaluate\]$"
+        InputError, match=r"curves must have matplotlib; it is missing: pip install .aosa-fast\[evaluate\].$"
     ):
         plot_curves(made(), METHODS, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]

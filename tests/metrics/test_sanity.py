@@ -350,5 +350,7 @@ def test_maps_that_cannot_be_compared(monkeypatch):
     with pytest.raises(InputError, match=r"^maps must have frames of at least 3x3 pixels for ssim; got 2x9$"):
         ssim(torch.zeros(3, 2, 9), torch.zeros(3, 2, 9))
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(InputError, match=r"^ssim must have skimage; it is missing: pip install aosa-fast\[evaluate\]$"):
+    with pytest.raises(
+        InputError, match=r"^ssim must have skimage; it is missing: pip install .aosa-fast\[evaluate\].$"
+    ):
         ssim(torch.zeros(3, 9, 9), torch.zeros(3, 9, 9))

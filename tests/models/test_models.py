@@ -245,7 +245,7 @@ def test_an_unknown_spec_lists_all(spec: str):
 )
 def test_a_missing_library_is_named(module: str, spec: str, library: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=f"must have {library}; it is missing: pip install aosa-fast\\[models\\]"):
+    with pytest.raises(InputError, match=f"must have {library}; it is missing: pip install .aosa-fast\\[models\\]."):
         load(spec)
 
 

@@ -79,6 +79,8 @@ def test_exact_squeezes_the_whole_frame_and_letterbox_keeps_its_proportion():
 
 def test_the_short_side_is_the_default_and_cannot_hold_a_wider_crop():
     assert Preprocessing(4, 1, 64, (48, 56), MEAN, STD).resize == "short"
+    with pytest.raises(InputError, match=r"^crop must be two numbers, height and width; got 48$"):
+        preprocessing(crop=48)
     with pytest.raises(InputError, match=r"^crop must be at most size=32 .* unless resize is exact or letterbox; got"):
         preprocessing(resize="short")
     with pytest.raises(InputError, match=r"^resize must be one of short, exact, letterbox; got stretch$"):

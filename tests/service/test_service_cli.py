@@ -148,7 +148,7 @@ def test_what_cannot_be_served_is_one_line(aosa: Run, tmp_path: Path, monkeypatc
         assert one_line_error(aosa("serve", "--port", 0, *options)).startswith(f"error: {message}")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     error = one_line_error(aosa("serve", "--port", 0))
-    assert error == "error: serve must have uvicorn; it is missing: pip install aosa-fast[serve]"
+    assert error == 'error: serve must have uvicorn; it is missing: pip install "aosa-fast[serve]"'
 
 
 def test_a_model_that_cannot_be_used_is_one_line(aosa: Run) -> None:
