@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -34,8 +34,11 @@ def aosa_process(*arguments: object, **environment: str) -> Done:
 
 
 @pytest.fixture
-def aosa(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """The command in this process, which has torch loaded already."""
+def aosa(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Done]]:
+    """The command in this process, which has torch loaded already, and the user's modules no longer than a test."""
+    before = {*sys.modules}
 
     def run(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["aosa-fast", *map(str, arguments)])
@@ -45,7 +48,10 @@ def aosa(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         out, err = capsys.readouterr()
         return Done(int(stop.value.code or 0), out, err)
 
-    return run
+    yield run
+    for name in {*sys.modules} - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path_factory.getbasetemp())):
+            del sys.modules[name]
 
 
 Run = Callable[..., Done]

@@ -112,7 +112,7 @@ def changed(network: nn.Module, anatomy: Anatomy, video: Tensor, where: tuple[An
     layer = network.get_submodule(anatomy.layer)
     handle = layer.register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
     other = video.clone()
-    other[where] += 3 * torch.randn(other[where].shape, generator=torch.Generator().manual_seed(3))
+    other[where] += 30 * torch.randn(other[where].shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         network(video)
         network(other)
