@@ -10,9 +10,6 @@ from av.buffer import Buffer
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-# To start others for each frame takes longer. PyAV before 17 starts none, and knows no such argument.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-
 
 class Display(NamedTuple):
     """What to do to a picture, in this order, to show it."""
@@ -65,10 +62,10 @@ def to_rgb(
     """
     alpha, scaled = has_alpha(frame), size != display.shown(frame)
     height, width = size[::-1] if display.transpose else size
-    # FFmpeg scales to planes in half the time of pixels.
+    # One thread: to start others for each frame takes longer. FFmpeg scales to planes in half the time of pixels.
     picture = reformatter.reformat(
         frame, width, height, "rgba" if alpha else "gbrp" if scaled else "rgb24",
-        interpolation=Interpolation.AREA if scaled else None, **_ONE_THREAD,
+        interpolation=Interpolation.AREA if scaled else None, threads=1,
     )  # fmt: skip
     image: NDArray[Any] = picture.to_ndarray()
     image = over_black(image) if alpha else image
