@@ -16,6 +16,7 @@ from aosa_fast.cli.shells import SCRIPTS
 from aosa_fast.data.registry import KINDS
 from aosa_fast.errors import InputError
 from aosa_fast.evaluation.metrics import METRICS
+from aosa_fast.evaluation.paper import TABLES
 from aosa_fast.methods.registry import METHODS, PATTERNS
 from aosa_fast.models.registry import FAMILIES
 from aosa_fast.registry import Record, Registry
@@ -36,7 +37,6 @@ FOLLOWING = {
 }  # fmt: skip
 _PATHS = re.compile(r"FILE|CLIP|SOURCE|DATA|SPEC|\.json|\.csv|^[AB]$")
 _FOLDERS = re.compile("DIR")
-TABLES = ("I", "II", "III", "IV", "V", "VI", "VII")
 
 
 def register(app: typer.Typer) -> None:

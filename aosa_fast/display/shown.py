@@ -230,13 +230,13 @@ def _encoded(frames: NDArray[np.uint8], fps: float) -> tuple[str, bytes]:
 
 def _bar_html(saliency: NDArray[np.float32]) -> str:
     """The colours, between the values that the outermost of them stand for."""
-    from aosa_fast.video.drawing import color_bar
+    from aosa_fast.video.drawing import color_bar, value_label
     from aosa_fast.video.overlay import color_limit, color_range
 
     limit = color_limit(saliency)
     low, high = color_range(saliency, limit)
     if low == high:
         return "<div>no colour: the map is constant</div>"
-    ends = [f"{value:+.3g}" if value else "0" for value in (low, high)]
+    first, last = value_label(low), value_label(high)
     bar = picture_html(color_bar(low, high, limit, 400, _BAR), f"flex:1;min-width:0;height:{_BAR}px", "colours")
-    return f'<div style="display:flex;align-items:center;gap:8px">{ends[0]}{bar}{ends[1]}</div>'
+    return f'<div style="display:flex;align-items:center;gap:8px">{first}{bar}{last}</div>'

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from aosa_fast.doctor import installed
 from aosa_fast.doctor.attempts import Facts, attempt
 from aosa_fast.errors import describe_error
+from aosa_fast.processes import cores
 from aosa_fast.version import __version__
 
 __all__ = ["Check", "State", "examine", "is_healthy", "processors", "report"]
@@ -115,7 +116,7 @@ def report(checks: list[Check]) -> dict[str, Any]:
 
 def processors(root: Path = Path("/")) -> float:
     """How many processors this process may use, by its affinity and by what its control group grants."""
-    count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    count = float(cores())
     groups, names = root / "sys/fs/cgroup", [""]
     with suppress(OSError):
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -68,6 +68,11 @@ def color_bar(low: float, high: float, limit: float, length: int, height: int) -
     return np.repeat(row[None], height, axis=0)
 
 
+def value_label(value: float) -> str:
+    """A value of a map as it stands beside the colours."""
+    return f"{value:+.3g}" if value else "0"
+
+
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font, which is there on every machine."""

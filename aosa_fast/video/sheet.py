@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from aosa_fast.errors import InputError
-from aosa_fast.video.drawing import FAINT, INK, MAX_FRAMES, PAPER, cell_size, color_bar, font, spread, write_line
+from aosa_fast.video.drawing import (
+    FAINT,
+    INK,
+    MAX_FRAMES,
+    PAPER,
+    cell_size,
+    color_bar,
+    font,
+    spread,
+    value_label,
+    write_line,
+)
 from aosa_fast.video.overlay import check_maps, color_limit, color_range, render_overlay, resize_image
 
 _MARGIN = 20
@@ -101,7 +112,7 @@ def _scale(
     # From the outer ticks inwards, so that a crowded scale drops the less telling ones.
     taken: list[tuple[float, float]] = []
     for value in (high, low, 0.0, high / 2, low / 2):
-        label = f"{value:+.3g}" if value else "0"
+        label = value_label(value)
         x = _MARGIN + (value - low) / (high - low) * (length - 1)
         half = draw.textlength(label, font=font(14)) / 2
         at = min(max(x, _MARGIN + half), _MARGIN + length - half)
